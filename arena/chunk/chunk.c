@@ -1,0 +1,213 @@
+#include "chunk/chunk.h"
+
+#include "base/check.h"
+#include "os/pages.h"
+
+#include <string.h>
+
+static uint64_t units_touching(size_t page, size_t pages) {
+    return berth__word_mask((unsigned)(page / BERTH_UNIT_PAGES),
+                            (unsigned)((page + pages - 1) / BERTH_UNIT_PAGES + 1));
+}
+
+static bool unit_is_free(const struct berth__chunk *chunk, unsigned unit) {
+    unsigned page = unit * BERTH_UNIT_PAGES;
+    return ((chunk->used[page / 64] >> (page % 64)) & UINT16_MAX) == 0;
+}
+
+/* Brings free_units up to date for the units at the two ends of a range that became free. */
+static void free_units_refresh(struct berth__chunk *chunk, size_t page, size_t pages) {
+    unsigned last = (unsigned)((page + pages - 1) / BERTH_UNIT_PAGES);
+    for (unsigned unit = (unsigned)(page / BERTH_UNIT_PAGES); unit <= last; unit++) {
+        if (unit_is_free(chunk, unit)) {
+            chunk->free_units |= UINT64_C(1) << unit;
+        }
+    }
+}
+
+/* Pages that may be lent: from committed bytes to the map's end everything is `used`. */
+static void add_free_pages(struct berth__chunk *chunk, size_t page, size_t pages) {
+    berth__bits_clear(chunk->used, page, pages);
+    chunk->free_pages += (uint32_t)pages;
+    free_units_refresh(chunk, page, pages);
+    size_t before = page - berth__bits_clear_before(chunk->used, page);
+    size_t after = berth__bits_next_set(chunk->used, page + pages, BERTH_CHUNK_PAGES);
+    uint32_t run = (uint32_t)(before + after - page);
+    if (run > chunk->longest_bound) {
+        chunk->longest_bound = run;
+    }
+}
+
+static void set_dirty(struct berth__chunk *chunk, size_t page, size_t pages) {
+    size_t already = berth__bits_count(chunk->dirty, page, pages);
+    berth__bits_set(chunk->dirty, page, pages);
+    chunk->dirty_pages += (uint32_t)(pages - already);
+}
+
+static void clear_dirty(struct berth__chunk *chunk, size_t page, size_t pages) {
+    size_t already = berth__bits_count(chunk->dirty, page, pages);
+    berth__bits_clear(chunk->dirty, page, pages);
+    chunk->dirty_pages -= (uint32_t)already;
+}
+
+void berth__chunk_init(struct berth__chunk *chunk, struct berth__arena *arena, size_t committed,
+                       bool clean) {
+    berth__list_init(&chunk->link);
+    berth__list_init(&chunk->dirty_link);
+    berth__list_init(&chunk->owner_link);
+    chunk->arena = arena;
+    chunk->committed = committed;
+    chunk->free_pages = 0;
+    chunk->dirty_pages = 0;
+    chunk->longest_bound = 0;
+    chunk->bucket = UINT32_MAX;
+    chunk->free_units = 0;
+    memset(chunk->used, 0xff, sizeof(chunk->used));
+    memset((void *)chunk->run_pages, 0, sizeof(chunk->run_pages));
+    memset(chunk->dirty, 0, sizeof(chunk->dirty));
+    memset((void *)chunk->parked, 0, sizeof(chunk->parked));
+    add_free_pages(chunk, 0, committed / BERTH_PAGE);
+    if (!clean) {
+        set_dirty(chunk, 0, committed / BERTH_PAGE);
+    }
+    berth__add_relaxed(&chunk->generation, 1);
+    berth__store_release(&chunk->use, BERTH_SLOT_CHUNK);
+}
+
+void berth__chunk_extend(struct berth__chunk *chunk, size_t bytes) {
+    size_t first = chunk->committed / BERTH_PAGE;
+    chunk->committed += bytes;
+    BERTH_ASSERT(chunk->committed <= BERTH_CHUNK);
+    add_free_pages(chunk, first, bytes / BERTH_PAGE);
+}
+
+/* Marks free pages as lent. */
+static void lend(struct berth__chunk *chunk, size_t page, size_t pages) {
+    berth__bits_set(chunk->used, page, pages);
+    chunk->free_units &= ~units_touching(page, pages);
+    chunk->free_pages -= (uint32_t)pages;
+    clear_dirty(chunk, page, pages);
+}
+
+static bool all_zero(const struct berth__chunk *chunk, size_t page, size_t pages) {
+    return berth__bits_next_set(chunk->dirty, page, page + pages) == page + pages;
+}
+
+int berth__chunk_lend_run(struct berth__chunk *chunk, size_t pages, size_t align_pages,
+                          bool *zero) {
+    size_t end = berth__chunk_pages(chunk);
+    size_t longest = 0;
+    for (size_t at = berth__bits_next_clear(chunk->used, 0, end); at < end;) {
+        size_t run_end = berth__bits_next_set(chunk->used, at, end);
+        size_t aligned = berth__round_up(at, align_pages);
+        if (aligned < run_end && run_end - aligned >= pages) {
+            *zero = all_zero(chunk, aligned, pages);
+            lend(chunk, aligned, pages);
+            berth__store_relaxed(&chunk->run_pages[aligned], (uint16_t)pages);
+            return (int)aligned;
+        }
+        longest = berth__max(longest, run_end - at);
+        at = berth__bits_next_clear(chunk->used, run_end, end);
+    }
+    chunk->longest_bound = (uint32_t)longest;
+    return -1;
+}
+
+int berth__chunk_lend_unit(struct berth__chunk *chunk, uint16_t *resident) {
+    if (chunk->free_units == 0) {
+        return -1;
+    }
+    unsigned unit = berth__lowest_bit(chunk->free_units);
+    unsigned page = unit * BERTH_UNIT_PAGES;
+    *resident = (uint16_t)(chunk->dirty[page / 64] >> (page % 64));
+    lend(chunk, page, BERTH_UNIT_PAGES);
+    return (int)unit;
+}
+
+void berth__chunk_take_run(struct berth__chunk *chunk, size_t page, size_t pages, bool dirty) {
+    berth__store_relaxed(&chunk->run_pages[page], 0);
+    if (dirty) {
+        set_dirty(chunk, page, pages);
+    }
+    add_free_pages(chunk, page, pages);
+}
+
+void berth__chunk_take_unit(struct berth__chunk *chunk, unsigned unit, uint16_t resident) {
+    size_t page = (size_t)unit * BERTH_UNIT_PAGES;
+    berth__chunk_take_run(chunk, page, BERTH_UNIT_PAGES, false);
+    chunk->dirty[page / 64] |= (uint64_t)resident << (page % 64);
+    chunk->dirty_pages += berth__bit_count(resident);
+}
+
+bool berth__chunk_grow_run(struct berth__chunk *chunk, size_t page, size_t more, bool *zero) {
+    size_t from = page + berth__chunk_run_pages(chunk, page);
+    size_t end = berth__chunk_pages(chunk);
+    if (from + more > end || berth__bits_next_set(chunk->used, from, from + more) != from + more) {
+        return false;
+    }
+    *zero = all_zero(chunk, from, more);
+    lend(chunk, from, more);
+    berth__store_relaxed(&chunk->run_pages[page], (uint16_t)(from + more - page));
+    return true;
+}
+
+void berth__chunk_shrink_run(struct berth__chunk *chunk, size_t page, size_t keep_pages) {
+    size_t pages = berth__chunk_run_pages(chunk, page);
+    berth__store_relaxed(&chunk->run_pages[page], (uint16_t)keep_pages);
+    set_dirty(chunk, page + keep_pages, pages - keep_pages);
+    add_free_pages(chunk, page + keep_pages, pages - keep_pages);
+}
+
+bool berth__chunk_next_dirty(const struct berth__chunk *chunk, size_t from, size_t *page,
+                             size_t *pages) {
+    const size_t end = berth__chunk_pages(chunk);
+    const size_t step = berth__page_bytes / BERTH_PAGE;
+    for (size_t at = berth__bits_next_set(chunk->dirty, from, end); at < end;) {
+        size_t stop = berth__bits_next_clear(chunk->dirty, at, end);
+        size_t first = berth__round_up(at, step);
+        size_t last = berth__round_down(stop, step);
+        if (first < last) {
+            *page = first;
+            *pages = last - first;
+            return true;
+        }
+        at = berth__bits_next_set(chunk->dirty, stop, end);
+    }
+    return false;
+}
+
+void berth__chunk_hide(struct berth__chunk *chunk, size_t page, size_t pages) {
+    lend(chunk, page, pages);
+}
+
+void berth__chunk_show(struct berth__chunk *chunk, size_t page, size_t pages, bool purged) {
+    berth__chunk_take_run(chunk, page, pages, !purged);
+}
+
+size_t berth__chunk_free_tail(const struct berth__chunk *chunk) {
+    size_t end = berth__chunk_pages(chunk);
+    size_t first = berth__bits_clear_before(chunk->used, end);
+    size_t from = berth__round_up(first * BERTH_PAGE, berth__page_bytes);
+    return from < chunk->committed ? chunk->committed - from : 0;
+}
+
+void berth__chunk_drop_tail(struct berth__chunk *chunk, size_t bytes) {
+    chunk->committed -= bytes; /* what is not committed counts as used, and so does a hidden run */
+}
+
+bool berth__chunk_is_valid(const struct berth__chunk *chunk) {
+    size_t end = berth__chunk_pages(chunk);
+    size_t used = berth__bits_count(chunk->used, 0, end);
+    bool tail_used = berth__bits_next_clear(chunk->used, end, BERTH_CHUNK_PAGES) ==
+                     (end < BERTH_CHUNK_PAGES ? BERTH_CHUNK_PAGES : end);
+    bool dirty_free = true;
+    for (unsigned w = 0; w < BERTH_CHUNK_WORDS; w++) {
+        dirty_free = dirty_free && (chunk->dirty[w] & chunk->used[w]) == 0;
+    }
+    bool units_right = true;
+    for (unsigned unit = 0; unit < BERTH_CHUNK_UNITS; unit++) {
+        units_right = units_right && unit_is_free(chunk, unit) == (chunk->free_units >> unit & 1);
+    }
+    return chunk->free_pages == end - used && tail_used && dirty_free && units_right &&
+           berth__bits_count(chunk->dirty, 0, BERTH_CHUNK_PAGES) == chunk->dirty_pages;
+}

@@ -1,0 +1,145 @@
+/*
+ * A chunk: one slot of 4 MiB of address space, its pages lent as runs and its units as slabs.
+ *
+ * The first `committed` bytes of the slot are usable memory, charged to a ledger; the rest is
+ * reserved addresses. A chunk grows within its slot, so a small process need not pay for 4 MiB.
+ * Pages are counted in 4 KiB whatever the machine's page size; committing and purging go by the
+ * machine's pages.
+ *
+ * Maps, one bit per page: `used` (lent, or not committed) and `dirty` (free and holding old data; a
+ * clean free page reads as zero). `run_pages` holds, at the first page of a lent run, its length;
+ * who holds the run may read that without the lock. `parked` marks runs that lie in a per-CPU
+ * cache: freeing one again is an error that is found at once.
+ *
+ * Guarded by the lock of the arena that owns the chunk, except where a field says otherwise.
+ * Slots that belong to nobody, and those of huge blocks, use the first fields only.
+ */
+#ifndef BERTH_CHUNK_CHUNK_H
+#define BERTH_CHUNK_CHUNK_H
+
+#include "base/atomics.h"
+#include "base/list.h"
+#include "chunk/slab.h"
+#include "chunk/space.h"
+#include "size/classes.h"
+
+struct berth__arena;
+
+enum { BERTH_CHUNK_WORDS = BERTH_CHUNK_PAGES / 64 };
+
+enum berth__slot_use {
+    BERTH_SLOT_FREE,
+    BERTH_SLOT_CHUNK,
+    BERTH_SLOT_HUGE,      /* first slot of a huge block */
+    BERTH_SLOT_HUGE_BODY, /* its other slots */
+};
+
+struct berth__chunk {
+    struct berth__list link;       /* in its arena's bucket; retained slots: in the retained list */
+    struct berth__list dirty_link; /* in its arena's queue of chunks with dirty pages */
+    struct berth__list
+        owner_link;             /* in its arena's list of all chunks, or its pool's huge blocks */
+    char *at;                   /* the slot */
+    struct berth__arena *arena; /* owner of a chunk or huge block; fixed while in use */
+    struct berth__span *span;
+    size_t committed;     /* bytes usable, from `at` on, and charged; whole pages */
+    _Atomic uint32_t use; /* enum berth__slot_use */
+    uint32_t free_pages;  /* committed and not lent */
+    uint32_t dirty_pages;
+    uint32_t longest_bound; /* no free run is longer, in pages */
+    uint32_t bucket;        /* index in its arena's buckets */
+    uint64_t free_units;    /* bit per unit: wholly free */
+    uint32_t retained_ms;   /* coarse clock when a slot became retained */
+
+    /* Memory that the kernel may be using. A chunk with either count above 0 is never purged,
+     * unmapped or moved. Any thread. */
+    _Atomic uint32_t pins;
+    _Atomic uint32_t registrations;
+    _Atomic uint32_t generation; /* times that the slot changed hands */
+
+    struct {
+        size_t bytes; /* usable bytes; committed over all slots */
+        size_t slots; /* address space held */
+        bool zero;    /* all of it is known to read as zero */
+        bool file;    /* a mapped file (berth_map_file) */
+    } huge;
+
+    uint64_t used[BERTH_CHUNK_WORDS];
+    uint64_t dirty[BERTH_CHUNK_WORDS];
+    _Atomic uint64_t parked[BERTH_CHUNK_WORDS];    /* any thread */
+    _Atomic uint16_t run_pages[BERTH_CHUNK_PAGES]; /* 0: no lent run starts here */
+
+    /* Per slab, guarded by its heap's lock: the count of free blocks from which on it is worth
+     * looking for whole free pages again. */
+    uint16_t purge_from[BERTH_CHUNK_UNITS];
+    struct berth__slab_record slabs[BERTH_CHUNK_UNITS];
+};
+_Static_assert(sizeof(struct berth__chunk) <= BERTH_RECORD_BYTES, "a record per slot");
+
+/* Starts a chunk in a slot whose first `committed` bytes are usable; they read as zero if `clean`.
+ */
+void berth__chunk_init(struct berth__chunk *chunk, struct berth__arena *arena, size_t committed,
+                       bool clean);
+
+/* After `bytes` more were committed at the end; they read as zero. */
+void berth__chunk_extend(struct berth__chunk *chunk, size_t bytes);
+
+/* Finds and lends `pages` consecutive pages, the first one aligned to `align_pages` (a power of
+ * two); lowest addresses first. Returns the first page, or -1 and lowers longest_bound to what
+ * there is. *zero: all of them are known to read as zero. */
+int berth__chunk_lend_run(struct berth__chunk *chunk, size_t pages, size_t align_pages, bool *zero);
+
+/* Lends a wholly free unit: its index, or -1. *resident: a bit per page that holds old data. */
+int berth__chunk_lend_unit(struct berth__chunk *chunk, uint16_t *resident);
+
+/* Takes pages back. `dirty`: they may hold data. Of a unit, `resident` says which do. */
+void berth__chunk_take_run(struct berth__chunk *chunk, size_t page, size_t pages, bool dirty);
+void berth__chunk_take_unit(struct berth__chunk *chunk, unsigned unit, uint16_t resident);
+
+/* Pages of the run that starts at `page`; 0 if none does. No lock needed by who holds the run. */
+BERTH_INLINE size_t berth__chunk_run_pages(const struct berth__chunk *chunk, size_t page) {
+    return berth__load_relaxed(&chunk->run_pages[page]);
+}
+
+/* Lengthens a lent run by `more` pages if those are free; false: nothing changed. Shortening gives
+ * the tail back as dirty. */
+bool berth__chunk_grow_run(struct berth__chunk *chunk, size_t page, size_t more, bool *zero);
+void berth__chunk_shrink_run(struct berth__chunk *chunk, size_t page, size_t keep_pages);
+
+/* The next stretch of free dirty pages at or after `from` that covers whole machine pages, as
+ * [*page, *page + *pages); false if there is none. */
+bool berth__chunk_next_dirty(const struct berth__chunk *chunk, size_t from, size_t *page,
+                             size_t *pages);
+
+/* Around purging a stretch from the above without the lock. */
+void berth__chunk_hide(struct berth__chunk *chunk, size_t page, size_t pages);
+void berth__chunk_show(struct berth__chunk *chunk, size_t page, size_t pages, bool purged);
+
+BERTH_INLINE size_t berth__chunk_pages(const struct berth__chunk *chunk) {
+    return chunk->committed / BERTH_PAGE;
+}
+
+BERTH_INLINE bool berth__chunk_is_empty(const struct berth__chunk *chunk) {
+    return chunk->free_pages == chunk->committed / BERTH_PAGE;
+}
+
+/* True if the kernel may be using it. */
+BERTH_INLINE bool berth__chunk_is_held(struct berth__chunk *chunk) {
+    return berth__load_acquire(&chunk->pins) != 0 ||
+           berth__load_acquire(&chunk->registrations) != 0;
+}
+
+/* Units of the slot: fewer than usual only at the end of lent memory. */
+BERTH_INLINE size_t berth__chunk_units(const struct berth__chunk *chunk) {
+    return chunk->span->lent ? chunk->committed / BERTH_UNIT : BERTH_CHUNK_UNITS;
+}
+
+/* Bytes at the end that are free and could be decommitted. */
+size_t berth__chunk_free_tail(const struct berth__chunk *chunk);
+
+/* After the last `bytes`, hidden before, were decommitted. */
+void berth__chunk_drop_tail(struct berth__chunk *chunk, size_t bytes);
+
+bool berth__chunk_is_valid(const struct berth__chunk *chunk);
+
+#endif

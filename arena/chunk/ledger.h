@@ -1,0 +1,67 @@
+/*
+ * The ledger: how many bytes are mapped, against a limit that is never exceeded.
+ *
+ * There is one for the process, and one for each pool that has a limit of its own; a pool's ledger
+ * has the process's as parent, and a charge must fit both. Bytes are charged before they are
+ * mapped and uncharged after they are unmapped, so at every moment
+ *
+ *     bytes mapped for chunks and huge blocks <= used <= max(limit, used when it was lowered)
+ *
+ * Protocol. `used` only grows by compare-and-set from a value that leaves room below the limit
+ * (G1), so no interleaving passes it. Lowering the limit stores a new limit; a charge that had
+ * read the old one can still succeed by it, so the setter is told the limit holds from its
+ * return on for charges that begin later. Uncharging subtracts, then looks for waiters.
+ *
+ * The queue. Who cannot be served may wait in a FIFO queue with a deadline (wait.h). While
+ * somebody waits, nobody else may take bytes: a charge by anyone but the head of the queue fails
+ * (G2). Whoever needs no bytes is not concerned. That test is advisory in one direction only: a
+ * charge that read "no waiters" just before the first one enqueued itself may still pass it once.
+ */
+#ifndef BERTH_CHUNK_LEDGER_H
+#define BERTH_CHUNK_LEDGER_H
+
+#include "base/atomics.h"
+
+#define BERTH_NO_LIMIT UINT64_MAX
+
+struct berth__ledger {
+    _Atomic uint64_t used;           /* bytes charged */
+    _Atomic uint64_t limit;          /* bytes, or BERTH_NO_LIMIT */
+    _Atomic uint64_t reserve;        /* part of the limit that ordinary charges leave alone */
+    _Atomic uint64_t malloc_reserve; /* the same for those of the malloc door */
+    _Atomic uint64_t peak;           /* the largest `used` so far (may miss a racing one) */
+    _Atomic uint64_t failures;       /* charges refused */
+    _Atomic uint64_t returning;      /* bytes asked back that are still charged (deregistration) */
+    struct berth__ledger *parent;    /* NULL for the process's */
+};
+
+enum berth__charge {
+    BERTH_CHARGE_ORDINARY = 0,
+    BERTH_CHARGE_RESERVE = 1, /* may use the reserve: a failing caller is unwinding */
+    BERTH_CHARGE_HEAD = 2,    /* the caller is the head of the queue */
+    BERTH_CHARGE_MALLOC = 4,  /* for the malloc door */
+};
+
+/* The process's ledger. */
+extern struct berth__ledger berth__ledger;
+
+void berth__ledger_init(struct berth__ledger *ledger, struct berth__ledger *parent);
+
+/* Lock-free, any thread. False: there is no room, or somebody waits; nothing is charged. */
+bool berth__ledger_charge(struct berth__ledger *ledger, uint64_t bytes, unsigned charge_flags);
+
+/* Lock-free, any thread. Wakes the head of the queue. */
+void berth__ledger_uncharge(struct berth__ledger *ledger, uint64_t bytes);
+
+/* Memory passes between a pool and the process's store of unused slots without being unmapped: it
+ * stays charged to the process, and only the pool's own ledger, if it has one, changes. */
+bool berth__ledger_charge_split(struct berth__ledger *ledger, uint64_t own_bytes,
+                                uint64_t parent_bytes, unsigned charge_flags);
+void berth__ledger_uncharge_own(struct berth__ledger *ledger, uint64_t bytes);
+
+void berth__ledger_set_limit(struct berth__ledger *ledger, uint64_t limit_bytes);
+
+/* Bytes that are used beyond the limit (after it was lowered), here or in the parent. */
+uint64_t berth__ledger_excess(struct berth__ledger *ledger);
+
+#endif

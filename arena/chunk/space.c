@@ -1,0 +1,463 @@
+#include "chunk/space.h"
+
+#include "base/check.h"
+#include "chunk/chunk.h"
+#include "chunk/ledger.h"
+#include "chunk/meta.h"
+#include "os/clock.h"
+#include "os/pages.h"
+
+#include <string.h>
+
+/* Usable records and entries grow by these, or by a machine's page if that is larger. */
+enum {
+    RECORDS_STEP = 4 * BERTH_RECORD_BYTES, /* 16 MiB of slots */
+    ENTRIES_STEP = 16 << 10,               /* 128 MiB of units */
+};
+static const size_t PRIMARY_MAX = (size_t)1 << 40;
+static const size_t PRIMARY_MIN = (size_t)16 << 20;
+static const size_t FURTHER_MAX = (size_t)1 << 30;
+
+struct berth__primary berth__primary BERTH_LINE_ALIGNED;
+struct berth__lock berth__slots_lock;
+
+/* Slots that nobody uses with memory still committed in them, least recently used first. */
+static struct berth__list retained BERTH_GUARDED_BY(berth__slots_lock) = {&retained, &retained};
+static _Atomic uint64_t retained_bytes;
+
+/* Append-only, but for slots that a returned lent span leaves NULL; read without a lock. */
+static _Atomic(struct berth__span *) spans[BERTH_SPANS_MAX];
+static _Atomic unsigned span_count;
+
+static struct berth__chunk *record_of(const struct berth__span *span, size_t slot) {
+    return (struct berth__chunk *)(void *)(span->records + slot * BERTH_RECORD_BYTES);
+}
+
+static size_t slot_of(const struct berth__span *span, const void *address) {
+    return (size_t)((const char *)address - span->slots) / BERTH_CHUNK;
+}
+
+/* A span in the making: [table][records][used map][slots], each part a multiple of the machine's
+ * page. Parts are committed as slots come into use. */
+struct layout {
+    size_t entries, records, used, head, total;
+    size_t slots;
+};
+
+static size_t whole_steps(size_t bytes, size_t step) {
+    return berth__round_up(bytes, berth__max(step, berth__page_bytes));
+}
+
+static struct layout lay_out(size_t slots) {
+    struct layout layout = {.slots = slots};
+    size_t head = 0;
+    for (int pass = 0; pass < 2;
+         pass++) { /* the table describes itself too: fixed after one pass */
+        size_t units = (head + slots * BERTH_CHUNK) / BERTH_UNIT;
+        layout.entries = whole_steps(units * sizeof(berth__entry), ENTRIES_STEP);
+        layout.records = whole_steps(slots * BERTH_RECORD_BYTES, RECORDS_STEP);
+        layout.used = whole_steps(slots / 8 + 8, BERTH_PAGE);
+        head = berth__round_up(layout.entries + layout.records + layout.used, BERTH_CHUNK);
+    }
+    layout.head = head;
+    layout.total = head + slots * BERTH_CHUNK;
+    return layout;
+}
+
+/* The whole table can be read from the start: an address inside the span that was never used
+ * must find a zero. Readable pages that nobody writes are charged to nobody. */
+static bool span_open(struct berth__span *span, char *at, const struct layout *layout) {
+    memset(span, 0, sizeof(*span));
+    if (berth__pages_commit_readable(at, layout->entries) != 0) {
+        return false;
+    }
+    char *used = at + layout->entries + layout->records;
+    if (berth__pages_commit(used, layout->used) != 0) {
+        return false;
+    }
+    span->base = at;
+    span->units = layout->total / BERTH_UNIT;
+    span->entries = (berth__entry *)(void *)at;
+    span->records = at + layout->entries;
+    span->used = (uint64_t *)(void *)used;
+    span->slots = at + layout->head;
+    span->slot_count = layout->slots;
+    berth__meta_count(layout->used);
+    return true;
+}
+
+static bool span_publish(struct berth__span *span) BERTH_REQUIRES(berth__slots_lock) {
+    unsigned count = berth__load_relaxed(&span_count);
+    for (unsigned i = 0; i < count; i++) {
+        if (berth__load_relaxed(&spans[i]) == NULL) {
+            berth__store_release(&spans[i], span);
+            return true;
+        }
+    }
+    if (count == BERTH_SPANS_MAX) {
+        return false;
+    }
+    berth__store_release(&spans[count], span);
+    berth__store_release(&span_count, count + 1);
+    return true;
+}
+
+static struct berth__span *span_create_locked(size_t most, size_t least)
+    BERTH_REQUIRES(berth__slots_lock) {
+    struct berth__span *span = berth__meta_alloc(sizeof(*span));
+    for (size_t bytes = most; span != NULL && bytes >= least; bytes /= 2) {
+        struct layout layout = lay_out(bytes / BERTH_CHUNK);
+        char *at = berth__pages_reserve(layout.total, BERTH_CHUNK);
+        if (at == NULL) {
+            continue;
+        }
+        if (span_open(span, at, &layout) && span_publish(span)) {
+            return span;
+        }
+        berth__pages_unreserve(at, layout.total);
+    }
+    if (span != NULL) {
+        berth__meta_free(span, sizeof(*span));
+    }
+    return NULL;
+}
+
+bool berth__space_init(size_t reserve_bytes) {
+    size_t most = reserve_bytes == 0 ? PRIMARY_MAX : berth__round_up(reserve_bytes, BERTH_CHUNK);
+    most = berth__min(berth__max(most, PRIMARY_MIN), PRIMARY_MAX);
+    berth__lock_init(&berth__slots_lock, BERTH_RANK_SLOTS);
+    berth__lock_acquire(&berth__slots_lock);
+    struct berth__span *span = span_create_locked(most, PRIMARY_MIN);
+    if (span != NULL) {
+        berth__primary.base = span->base;
+        berth__primary.slots = span->slots;
+        berth__primary.records = span->records;
+        berth__primary.slots_bytes = span->slot_count * BERTH_CHUNK;
+        berth__primary.units = span->units;
+    }
+    berth__lock_release(&berth__slots_lock);
+    return span != NULL;
+}
+
+static struct berth__span *span_find(const void *address) {
+    unsigned count = berth__load_acquire(&span_count);
+    for (unsigned i = 0; i < count; i++) {
+        struct berth__span *span = berth__load_acquire(&spans[i]);
+        if (span != NULL && (uintptr_t)address - (uintptr_t)span->base < span->units * BERTH_UNIT) {
+            return span;
+        }
+    }
+    return NULL;
+}
+
+berth__entry *berth__entry_find_slow(const void *address) {
+    struct berth__span *span = span_find(address);
+    return span == NULL ? NULL
+                        : &span->entries[((uintptr_t)address - (uintptr_t)span->base) / BERTH_UNIT];
+}
+
+struct berth__chunk *berth__chunk_find(const void *address) {
+    struct berth__span *span = span_find(address);
+    if (span == NULL || (const char *)address < span->slots) {
+        return NULL;
+    }
+    size_t slot = slot_of(span, address);
+    return slot < span->slots_open ? record_of(span, slot) : NULL;
+}
+
+void berth__entries_set(const void *at, size_t units, uint64_t entry) {
+    berth__entry *entries = berth__entry_find(at);
+    for (size_t i = 0; i < units; i++) {
+        berth__store_relaxed(&entries[i], entry);
+    }
+}
+
+/* Makes one more part of the table or of the records usable, up to `bytes`. */
+static bool ready_up_to(char *part, size_t *ready, size_t bytes, size_t step) {
+    step = whole_steps(step, step);
+    while (*ready < bytes) {
+        if (berth__pages_commit(part + *ready, step) != 0) {
+            return false;
+        }
+        berth__meta_count(step);
+        *ready += step;
+    }
+    return true;
+}
+
+/* Opens the slots below `end`: their records can be used and their entries written. */
+static bool open_slots_locked(struct berth__span *span, size_t end)
+    BERTH_REQUIRES(berth__slots_lock) {
+    if (end <= span->slots_open) {
+        return true;
+    }
+    size_t units = (size_t)(span->slots - span->base + (ptrdiff_t)(end * BERTH_CHUNK)) / BERTH_UNIT;
+    if (!ready_up_to((char *)span->entries, &span->entries_ready, units * sizeof(berth__entry),
+                     ENTRIES_STEP) ||
+        !ready_up_to(span->records, &span->records_ready, end * BERTH_RECORD_BYTES, RECORDS_STEP)) {
+        return false;
+    }
+    for (size_t slot = span->slots_open; slot < end; slot++) {
+        struct berth__chunk *record = record_of(span, slot);
+        record->at = span->slots + slot * BERTH_CHUNK;
+        record->span = span;
+        berth__list_init(&record->link);
+    }
+    span->slots_open = end;
+    return true;
+}
+
+/* The first `count` consecutive free slots, lowest first; slot_count if there are none. */
+static size_t find_free_locked(struct berth__span *span, size_t count)
+    BERTH_REQUIRES(berth__slots_lock) {
+    size_t at = span->lowest_free;
+    while (at + count <= span->slot_count) {
+        at = berth__bits_next_clear(span->used, at, span->slot_count);
+        size_t end = at + count;
+        if (end > span->slot_count) {
+            break;
+        }
+        size_t taken = berth__bits_next_set(span->used, at, end);
+        if (taken == end) {
+            return at;
+        }
+        at = taken + 1;
+    }
+    return span->slot_count;
+}
+
+static void mark_taken_locked(struct berth__span *span, size_t slot, size_t count)
+    BERTH_REQUIRES(berth__slots_lock) {
+    berth__bits_set(span->used, slot, count);
+    if (slot == span->lowest_free) {
+        span->lowest_free = berth__bits_next_clear(span->used, slot, span->slot_count);
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct berth__chunk *record = record_of(span, slot + i);
+        berth__list_remove(&record->link); /* out of the retained list */
+        retained_bytes -= record->committed;
+    }
+}
+
+static struct berth__chunk *take_from_locked(struct berth__span *span, size_t count)
+    BERTH_REQUIRES(berth__slots_lock) {
+    size_t slot = span->lent ? span->slot_count : find_free_locked(span, count);
+    if (slot == span->slot_count || !open_slots_locked(span, slot + count)) {
+        return NULL;
+    }
+    mark_taken_locked(span, slot, count);
+    return record_of(span, slot);
+}
+
+struct berth__chunk *berth__slots_take(size_t count) {
+    struct berth__chunk *taken = NULL;
+    berth__lock_acquire(&berth__slots_lock);
+    unsigned spans_now = berth__load_relaxed(&span_count);
+    for (unsigned i = 0; taken == NULL && i < spans_now; i++) {
+        struct berth__span *span = berth__load_relaxed(&spans[i]);
+        taken = span == NULL ? NULL : take_from_locked(span, count);
+    }
+    if (taken == NULL && count <= SIZE_MAX / BERTH_CHUNK / 2) {
+        size_t least = berth__max(count * BERTH_CHUNK, PRIMARY_MIN);
+        struct berth__span *span = span_create_locked(berth__max(FURTHER_MAX, least), least);
+        taken = span == NULL ? NULL : take_from_locked(span, count);
+    }
+    berth__lock_release(&berth__slots_lock);
+    return taken;
+}
+
+bool berth__slots_take_at(const void *at, size_t count) {
+    struct berth__span *span = span_find(at);
+    if (span == NULL || span->lent) {
+        return false;
+    }
+    berth__lock_acquire(&berth__slots_lock);
+    size_t slot = slot_of(span, at);
+    bool taken = slot + count <= span->slot_count &&
+                 berth__bits_next_set(span->used, slot, slot + count) == slot + count &&
+                 open_slots_locked(span, slot + count);
+    if (taken) {
+        mark_taken_locked(span, slot, count);
+    }
+    berth__lock_release(&berth__slots_lock);
+    return taken;
+}
+
+struct berth__chunk *berth__chunk_next(const struct berth__chunk *chunk) {
+    return record_of(chunk->span, slot_of(chunk->span, chunk->at) + 1);
+}
+
+static void give_locked(struct berth__chunk *first, size_t count)
+    BERTH_REQUIRES(berth__slots_lock) {
+    struct berth__span *span = first->span;
+    size_t slot = slot_of(span, first->at);
+    uint32_t now_ms = (uint32_t)berth__clock_coarse_ms();
+    for (size_t i = 0; i < count; i++) {
+        struct berth__chunk *record = record_of(span, slot + i);
+        berth__store_release(&record->use, BERTH_SLOT_FREE);
+        if (record->committed > 0) {
+            record->retained_ms = now_ms;
+            berth__list_push_back(&retained, &record->link);
+            retained_bytes += record->committed;
+        }
+    }
+    berth__bits_clear(span->used, slot, count);
+    span->lowest_free = berth__min(span->lowest_free, slot);
+}
+
+void berth__slots_give(struct berth__chunk *first, size_t count) {
+    berth__lock_acquire(&berth__slots_lock);
+    give_locked(first, count);
+    berth__lock_release(&berth__slots_lock);
+}
+
+uint64_t berth__retained_bytes(void) {
+    return berth__load_relaxed(&retained_bytes);
+}
+
+/* Takes the oldest retained slot, if it is old enough, and those that follow it without a gap, as
+ * one stretch to unmap. Returns the number of slots. */
+static size_t take_oldest_locked(size_t bytes, uint32_t age_ms, struct berth__chunk **first)
+    BERTH_REQUIRES(berth__slots_lock) {
+    struct berth__list *oldest = berth__list_first(&retained);
+    if (oldest == NULL) {
+        return 0;
+    }
+    struct berth__chunk *record = BERTH_LIST_ENTRY(oldest, struct berth__chunk, link);
+    if ((uint32_t)berth__clock_coarse_ms() - record->retained_ms < age_ms) {
+        return 0;
+    }
+    struct berth__span *span = record->span;
+    size_t slot = slot_of(span, record->at);
+    size_t count = 1;
+    size_t total = record->committed;
+    while (record->committed == BERTH_CHUNK && total < bytes) {
+        record = slot + count < span->slots_open ? record_of(span, slot + count) : record;
+        if (berth__bit_test(span->used, slot + count) || record->committed == 0 ||
+            slot + count >= span->slots_open) {
+            break;
+        }
+        total += record->committed;
+        count++;
+    }
+    *first = record_of(span, slot);
+    mark_taken_locked(span, slot, count);
+    return count;
+}
+
+/* Unmaps what is committed in `count` slots in a row, all but the last one whole. */
+static size_t unmap_slots(struct berth__chunk *first, size_t count) {
+    size_t bytes = 0;
+    for (size_t i = 0; i < count; i++) {
+        bytes += record_of(first->span, slot_of(first->span, first->at) + i)->committed;
+    }
+    if (berth__pages_decommit(first->at, bytes) != 0) {
+        (void)berth__pages_purge(first->at, bytes); /* too many mappings: at least no memory */
+        return 0;
+    }
+    for (size_t i = 0; i < count; i++) {
+        record_of(first->span, slot_of(first->span, first->at) + i)->committed = 0;
+    }
+    berth__ledger_uncharge(&berth__ledger, bytes);
+    return bytes;
+}
+
+size_t berth__retained_release(size_t bytes, uint32_t age_ms) {
+    size_t released = 0;
+    while (released < bytes) {
+        struct berth__chunk *first = NULL;
+        berth__lock_acquire(&berth__slots_lock);
+        size_t count = take_oldest_locked(bytes - released, age_ms, &first);
+        berth__lock_release(&berth__slots_lock);
+        size_t unmapped = count == 0 ? 0 : unmap_slots(first, count);
+        if (count > 0) {
+            berth__slots_give(first, count);
+        }
+        released += unmapped;
+        if (unmapped == 0) {
+            break;
+        }
+    }
+    return released;
+}
+
+/* Frees what was made of a lent span so far. */
+static void lent_undo(struct berth__span *span, size_t head_bytes) {
+    if (span->base != NULL) {
+        berth__pages_unreserve(span->entries, head_bytes);
+    }
+    berth__meta_free(span, sizeof(*span));
+}
+
+struct berth__span *berth__span_lend(void *memory, size_t bytes) {
+    char *first = (char *)berth__round_up((uintptr_t)memory, BERTH_UNIT);
+    char *end = (char *)berth__round_down((uintptr_t)memory + bytes, BERTH_UNIT);
+    if (bytes < BERTH_UNIT || end <= first || span_find(memory) != NULL) {
+        return NULL;
+    }
+    size_t units = (size_t)(end - first) / BERTH_UNIT;
+    size_t slots = (units + BERTH_CHUNK_UNITS - 1) / BERTH_CHUNK_UNITS;
+    size_t entries = berth__round_up(units * sizeof(berth__entry), ENTRIES_STEP);
+    size_t head = entries + slots * BERTH_RECORD_BYTES;
+    head = berth__round_up(head, ENTRIES_STEP);
+    struct berth__span *span = berth__meta_alloc(sizeof(*span));
+    char *at = span == NULL ? NULL : berth__pages_reserve(head, ENTRIES_STEP);
+    if (at == NULL || berth__pages_commit(at, head) != 0) {
+        if (span != NULL) {
+            span->base = at;
+            span->entries = (berth__entry *)(void *)at;
+            lent_undo(span, head);
+        }
+        return NULL;
+    }
+    *span = (struct berth__span){.base = first,
+                                 .units = units,
+                                 .entries = (berth__entry *)(void *)at,
+                                 .records = at + entries,
+                                 .slots = first,
+                                 .slot_count = slots,
+                                 .entries_ready = entries,
+                                 .records_ready = head - entries,
+                                 .slots_open = slots,
+                                 .lowest_free = slots,
+                                 .lent = true};
+    for (size_t slot = 0; slot < slots; slot++) {
+        struct berth__chunk *record = record_of(span, slot);
+        record->at = first + slot * BERTH_CHUNK;
+        record->span = span;
+        record->committed = berth__min((size_t)(end - record->at), BERTH_CHUNK);
+        berth__list_init(&record->link);
+    }
+    berth__lock_acquire(&berth__slots_lock);
+    bool published = span_publish(span);
+    berth__lock_release(&berth__slots_lock);
+    if (!published) {
+        lent_undo(span, head);
+        return NULL;
+    }
+    berth__meta_count(head);
+    return span;
+}
+
+void berth__span_return(struct berth__span *span) {
+    berth__lock_acquire(&berth__slots_lock);
+    for (unsigned i = 0; i < BERTH_SPANS_MAX; i++) {
+        if (berth__load_relaxed(&spans[i]) == span) {
+            berth__store_release(&spans[i], NULL);
+        }
+    }
+    berth__lock_release(&berth__slots_lock);
+    size_t head = span->entries_ready + span->records_ready;
+    berth__meta_count(0 - (uint64_t)head);
+    lent_undo(span, head);
+}
+
+void berth__slots_visit(void (*visit)(void *context, struct berth__chunk *record), void *context) {
+    unsigned count = berth__load_acquire(&span_count);
+    for (unsigned i = 0; i < count; i++) {
+        struct berth__span *span = berth__load_acquire(&spans[i]);
+        for (size_t slot = 0; span != NULL && slot < span->slots_open; slot++) {
+            visit(context, record_of(span, slot));
+        }
+    }
+}

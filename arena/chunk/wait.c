@@ -1,0 +1,95 @@
+#include "chunk/wait.h"
+
+#include "os/clock.h"
+#include "os/fault.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { WAITING, WOKEN };
+
+struct berth__lock berth__wait_lock;
+_Atomic uint64_t berth__waiter_count;
+static struct berth__list queue = {&queue, &queue};
+
+void berth__wait_init(void) {
+    berth__lock_init(&berth__wait_lock, BERTH_RANK_WAITERS);
+}
+
+void berth__wait_join(struct berth__waiter *waiter, uint64_t wait_ms) {
+    waiter->deadline_ns = berth__clock_ns() + wait_ms * 1000000;
+    berth__store_relaxed(&waiter->word, WAITING);
+    berth__lock_acquire(&berth__wait_lock);
+    berth__list_push_back(&queue, &waiter->link);
+    berth__add_relaxed(&berth__waiter_count, 1);
+    berth__lock_release(&berth__wait_lock);
+}
+
+static bool is_head(struct berth__waiter *waiter) {
+    berth__lock_acquire(&berth__wait_lock);
+    bool head = queue.next == &waiter->link;
+    berth__lock_release(&berth__wait_lock);
+    return head;
+}
+
+static void futex_wait(_Atomic uint32_t *word, uint64_t nanoseconds) {
+    struct timespec limit = {.tv_sec = (time_t)(nanoseconds / 1000000000),
+                             .tv_nsec = (long)(nanoseconds % 1000000000)};
+    int saved_errno = errno;
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, WAITING, &limit, NULL, 0);
+    errno = saved_errno;
+}
+
+bool berth__wait_sleep(struct berth__waiter *waiter) {
+    const uint64_t slice_ns = BERTH_WAIT_SLICE_MS * UINT64_C(1000000);
+    for (;;) {
+        uint64_t now = berth__clock_ns();
+        if (now >= waiter->deadline_ns) {
+            return false;
+        }
+        bool head = is_head(waiter);
+        uint64_t left = waiter->deadline_ns - now;
+        if (berth__load_acquire(&waiter->word) == WAITING) {
+            futex_wait(&waiter->word, head && left > slice_ns ? slice_ns : left);
+        }
+        berth__store_relaxed(&waiter->word, WAITING);
+        berth__delay_point();
+        if (head || is_head(waiter)) {
+            return true;
+        }
+    }
+}
+
+/* Called with the lock held, so that the head cannot leave, and its stack vanish, meanwhile. */
+static void wake_head_locked(void) BERTH_REQUIRES(berth__wait_lock) {
+    struct berth__list *first = berth__list_first(&queue);
+    if (first != NULL) {
+        struct berth__waiter *head = BERTH_LIST_ENTRY(first, struct berth__waiter, link);
+        int saved_errno = errno;
+        berth__store_release(&head->word, WOKEN);
+        syscall(SYS_futex, &head->word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+        errno = saved_errno;
+    }
+}
+
+void berth__wait_leave(struct berth__waiter *waiter) {
+    berth__lock_acquire(&berth__wait_lock);
+    berth__list_remove(&waiter->link);
+    berth__sub_relaxed(&berth__waiter_count, 1);
+    wake_head_locked(); /* what is left over may serve the next */
+    berth__lock_release(&berth__wait_lock);
+}
+
+void berth__wait_wake_head(void) {
+    berth__lock_acquire(&berth__wait_lock);
+    wake_head_locked();
+    berth__lock_release(&berth__wait_lock);
+}
+
+void berth__wait_reset_in_child(void) {
+    berth__list_init(&queue);
+    berth__store_relaxed(&berth__waiter_count, 0);
+}

@@ -1,0 +1,65 @@
+/*
+ * The queue of threads that wait for memory to come back.
+ *
+ * One queue for the process, first in first out. A waiter lies on its thread's stack, linked under
+ * a lock. Whoever gives bytes or runs back calls berth__wait_notify, which costs one load while
+ * nobody waits; otherwise it wakes the head. The head tries its allocation again, alone entitled
+ * to ledger bytes (BERTH_CHARGE_HEAD), and leaves the queue when it succeeded or its time is up;
+ * leaving wakes the next.
+ *
+ * States of a waiter's word: WAITING -> WOKEN (by a notifier holding the lock, while it is head) ->
+ * WAITING (by itself, before it tries again). Becoming head is signalled under the lock and is
+ * never lost. Memory coming back is signalled by a plain load of the count after the memory was
+ * given back, without the full fence that would order the two: that fence would cost every
+ * large free, and its absence can lose a signal only to a waiter that joins at that very moment.
+ * The head therefore looks again by itself every BERTH_WAIT_SLICE_MS.
+ *
+ * A waiting thread holds no lock and may be forked away from: the child has an empty queue.
+ */
+#ifndef BERTH_CHUNK_WAIT_H
+#define BERTH_CHUNK_WAIT_H
+
+#include "base/atomics.h"
+#include "base/list.h"
+#include "os/lock.h"
+
+enum { BERTH_WAIT_SLICE_MS = 4 };
+
+struct berth__waiter {
+    struct berth__list link;
+    _Atomic uint32_t word; /* enum in wait.c; the futex */
+    uint64_t deadline_ns;  /* berth__clock_ns; when to give up */
+};
+
+extern struct berth__lock berth__wait_lock;
+extern _Atomic uint64_t berth__waiter_count;
+
+/* True while somebody waits. */
+BERTH_INLINE bool berth__wait_anyone(void) {
+    return BERTH_UNLIKELY(berth__load_relaxed(&berth__waiter_count) != 0);
+}
+
+void berth__wait_init(void);
+
+/* Joins the end of the queue with a deadline from now. */
+void berth__wait_join(struct berth__waiter *waiter, uint64_t wait_ms);
+
+/* Sleeps until this waiter is the head and there is a reason to look again; false when the deadline
+ * has passed. */
+bool berth__wait_sleep(struct berth__waiter *waiter);
+
+void berth__wait_leave(struct berth__waiter *waiter);
+
+BERTH_NOINLINE void berth__wait_wake_head(void);
+
+/* Memory came back, or the limit was raised. */
+BERTH_INLINE void berth__wait_notify(void) {
+    if (berth__wait_anyone()) {
+        berth__wait_wake_head();
+    }
+}
+
+/* In the child of a fork: the waiters were other threads. */
+void berth__wait_reset_in_child(void);
+
+#endif

@@ -1,0 +1,538 @@
+#include "heap/arena.h"
+
+#include "base/check.h"
+#include "chunk/wait.h"
+#include "heap/arenas.h"
+#include "heap/decay.h"
+
+#include <errno.h>
+
+static unsigned bucket_of(const struct berth__chunk *chunk) {
+    return chunk->longest_bound == 0 ? 0 : berth__highest_bit(chunk->longest_bound) + 1;
+}
+
+/* A chunk's page counts before a change, to keep the arena's sums by difference. */
+struct page_counts {
+    uint32_t free, dirty;
+};
+
+static struct page_counts counts_of(const struct berth__chunk *chunk) {
+    return (struct page_counts){.free = chunk->free_pages, .dirty = chunk->dirty_pages};
+}
+
+static void count_pages(berth__count *count, uint32_t before, uint32_t after) {
+    berth__count_add(count, ((uint64_t)after - before) * BERTH_PAGE);
+}
+
+/* After a chunk's maps changed: sums, bucket, dirty queue. */
+static void settle_locked(struct berth__arena *arena, struct berth__chunk *chunk,
+                          struct page_counts before) BERTH_REQUIRES(arena->lock) {
+    count_pages(&arena->free_bytes, before.free, chunk->free_pages);
+    count_pages(&arena->dirty_bytes, before.dirty, chunk->dirty_pages);
+    unsigned bucket = bucket_of(chunk);
+    if (bucket != chunk->bucket) {
+        berth__list_remove(&chunk->link);
+        berth__list_push_front(&arena->buckets[bucket], &chunk->link);
+        chunk->bucket = bucket;
+    }
+    if (chunk->dirty_pages == 0) {
+        berth__list_remove(&chunk->dirty_link);
+    } else if (before.dirty == 0) {
+        berth__list_push_back(&arena->dirty, &chunk->dirty_link);
+    }
+}
+
+void berth__arena_init(struct berth__arena *arena, struct berth__arenas *arenas, unsigned index,
+                       unsigned node) BERTH_NO_TSA {
+    berth__lock_init(&arena->lock, BERTH_RANK_ARENA);
+    berth__lock_init(&arena->grow_lock, BERTH_RANK_GROW);
+    berth__lock_init(&arena->heaps_lock, BERTH_RANK_HEAPS);
+    for (unsigned i = 0; i < BERTH_ARENA_BUCKETS; i++) {
+        berth__list_init(&arena->buckets[i]);
+    }
+    berth__list_init(&arena->chunks);
+    berth__list_init(&arena->dirty);
+    berth__list_init(&arena->heaps);
+    berth__list_init(&arena->orphans);
+    arena->arenas = arenas;
+    arena->index = index;
+    arena->node = node;
+    arena->next_commit = BERTH_FIRST_COMMIT;
+    berth__decay_init(&arena->decay);
+}
+
+/* ---- lending ---- */
+
+static void *lend_from_locked(struct berth__arena *arena, struct berth__chunk *chunk, size_t pages,
+                              size_t align_pages, bool *zero) BERTH_REQUIRES(arena->lock) {
+    struct page_counts before = counts_of(chunk);
+    int page = berth__chunk_lend_run(chunk, pages, align_pages, zero);
+    settle_locked(arena, chunk, before); /* after a failure, because its bound was lowered */
+    if (page < 0) {
+        return NULL;
+    }
+    berth__count_add(&arena->run_bytes, pages * BERTH_PAGE);
+    berth__count_add(&arena->run_count, 1);
+    berth__count_add(&arena->run_lends, 1);
+    return chunk->at + (size_t)page * BERTH_PAGE;
+}
+
+/* Chunks with the shortest sufficient free run first: roughly the fullest, so that the others
+ * get a chance to become empty. */
+static void *lend_run_locked(struct berth__arena *arena, size_t pages, size_t align_pages,
+                             bool *zero) BERTH_REQUIRES(arena->lock) {
+    for (unsigned b = berth__highest_bit(pages) + 1; b < BERTH_ARENA_BUCKETS; b++) {
+        struct berth__list *bucket = &arena->buckets[b];
+        struct berth__list *next;
+        for (struct berth__list *at = bucket->next; at != bucket; at = next) {
+            struct berth__chunk *chunk = BERTH_LIST_ENTRY(at, struct berth__chunk, link);
+            next = at->next;
+            if (chunk->longest_bound >= pages) {
+                void *run = lend_from_locked(arena, chunk, pages, align_pages, zero);
+                if (run != NULL) {
+                    return run;
+                }
+            }
+        }
+    }
+    return NULL;
+}
+
+void *berth__arena_lend_run(struct berth__arena *arena, size_t pages, size_t align_pages,
+                            bool *zero) {
+    berth__lock_acquire(&arena->lock);
+    void *run = lend_run_locked(arena, pages, align_pages, zero);
+    berth__lock_release(&arena->lock);
+    if (run != NULL) {
+        berth__decay_demand(&arena->decay, pages * BERTH_PAGE, *zero);
+    }
+    return run;
+}
+
+static struct berth__chunk *chunk_with_unit_locked(struct berth__arena *arena)
+    BERTH_REQUIRES(arena->lock) {
+    for (unsigned b = berth__highest_bit(BERTH_UNIT_PAGES) + 1; b < BERTH_ARENA_BUCKETS; b++) {
+        struct berth__list *bucket = &arena->buckets[b];
+        for (struct berth__list *at = bucket->next; at != bucket; at = at->next) {
+            struct berth__chunk *chunk = BERTH_LIST_ENTRY(at, struct berth__chunk, link);
+            if (chunk->free_units != 0) {
+                return chunk;
+            }
+        }
+    }
+    return NULL;
+}
+
+struct berth__slab_record *berth__arena_lend_unit(struct berth__arena *arena, char **base,
+                                                  uint16_t *resident) {
+    struct berth__slab_record *record = NULL;
+    berth__lock_acquire(&arena->lock);
+    struct berth__chunk *chunk = chunk_with_unit_locked(arena);
+    if (chunk != NULL) {
+        struct page_counts before = counts_of(chunk);
+        int unit = berth__chunk_lend_unit(chunk, resident);
+        settle_locked(arena, chunk, before);
+        berth__count_add(&arena->slab_bytes, BERTH_UNIT);
+        *base = chunk->at + (size_t)unit * BERTH_UNIT;
+        record = &chunk->slabs[unit];
+    }
+    berth__lock_release(&arena->lock);
+    return record;
+}
+
+/* ---- taking back ---- */
+
+static void unlink_chunk_locked(struct berth__arena *arena, struct berth__chunk *chunk)
+    BERTH_REQUIRES(arena->lock) {
+    berth__count_sub(&arena->free_bytes, (uint64_t)chunk->free_pages * BERTH_PAGE);
+    berth__count_sub(&arena->dirty_bytes, (uint64_t)chunk->dirty_pages * BERTH_PAGE);
+    berth__count_sub(&arena->chunk_bytes, chunk->committed);
+    berth__count_sub(&arena->chunk_count, 1);
+    berth__count_add(&arena->chunk_unmaps, 1);
+    berth__list_remove(&chunk->link);
+    berth__list_remove(&chunk->dirty_link);
+    berth__list_remove(&chunk->owner_link);
+    if (arena->open == chunk) {
+        arena->open = NULL;
+    }
+    berth__entries_set(chunk->at, berth__chunk_units(chunk), 0);
+}
+
+/* After pages were given back: lets the chunk go if it is empty, and releases the lock. Its slot
+ * keeps the memory, charged to the process and no longer to a pool. A chunk that is being extended
+ * (grow_lock) is not let go: `open` is only emptied under that lock. */
+static void settle_unlock(struct berth__arena *arena, struct berth__chunk *chunk,
+                          struct page_counts before) BERTH_RELEASES(arena->lock) {
+    settle_locked(arena, chunk, before);
+    bool leaves = berth__chunk_is_empty(chunk) && chunk != arena->open && !chunk->span->lent &&
+                  !berth__chunk_is_held(chunk);
+    if (leaves) {
+        unlink_chunk_locked(arena, chunk);
+    }
+    berth__lock_release(&arena->lock);
+    if (leaves) {
+        berth__ledger_uncharge_own(arena->arenas->ledger, chunk->committed);
+        berth__slots_give(chunk, 1);
+    }
+    berth__wait_notify();
+}
+
+static size_t page_of(const struct berth__chunk *chunk, const void *address) {
+    return (size_t)((const char *)address - chunk->at) / BERTH_PAGE;
+}
+
+void berth__arena_take_run(void *run, size_t pages) {
+    struct berth__chunk *chunk = berth__chunk_of(run);
+    struct berth__arena *arena = chunk->arena;
+    berth__lock_acquire(&arena->lock);
+    struct page_counts before = counts_of(chunk);
+    berth__chunk_take_run(chunk, page_of(chunk, run), pages, true);
+    berth__count_sub(&arena->run_bytes, pages * BERTH_PAGE);
+    berth__count_sub(&arena->run_count, 1);
+    berth__count_add(&arena->run_returns, 1);
+    settle_unlock(arena, chunk, before);
+}
+
+void berth__arena_take_unit(char *base, uint16_t resident) {
+    struct berth__chunk *chunk = berth__chunk_of(base);
+    struct berth__arena *arena = chunk->arena;
+    berth__lock_acquire(&arena->lock);
+    berth__entries_set(base, 1, BERTH_ENTRY_OF_KIND(BERTH_UNIT_RUN));
+    struct page_counts before = counts_of(chunk);
+    berth__chunk_take_unit(chunk, (unsigned)(page_of(chunk, base) / BERTH_UNIT_PAGES), resident);
+    berth__count_sub(&arena->slab_bytes, BERTH_UNIT);
+    settle_unlock(arena, chunk, before);
+}
+
+bool berth__arena_grow_run(void *run, size_t more_pages, bool *zero) {
+    struct berth__chunk *chunk = berth__chunk_of(run);
+    struct berth__arena *arena = chunk->arena;
+    berth__lock_acquire(&arena->lock);
+    struct page_counts before = counts_of(chunk);
+    bool grown = berth__chunk_grow_run(chunk, page_of(chunk, run), more_pages, zero);
+    if (grown) {
+        berth__count_add(&arena->run_bytes, more_pages * BERTH_PAGE);
+        settle_locked(arena, chunk, before);
+    }
+    berth__lock_release(&arena->lock);
+    return grown;
+}
+
+void berth__arena_shrink_run(void *run, size_t keep_pages) {
+    struct berth__chunk *chunk = berth__chunk_of(run);
+    struct berth__arena *arena = chunk->arena;
+    berth__lock_acquire(&arena->lock);
+    struct page_counts before = counts_of(chunk);
+    size_t page = page_of(chunk, run);
+    size_t pages = berth__chunk_run_pages(chunk, page);
+    berth__chunk_shrink_run(chunk, page, keep_pages);
+    berth__count_sub(&arena->run_bytes, (pages - keep_pages) * BERTH_PAGE);
+    settle_unlock(arena, chunk, before);
+}
+
+/* ---- growing ---- */
+
+/* Bytes from the chunk's committed end to where a run of `pages`, starting in its free tail, would
+ * end; SIZE_MAX if the slot is too short. */
+static size_t missing_in(struct berth__arena *arena, const struct berth__chunk *chunk, size_t pages,
+                         size_t align_pages) {
+    berth__lock_acquire(&arena->lock);
+    size_t tail = berth__bits_clear_before(chunk->used, berth__chunk_pages(chunk));
+    berth__lock_release(&arena->lock);
+    size_t end = (berth__round_up(tail, align_pages) + pages) * BERTH_PAGE;
+    end = berth__round_up(end, berth__page_bytes);
+    if (end > arena->arenas->policy.chunk_bytes) {
+        return SIZE_MAX;
+    }
+    return end > chunk->committed ? end - chunk->committed : 0;
+}
+
+/* Charges `wish` bytes, or at least `need`; what was charged, 0 if nothing could be. `retained`
+ * bytes of them are mapped already, and charged to the process. */
+static size_t charge(struct berth__arena *arena, size_t need, size_t wish, size_t retained,
+                     unsigned charge_flags) {
+    struct berth__ledger *ledger = arena->arenas->ledger;
+    const size_t tries[] = {berth__max(wish, need), need};
+    for (unsigned i = 0; i < BERTH_ARRAY_COUNT(tries); i++) {
+        size_t total = berth__max(tries[i], retained);
+        if (berth__ledger_charge_split(ledger, ledger->parent == NULL ? total - retained : total,
+                                       total - retained, charge_flags)) {
+            return total;
+        }
+    }
+    return 0;
+}
+
+static void uncharge(struct berth__arena *arena, size_t total, size_t retained) {
+    struct berth__ledger *ledger = arena->arenas->ledger;
+    berth__ledger_uncharge_own(ledger, retained);
+    berth__ledger_uncharge(ledger, total - retained);
+}
+
+static void prepare_pages(struct berth__arena *arena, char *at, size_t bytes) {
+    if (arena->node != BERTH_NODE_ANY) {
+        berth__pages_prefer_node(at, bytes, arena->node);
+    }
+    if (arena->arenas->policy.thp == BERTH_THP_ALWAYS) {
+        berth__pages_want_huge(at, bytes, true);
+    }
+}
+
+static int extend_chunk(struct berth__arena *arena, struct berth__chunk *chunk, size_t need,
+                        unsigned charge_flags) {
+    size_t room = arena->arenas->policy.chunk_bytes - chunk->committed;
+    size_t bytes = charge(arena, need, berth__min(arena->next_commit, room), 0, charge_flags);
+    if (bytes == 0) {
+        return -ENOMEM;
+    }
+    char *at = chunk->at + chunk->committed;
+    if (berth__pages_commit(at, bytes) != 0) {
+        uncharge(arena, bytes, 0);
+        return -ENOMEM;
+    }
+    prepare_pages(arena, at, bytes);
+    berth__lock_acquire(&arena->lock);
+    struct page_counts before = counts_of(chunk);
+    berth__chunk_extend(chunk, bytes);
+    berth__count_add(&arena->chunk_bytes, bytes);
+    berth__count_add(&arena->chunk_maps, 1);
+    if (chunk->committed >= arena->arenas->policy.chunk_bytes) {
+        arena->open = NULL;
+    }
+    settle_locked(arena, chunk, before);
+    berth__lock_release(&arena->lock);
+    return 0;
+}
+
+static void adopt_chunk(struct berth__arena *arena, struct berth__chunk *chunk, size_t committed,
+                        bool clean) {
+    berth__lock_acquire(&arena->lock);
+    berth__chunk_init(chunk, arena, committed, clean);
+    berth__entries_set(chunk->at, berth__chunk_units(chunk), BERTH_ENTRY_OF_KIND(BERTH_UNIT_RUN));
+    berth__list_push_back(&arena->chunks, &chunk->owner_link);
+    berth__count_add(&arena->chunk_bytes, committed);
+    berth__count_add(&arena->chunk_count, 1);
+    berth__count_add(&arena->chunk_maps, 1);
+    if (committed < arena->arenas->policy.chunk_bytes && !chunk->span->lent) {
+        arena->open = chunk;
+    }
+    settle_locked(arena, chunk, (struct page_counts){0, 0});
+    berth__lock_release(&arena->lock);
+}
+
+static int start_chunk(struct berth__arena *arena, size_t need, unsigned charge_flags) {
+    struct berth__chunk *chunk = berth__slots_take(1);
+    if (chunk == NULL) {
+        return -ENOMEM;
+    }
+    size_t retained = chunk->committed;
+    size_t wish = retained > 0 ? 0 : arena->next_commit;
+    size_t total = charge(arena, need, wish, retained, charge_flags);
+    if (total == 0) {
+        berth__slots_give(chunk, 1);
+        return -ENOMEM;
+    }
+    if (total > retained && berth__pages_commit(chunk->at + retained, total - retained) != 0) {
+        uncharge(arena, total, retained);
+        berth__slots_give(chunk, 1);
+        return -ENOMEM;
+    }
+    prepare_pages(arena, chunk->at + retained, total - retained);
+    berth__decay_demand(&berth__slots_decay, total, retained == 0);
+    adopt_chunk(arena, chunk, total, retained == 0);
+    return 0;
+}
+
+/* True if another thread made room while we waited for grow_lock. An alignment may still fail
+ * there, so it does not count for aligned requests. */
+static bool has_room(struct berth__arena *arena, size_t pages, size_t align_pages) {
+    bool room = false;
+    berth__lock_acquire(&arena->lock);
+    for (unsigned b = berth__highest_bit(pages) + 2; !room && b < BERTH_ARENA_BUCKETS; b++) {
+        room = !berth__list_empty(&arena->buckets[b]);
+    }
+    berth__lock_release(&arena->lock);
+    return room && align_pages == 1;
+}
+
+static int grow_locked(struct berth__arena *arena, size_t pages, size_t align_pages,
+                       unsigned charge_flags) BERTH_REQUIRES(arena->grow_lock) {
+    size_t chunk_bytes = arena->arenas->policy.chunk_bytes;
+    size_t need = berth__round_up(pages * BERTH_PAGE, berth__page_bytes);
+    struct berth__chunk *open = arena->open;
+    size_t missing = open == NULL ? SIZE_MAX : missing_in(arena, open, pages, align_pages);
+    int error;
+    if (missing == 0) {
+        return 0; /* freed meanwhile */
+    }
+    if (missing != SIZE_MAX) {
+        error = extend_chunk(arena, open, missing, charge_flags);
+    } else {
+        error = start_chunk(arena, berth__min(need, chunk_bytes), charge_flags);
+    }
+    if (error == 0) {
+        arena->next_commit = berth__min(2 * arena->next_commit, chunk_bytes);
+    }
+    return error;
+}
+
+int berth__arena_grow(struct berth__arena *arena, size_t pages, size_t align_pages,
+                      unsigned charge_flags) {
+    if (arena->arenas->lent != NULL) {
+        return -ENOMEM; /* it has what it was given */
+    }
+    berth__lock_acquire(&arena->grow_lock);
+    int error = has_room(arena, pages, align_pages)
+                    ? 0
+                    : grow_locked(arena, pages, align_pages, charge_flags);
+    berth__lock_release(&arena->grow_lock);
+    return error;
+}
+
+void berth__arena_lend_span(struct berth__arena *arena, struct berth__span *span) {
+    struct berth__chunk *chunk = berth__chunk_find(span->slots);
+    for (size_t slot = 0; slot < span->slot_count; slot++) {
+        adopt_chunk(arena, chunk, chunk->committed, false);
+        chunk = slot + 1 < span->slot_count ? berth__chunk_next(chunk) : NULL;
+    }
+}
+
+/* ---- giving back ---- */
+
+/* The first chunk from `from` on whose end can be unmapped. */
+static struct berth__chunk *next_with_tail_locked(struct berth__arena *arena,
+                                                  struct berth__list *from, size_t *tail)
+    BERTH_REQUIRES(arena->lock) {
+    for (struct berth__list *at = from; at != &arena->chunks; at = at->next) {
+        struct berth__chunk *chunk = BERTH_LIST_ENTRY(at, struct berth__chunk, owner_link);
+        *tail = berth__chunk_free_tail(chunk);
+        if (*tail > 0 && *tail < chunk->committed && !chunk->span->lent &&
+            !berth__chunk_is_held(chunk)) {
+            return chunk;
+        }
+    }
+    return NULL;
+}
+
+static size_t unmap_tail(struct berth__arena *arena) BERTH_REQUIRES(arena->grow_lock) {
+    size_t tail = 0;
+    berth__lock_acquire(&arena->lock);
+    struct berth__chunk *chunk = next_with_tail_locked(arena, arena->chunks.next, &tail);
+    if (chunk == NULL) {
+        berth__lock_release(&arena->lock);
+        return 0;
+    }
+    struct page_counts before = counts_of(chunk);
+    size_t page = (chunk->committed - tail) / BERTH_PAGE;
+    berth__chunk_hide(chunk, page, tail / BERTH_PAGE);
+    settle_locked(arena, chunk, before);
+    berth__lock_release(&arena->lock);
+
+    bool unmapped = berth__pages_decommit(chunk->at + page * BERTH_PAGE, tail) == 0;
+
+    berth__lock_acquire(&arena->lock);
+    before = counts_of(chunk);
+    if (unmapped) {
+        berth__chunk_drop_tail(chunk, tail);
+        berth__count_sub(&arena->chunk_bytes, tail);
+        arena->open = arena->open == NULL ? chunk : arena->open;
+    } else {
+        berth__chunk_show(chunk, page, tail / BERTH_PAGE, false);
+    }
+    settle_unlock(arena, chunk, before);
+    if (unmapped) {
+        berth__ledger_uncharge(arena->arenas->ledger, tail);
+    }
+    return unmapped ? tail : 0;
+}
+
+/* The open chunk may be empty and kept for the next request; at a trim it goes too. */
+static void let_open_go(struct berth__arena *arena) BERTH_REQUIRES(arena->grow_lock) {
+    berth__lock_acquire(&arena->lock);
+    struct berth__chunk *open = arena->open;
+    arena->open = NULL;
+    if (open != NULL) {
+        settle_unlock(arena, open, counts_of(open));
+    } else {
+        berth__lock_release(&arena->lock);
+    }
+}
+
+size_t berth__arena_trim(struct berth__arena *arena, size_t bytes) {
+    size_t returned = 0;
+    berth__lock_acquire(&arena->grow_lock);
+    let_open_go(arena);
+    for (size_t tail = 1; returned < bytes && tail != 0; returned += tail) {
+        tail = unmap_tail(arena);
+    }
+    arena->next_commit = BERTH_FIRST_COMMIT;
+    berth__lock_release(&arena->grow_lock);
+    return returned;
+}
+
+/* The oldest dirty chunk with a stretch that can be purged; others go to the end of the queue. */
+static struct berth__chunk *next_dirty_locked(struct berth__arena *arena, size_t *page,
+                                              size_t *pages) BERTH_REQUIRES(arena->lock) {
+    for (unsigned tries = 0; tries < 8 && !berth__list_empty(&arena->dirty); tries++) {
+        struct berth__chunk *chunk =
+            BERTH_LIST_ENTRY(arena->dirty.next, struct berth__chunk, dirty_link);
+        if (!berth__chunk_is_held(chunk) && berth__chunk_next_dirty(chunk, 0, page, pages)) {
+            return chunk;
+        }
+        berth__list_remove(&chunk->dirty_link);
+        berth__list_push_back(&arena->dirty, &chunk->dirty_link);
+    }
+    return NULL;
+}
+
+size_t berth__arena_purge_some(struct berth__arena *arena, size_t bytes) {
+    size_t page = 0;
+    size_t pages = 0;
+    berth__lock_acquire(&arena->lock);
+    struct berth__chunk *chunk = next_dirty_locked(arena, &page, &pages);
+    if (chunk == NULL) {
+        berth__lock_release(&arena->lock);
+        return 0;
+    }
+    pages = berth__min(pages, berth__max(bytes, berth__page_bytes) / BERTH_PAGE);
+    pages = berth__round_down(pages, berth__page_bytes / BERTH_PAGE);
+    struct page_counts before = counts_of(chunk);
+    berth__chunk_hide(chunk, page, pages);
+    settle_locked(arena, chunk, before);
+    berth__lock_release(&arena->lock);
+
+    bool purged = berth__pages_purge(chunk->at + page * BERTH_PAGE, pages * BERTH_PAGE) == 0;
+
+    berth__lock_acquire(&arena->lock);
+    before = counts_of(chunk);
+    berth__chunk_show(chunk, page, pages, purged);
+    if (purged) {
+        berth__count_add(&arena->purged_bytes, pages * BERTH_PAGE);
+        berth__count_add(&arena->purge_calls, 1);
+    }
+    settle_unlock(arena, chunk, before);
+    return purged ? pages * BERTH_PAGE : 0;
+}
+
+/* The slabs of a chunk, whatever is lent of them, lose what metadata they have elsewhere. */
+static void forget_slabs(struct berth__chunk *chunk) {
+    for (size_t unit = 0; unit < berth__chunk_units(chunk); unit++) {
+        uint64_t entry = berth__load_relaxed(berth__entry_find(chunk->at + unit * BERTH_UNIT));
+        if (entry != 0 && BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SLAB) {
+            berth__slab_retire(&chunk->slabs[unit]);
+        }
+    }
+}
+
+void berth__arena_release_all(struct berth__arena *arena) BERTH_NO_TSA {
+    while (!berth__list_empty(&arena->chunks)) {
+        struct berth__chunk *chunk =
+            BERTH_LIST_ENTRY(arena->chunks.next, struct berth__chunk, owner_link);
+        forget_slabs(chunk);
+        unlink_chunk_locked(arena, chunk);
+        if (!chunk->span->lent) {
+            berth__ledger_uncharge_own(arena->arenas->ledger, chunk->committed);
+            berth__slots_give(chunk, 1);
+        }
+    }
+}

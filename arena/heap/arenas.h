@@ -1,0 +1,84 @@
+/*
+ * The arenas of one pool, with the ledger they charge and the policy they follow.
+ *
+ * Created once per pool; the default pool's serves malloc. Which arena serves a thread is decided
+ * by the CPU it runs on (domains.h). Fields without a comment on threads are set before the pool is
+ * used, and only read afterwards.
+ */
+#ifndef BERTH_HEAP_ARENAS_H
+#define BERTH_HEAP_ARENAS_H
+
+#include "heap/arena.h"
+
+enum {
+    BERTH_WAIT_MS_DEFAULT = 511, /* 1 + 2 + 4 .. + 256: how long the JDK's direct memory waits */
+};
+
+struct berth__policy {
+    size_t chunk_bytes;      /* 256 KiB to 4 MiB: how far a chunk grows; runs are not longer */
+    unsigned arena_count;    /* 0: by topology */
+    uint32_t decay_ms;       /* unused memory older than this goes back; 0: at once */
+    uint32_t wait_ms;        /* how long a request waits for memory at the limit */
+    uint32_t malloc_wait_ms; /* the same for requests of the malloc door */
+    size_t run_cache_bytes;  /* that a CPU may keep of free runs */
+    bool reclaim;            /* pressure callbacks are called */
+    enum berth__thp thp;
+};
+
+struct berth__arenas {
+    struct berth__ledger *ledger;    /* &own_ledger, or the process's */
+    struct berth__ledger own_ledger; /* used if the pool has a limit of its own */
+    struct berth__policy policy;
+    uint32_t number;          /* index in the table of pools; 0: the default pool */
+    uint64_t serial;          /* never reused; tells a stale thread cache */
+    struct berth__span *lent; /* the caller's memory, or NULL */
+
+    _Atomic(struct berth__arena *) arena[BERTH_ARENAS_MAX]; /* by domain; NULL until used */
+    _Atomic unsigned arena_count;                           /* of those */
+    _Atomic unsigned arena_limit; /* how many there may be; 0: not decided yet */
+
+    struct berth__lock lock;                                    /* BERTH_RANK_POOLS */
+    struct berth__list caches BERTH_GUARDED_BY(lock);           /* of all threads */
+    struct berth__lock huge_lock;                               /* BERTH_RANK_ARENA */
+    struct berth__list huge_blocks BERTH_GUARDED_BY(huge_lock); /* by owner_link */
+
+    berth__count huge_bytes, huge_count; /* under huge_lock */
+    berth__count huge_lends, huge_returns;
+    _Atomic uint64_t ladder_runs, waits, waits_failed, failures;
+    _Atomic uint64_t thread_count;
+    _Atomic uint64_t cached_bound; /* bytes that threads may have cached, at most */
+};
+
+/* NULL if there is no metadata memory. */
+struct berth__arenas *berth__arenas_create(const struct berth__policy *policy, uint32_t number,
+                                           uint64_t serial);
+
+/* The arena for the calling thread, by the CPU it is on. Makes it if this is the first thread
+ * there; falls back to the first arena. */
+struct berth__arena *berth__arenas_here(struct berth__arenas *arenas);
+
+/* The first arena at or after index *i, which is set to its index; NULL if there is none. */
+BERTH_INLINE struct berth__arena *berth__arenas_next(struct berth__arenas *arenas, unsigned *i) {
+    for (; *i < BERTH_ARENAS_MAX; ++*i) {
+        struct berth__arena *arena = berth__load_acquire(&arenas->arena[*i]);
+        if (arena != NULL) {
+            return arena;
+        }
+    }
+    return NULL;
+}
+
+/* for (BERTH_EACH_ARENA(arena, arenas)) ... */
+#define BERTH_EACH_ARENA(arena, arenas)                                                            \
+    unsigned arena##_i = 0;                                                                        \
+    ((arena) = berth__arenas_next((arenas), &arena##_i)) != NULL;                                  \
+    arena##_i++
+
+/* Returns everything to the address space, all at once: in time by chunks, not blocks. Nothing may
+ * be concurrent; refused with -EBUSY while the kernel may be using a block. */
+int berth__arenas_destroy(struct berth__arenas *arenas);
+
+/* The same, but the arenas stay, empty, under a new serial. */
+int berth__arenas_reset(struct berth__arenas *arenas, uint64_t new_serial);
+
+#endif

@@ -1,0 +1,431 @@
+#include "heap/cache.h"
+
+#include "base/check.h"
+#include "chunk/meta.h"
+#include "chunk/wait.h"
+#include "heap/decay.h"
+#include "heap/misuse.h"
+#include "os/clock.h"
+#include "os/pages.h"
+
+#include <string.h>
+
+_Atomic int64_t berth__cache_budget;
+uint64_t berth__cache_budget_total;
+
+/* ---- capacity ---- */
+
+enum {
+    SMALL_ARRAY_SLOTS = 8,
+    GRANT_STEP = 16 << 10,
+    PROMOTE_REFILLS = 64, /* refills within PROMOTE_MS that earn a thread a heap of its own */
+    PROMOTE_MS = 1000,
+    SWEEP_MS = 500,
+};
+
+static uint32_t class_size(unsigned small_class) {
+    return berth__classes[small_class].size;
+}
+
+/* Most blocks that a bin may hold: a few of the largest, 255 of the smallest. */
+static unsigned capacity_max(unsigned small_class) {
+    size_t blocks = BERTH_BIN_BYTES_MAX / class_size(small_class);
+    return (unsigned)berth__min(berth__max(blocks, 4), BERTH_BIN_BLOCKS_MAX);
+}
+
+/* Slots of the array that holds `capacity` blocks and the NULL. */
+static unsigned array_slots(unsigned capacity) {
+    return capacity == 0                  ? 0
+           : capacity < SMALL_ARRAY_SLOTS ? SMALL_ARRAY_SLOTS
+                                          : 1u << (berth__highest_bit(capacity) + 1);
+}
+
+/* Takes at least `bytes` from the budget for this cache. Nobody takes more than a quarter of what
+ * is left, so there is always some for a thread that comes later. */
+static bool obtain_grant(struct berth__cache *cache, uint64_t bytes) {
+    int64_t wish = (int64_t)berth__max(bytes, GRANT_STEP);
+    int64_t left = berth__load_relaxed(&berth__cache_budget);
+    do {
+        if (wish > left / 4) {
+            wish = (int64_t)bytes;
+        }
+        if (wish > left / 4) {
+            return false;
+        }
+    } while (!berth__cas_weak_relaxed(&berth__cache_budget, &left, left - wish));
+    berth__add_relaxed(&cache->granted, (uint64_t)wish);
+    return true;
+}
+
+static void return_grant(struct berth__cache *cache, uint64_t bytes) {
+    berth__sub_relaxed(&cache->granted, bytes);
+    berth__add_relaxed(&berth__cache_budget, (int64_t)bytes);
+}
+
+static bool reserve(struct berth__cache *cache, uint64_t bytes) {
+    uint64_t allowed = BERTH_CACHE_FREE_BYTES + berth__load_relaxed(&cache->granted);
+    if (cache->reserved + bytes > allowed &&
+        !obtain_grant(cache, cache->reserved + bytes - allowed)) {
+        return false;
+    }
+    cache->reserved += bytes;
+    berth__add_relaxed(&cache->arenas->cached_bound, bytes);
+    return true;
+}
+
+static void unreserve(struct berth__cache *cache, uint64_t bytes) {
+    cache->reserved -= bytes;
+    berth__sub_relaxed(&cache->arenas->cached_bound, bytes);
+}
+
+static void **new_array(struct berth__cache *cache, unsigned slots) {
+    if (slots == SMALL_ARRAY_SLOTS &&
+        cache->inline_used + slots <= BERTH_ARRAY_COUNT(cache->inline_slots)) {
+        void **array = cache->inline_slots + cache->inline_used;
+        cache->inline_used += slots;
+        return array;
+    }
+    return berth__meta_alloc(slots * sizeof(void *));
+}
+
+static void free_array(struct berth__cache *cache, void **array, unsigned slots) {
+    bool is_inline = array >= cache->inline_slots &&
+                     array < cache->inline_slots + BERTH_ARRAY_COUNT(cache->inline_slots);
+    if (!is_inline && slots > 0) { /* inline slots are few, and live as long as the cache */
+        berth__meta_free(array, slots * sizeof(void *));
+    }
+}
+
+/* Moves a bin's blocks to an array for `capacity` blocks, not fewer than it has now. */
+static bool set_capacity(struct berth__cache *cache, struct berth__bin *bin, unsigned capacity) {
+    uint32_t size = class_size(berth__bin_class(cache, bin));
+    unsigned old_slots = array_slots(bin->capacity);
+    unsigned slots = array_slots(capacity);
+    unsigned count = berth__bin_count(bin);
+    if (!reserve(cache, (uint64_t)(capacity - bin->capacity) * size)) {
+        return false;
+    }
+    void **end = berth__bin_end(bin);
+    if (slots != old_slots) {
+        void **array = new_array(cache, slots);
+        if (array == NULL) {
+            unreserve(cache, (uint64_t)(capacity - bin->capacity) * size);
+            return false;
+        }
+        void **new_end = array + slots - 1;
+        memcpy(new_end - count, bin->top, count * sizeof(void *));
+        *new_end = NULL;
+        if (old_slots > 0) {
+            free_array(cache, end + 1 - old_slots, old_slots);
+        }
+        end = new_end;
+    }
+    bin->top = end - count;
+    bin->low = end - capacity;
+    bin->capacity = (uint16_t)capacity;
+    return true;
+}
+
+/* Doubles a bin that runs empty or full, within its class's bound and the cache's. */
+static bool grow_bin(struct berth__cache *cache, struct berth__bin *bin) {
+    unsigned most = capacity_max(berth__bin_class(cache, bin));
+    if (bin->capacity >= most) {
+        return false;
+    }
+    unsigned wish = bin->capacity == 0 ? 3 : 2u * bin->capacity + 1;
+    return set_capacity(cache, bin, (unsigned)berth__min(wish, most)) ||
+           (bin->capacity == 0 && set_capacity(cache, bin, 1));
+}
+
+/* ---- counting ---- */
+
+static void refuel(struct berth__cache *cache, struct berth__bin *bin) {
+    int32_t fuel = berth__decay_in_debt(cache->arena) ? BERTH_FUEL_IN_DEBT : BERTH_FUEL;
+    bin->fuel = fuel;
+    bin->fuel_start = (uint16_t)fuel;
+}
+
+/* Adds what the bin did since the last time to its heap's counts. Where free was refused for lack
+ * of fuel, fuel is -1 for none left. */
+static void settle_bin_locked(struct berth__cache *cache, struct berth__bin *bin)
+    BERTH_REQUIRES(cache->heap->lock) {
+    unsigned count = berth__bin_count(bin);
+    int32_t left = bin->fuel < 0 ? 0 : bin->fuel;
+    uint64_t freed = (uint64_t)(bin->fuel_start - left);
+    uint64_t allocated = bin->settled + freed - count;
+    if (allocated != 0 || freed != 0) {
+        berth__heap_count_locked(cache->heap, berth__bin_class(cache, bin), allocated, freed);
+    }
+    bin->settled = (uint16_t)count;
+    bin->fuel = left;
+    bin->fuel_start = (uint16_t)left;
+}
+
+void berth__cache_settle(struct berth__cache *cache) {
+    berth__lock_acquire(&cache->heap->lock);
+    for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
+        settle_bin_locked(cache, &cache->bins[c]);
+    }
+    berth__lock_release(&cache->heap->lock);
+}
+
+/* ---- moving blocks ---- */
+
+/* Gathered blocks count as cached, at their bound, from the first on. */
+static void gather(struct berth__cache *cache, void *block, uint32_t size) {
+    if (cache->remote_count == 0) {
+        cache->remote_bound = cache->remote_limit + BERTH_SMALL_MAX;
+        berth__add_relaxed(&cache->arenas->cached_bound, cache->remote_bound);
+    }
+    cache->remote[cache->remote_count++] = block;
+    cache->remote_bytes += size;
+}
+
+void berth__cache_send_remote(struct berth__cache *cache) {
+    unsigned count = cache->remote_count;
+    if (count == 0) {
+        return;
+    }
+    berth__sub_relaxed(&cache->arenas->cached_bound, cache->remote_bound);
+    cache->remote_count = 0;
+    cache->remote_bytes = 0;
+    cache->remote_limit = (uint32_t)berth__min(2 * cache->remote_limit, BERTH_REMOTE_BYTES);
+    berth__remote_send(cache->remote, count);
+}
+
+/* Gives the `count` oldest blocks of a bin back. */
+static void give_oldest_locked(struct berth__cache *cache, struct berth__bin *bin, unsigned count)
+    BERTH_REQUIRES(cache->heap->lock) {
+    void **end = berth__bin_end(bin);
+    berth__heap_give_locked(cache->heap, end - count, count, false);
+    berth__count_add(&cache->heap->flushes, 1);
+    memmove(bin->top + count, bin->top, (berth__bin_count(bin) - count) * sizeof(void *));
+    bin->top += count;
+    bin->settled = (uint16_t)berth__bin_count(bin);
+}
+
+static void flush_bin_locked(struct berth__cache *cache, struct berth__bin *bin)
+    BERTH_REQUIRES(cache->heap->lock) {
+    settle_bin_locked(cache, bin);
+    unsigned count = berth__bin_count(bin);
+    if (count > 0) {
+        give_oldest_locked(cache, bin, count);
+    }
+}
+
+/* Takes the array away from an empty bin: it is as it was at first. */
+static void strip_bin(struct berth__cache *cache, struct berth__bin *bin) {
+    unsigned small_class = berth__bin_class(cache, bin);
+    if (bin->capacity == 0) {
+        return;
+    }
+    unsigned slots = array_slots(bin->capacity);
+    unreserve(cache, (uint64_t)bin->capacity * class_size(small_class));
+    free_array(cache, berth__bin_end(bin) + 1 - slots, slots);
+    *bin = berth__no_cache.bins[small_class];
+}
+
+void berth__cache_flush(struct berth__cache *cache, bool grant) {
+    berth__lock_acquire(&cache->heap->lock);
+    for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
+        flush_bin_locked(cache, &cache->bins[c]);
+    }
+    berth__lock_release(&cache->heap->lock);
+    berth__cache_send_remote(cache);
+    if (grant) {
+        for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
+            strip_bin(cache, &cache->bins[c]);
+        }
+        return_grant(cache, berth__load_relaxed(&cache->granted));
+        cache->inline_used = 0;
+    }
+}
+
+/* Every so often, bins that were not used since the last look lose half of what they hold, and
+ * their capacity goes back for others to use. */
+static void sweep(struct berth__cache *cache) {
+    uint32_t now = (uint32_t)berth__clock_coarse_ms();
+    if (now - cache->swept_ms < SWEEP_MS) {
+        return;
+    }
+    cache->swept_ms = now;
+    berth__lock_acquire(&cache->heap->lock);
+    for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
+        struct berth__bin *bin = &cache->bins[c];
+        bool used = bin->fuel != bin->fuel_start || bin->settled != berth__bin_count(bin);
+        if (bin->capacity > 0 && !used) {
+            flush_bin_locked(cache, bin);
+            strip_bin(cache, bin);
+        } else if (used) {
+            settle_bin_locked(cache, bin);
+        }
+    }
+    berth__lock_release(&cache->heap->lock);
+    uint64_t allowed = BERTH_CACHE_FREE_BYTES + berth__load_relaxed(&cache->granted);
+    if (allowed - cache->reserved > GRANT_STEP && cache->reserved > BERTH_CACHE_FREE_BYTES) {
+        return_grant(cache, allowed - cache->reserved);
+    }
+}
+
+/* What every slow path does besides its own work, without a lock. */
+static void pay_dues(struct berth__cache *cache) {
+    berth__decay_step(cache->arena);
+    sweep(cache);
+}
+
+/* ---- a heap of its own ---- */
+
+void berth__cache_use_heap(struct berth__cache *cache, struct berth__heap *heap, bool owned) {
+    cache->heap = heap;
+    cache->mark = heap->mark;
+    cache->owns_heap = owned;
+    if (owned) {
+        berth__add_relaxed(&cache->arena->owners, 1);
+    }
+    if (berth__tls.cache == cache) {
+        berth__tls.mark = heap->mark;
+    }
+}
+
+void berth__cache_release_heap(struct berth__cache *cache) {
+    if (cache->owns_heap) {
+        berth__sub_relaxed(&cache->arena->owners, 1);
+        berth__heap_orphan(cache->heap);
+    }
+    cache->owns_heap = false;
+    cache->heap = NULL;
+}
+
+void berth__cache_abandon(struct berth__cache *cache) {
+    for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
+        strip_bin(cache, &cache->bins[c]);
+    }
+    return_grant(cache, berth__load_relaxed(&cache->granted));
+    cache->remote_count = 0;
+    cache->serial = 0;
+}
+
+/* A thread moves from the arena's shared heap to one of its own when its refills show real traffic.
+ * The first thread of an arena has one from the start. */
+static void consider_promotion(struct berth__cache *cache) {
+    uint32_t now = (uint32_t)berth__clock_coarse_ms();
+    if (now - cache->refills_since_ms > PROMOTE_MS) {
+        cache->refills_since_ms = now;
+        cache->refills = 0;
+    }
+    if (++cache->refills < PROMOTE_REFILLS) {
+        return;
+    }
+    struct berth__heap *heap = berth__heap_adopt(cache->arena);
+    if (heap == NULL) {
+        cache->refills = 0;
+        return;
+    }
+    berth__cache_flush(cache, false);
+    berth__cache_use_heap(cache, heap, true);
+}
+
+/* ---- slow paths ---- */
+
+/* Blocks to ask for: 1, 2, 4 .. half of the capacity; of the smallest, at least a cache line's
+ * worth, so that two threads do not share one. */
+static unsigned batch_of(struct berth__bin *bin, uint32_t size) {
+    unsigned line = BERTH_CACHE_LINE / size;
+    unsigned batch = (unsigned)berth__max(bin->batch, berth__max(line, 1));
+    bin->batch = (uint16_t)berth__min(2 * batch, bin->capacity / 2 + 1);
+    return (unsigned)berth__min(batch, bin->capacity);
+}
+
+/* Lends into the empty bin, and hands the first block out. */
+static void *lend_to_bin_locked(struct berth__cache *cache, struct berth__bin *bin, unsigned batch,
+                                bool anywhere, struct berth__warmed *warmed)
+    BERTH_REQUIRES(cache->heap->lock) {
+    unsigned small_class = berth__bin_class(cache, bin);
+    void *single = NULL;
+    void **out = batch > 1 ? berth__bin_end(bin) - batch : &single;
+    unsigned lent = berth__heap_lend_locked(cache->heap, small_class, batch > 1 ? batch : 1, out,
+                                            anywhere, warmed);
+    if (lent == 0) {
+        return NULL;
+    }
+    void *block = out[0];
+    if (batch > 1) {
+        bin->top = berth__bin_end(bin) - (lent - 1);
+        memmove(bin->top, out + 1, (lent - 1) * sizeof(void *));
+    }
+    berth__heap_count_locked(cache->heap, small_class, 1, 0);
+    bin->settled = (uint16_t)berth__bin_count(bin);
+    return block;
+}
+
+void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool anywhere) {
+    struct berth__bin *bin = &cache->bins[small_class];
+    if (!cache->owns_heap) {
+        consider_promotion(cache);
+    }
+    grow_bin(cache, bin);
+    unsigned batch = batch_of(bin, class_size(small_class));
+    struct berth__warmed warmed = {NULL, 0};
+    struct berth__heap *heap = cache->heap;
+    berth__lock_acquire(&heap->lock);
+    if (berth__remote_pending(heap)) {
+        berth__remote_drain_locked(heap);
+    }
+    settle_bin_locked(cache, bin);
+    void *block = lend_to_bin_locked(cache, bin, batch, anywhere, &warmed);
+    berth__count_add(&heap->refills, 1);
+    berth__lock_release(&heap->lock);
+    refuel(cache, bin);
+    if (warmed.bytes > 0) {
+        berth__pages_populate(warmed.at, warmed.bytes);
+    }
+    pay_dues(cache);
+    return block;
+}
+
+/* A block of this cache's heap that the fast path refused. */
+static void take_own(struct berth__cache *cache, struct berth__bin *bin, void *block) {
+    if (BERTH_UNLIKELY(*bin->top == block)) {
+        berth__misuse("double free", block);
+    }
+    bool full = bin->top == bin->low;
+    bool grown = full && grow_bin(cache, bin);
+    struct berth__heap *heap = cache->heap;
+    berth__lock_acquire(&heap->lock);
+    if (berth__remote_pending(heap)) {
+        berth__remote_drain_locked(heap);
+    }
+    settle_bin_locked(cache, bin);
+    if (full && !grown && bin->capacity > 0) {
+        give_oldest_locked(cache, bin, (bin->capacity + 1u) / 2);
+    }
+    berth__heap_count_locked(heap, berth__bin_class(cache, bin), 0, 1);
+    if (bin->capacity == 0) {
+        berth__heap_give_locked(heap, &block, 1, false);
+    } else {
+        *--bin->top = block;
+        bin->settled = (uint16_t)berth__bin_count(bin);
+    }
+    berth__lock_release(&heap->lock);
+    refuel(cache, bin);
+    pay_dues(cache);
+}
+
+void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry) {
+    struct berth__bin *bin = (struct berth__bin *)(void *)((char *)cache + BERTH_ENTRY_BIN(entry));
+    uint32_t size = class_size(berth__bin_class(cache, bin));
+    if (BERTH_UNLIKELY(
+            !berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT), bin->reciprocal))) {
+        berth__misuse("free of a pointer inside a block", block);
+    }
+    if (entry - cache->mark < sizeof(cache->bins)) {
+        take_own(cache, bin, block);
+        return;
+    }
+    gather(cache, block, size);
+    if (cache->remote_count == BERTH_REMOTE_BLOCKS || cache->remote_bytes > cache->remote_limit ||
+        berth__wait_anyone()) {
+        berth__cache_send_remote(cache);
+        pay_dues(cache);
+    }
+}

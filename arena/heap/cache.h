@@ -1,0 +1,214 @@
+/*
+ * A thread's cache: for each small class, a bounded stack of pointers to free blocks.
+ *
+ * malloc pops a pointer, free pushes one; neither touches the block or any shared memory. An empty
+ * bin is refilled from the cache's heap, a full one gives its older half back, in batches under
+ * that heap's lock. Only blocks of the cache's own heap enter it: others are gathered and sent
+ * home (remote.h), so memory does not migrate and a thread that only frees caches nothing.
+ *
+ * A bin's stack grows downwards in an array of `capacity` slots that ends with a NULL, which stops
+ * malloc without a second load:
+ *
+ *     array_end[-capacity] .. array_end[-1], array_end[0] == NULL
+ *     low == array_end - capacity <= top <= array_end;  cached blocks == array_end - top
+ *
+ * `fuel` is what free counts down: at zero it takes the slow path, where counters are settled,
+ * debts are paid and remote frees are fetched, so that a thread whose every call hits its cache
+ * comes by all the same. Counts follow from it: blocks freed since the last settlement are
+ * fuel_start - fuel, and blocks allocated are settled + freed - cached.
+ *
+ * Bound: sum over bins of capacity * size <= BERTH_CACHE_FREE_BYTES + granted, and the sum of
+ * `granted` over all threads never exceeds the budget (berth__cache_budget).
+ *
+ * Owner only, except `state` and, while parked, everything under a claim. States:
+ *     ACTIVE  -> PARKED   by the owner, about to sleep (release K1)
+ *     PARKED  -> ACTIVE   by the owner, on its first slow path after (acquire K2)
+ *     PARKED  -> CLAIMED  by any thread, to empty it (acquire K2)
+ *     CLAIMED -> PARKED   by that thread, when done (release K1)
+ * While a cache is not ACTIVE its owner's thread-local pointer is the empty cache, so its fast
+ * paths cannot touch this one. The owner that finds CLAIMED waits: emptying is short.
+ */
+#ifndef BERTH_HEAP_CACHE_H
+#define BERTH_HEAP_CACHE_H
+
+#include "heap/arenas.h"
+#include "heap/heap.h"
+#include "heap/remote.h"
+
+enum {
+    BERTH_CACHE_BYTES = 4096,       /* of the structure: a page */
+    BERTH_CACHE_FREE_BYTES = 2048,  /* what a thread may cache without a grant */
+    BERTH_BIN_BYTES_MAX = 32 << 10, /* a bin caches no more than this, but always some blocks */
+    BERTH_BIN_BLOCKS_MAX = 255,
+    BERTH_FUEL = 1024,       /* frees of a class between two slow paths */
+    BERTH_FUEL_IN_DEBT = 16, /* while memory is due to go back */
+};
+
+struct berth__bin {
+    void **top;          /* the next block to hand out, or the NULL at the end */
+    void **low;          /* top == low: full */
+    uint32_t reciprocal; /* of the class */
+    int32_t fuel;
+    uint16_t capacity; /* slots in use of the array */
+    uint16_t settled;  /* cached blocks at the last settlement */
+    uint16_t batch;    /* blocks to ask for at the next refill */
+    uint16_t fuel_start;
+};
+_Static_assert(sizeof(struct berth__bin) == BERTH_BIN_BYTES, "the address table counts in these");
+
+enum berth__cache_state { BERTH_CACHE_ACTIVE, BERTH_CACHE_PARKED, BERTH_CACHE_CLAIMED };
+
+struct berth__cache {
+    struct berth__bin bins[BERTH_SMALL_CLASS_COUNT]; /* first: the address table holds offsets */
+
+    struct berth__heap *heap; /* where blocks come from: its own, or the arena's shared one */
+    uint64_t mark;            /* heap->mark */
+    struct berth__arena *arena;
+    struct berth__arenas *arenas;
+    uint64_t serial;         /* arenas->serial; another value: the pool is gone */
+    struct berth__list link; /* in arenas->caches */
+    bool owns_heap;
+    _Atomic uint32_t state;
+    _Atomic uint64_t granted; /* bytes of the budget */
+    uint64_t reserved;        /* sum of capacity * size */
+    uint32_t refills;         /* since `refills_since_ms`: what earns a heap */
+    uint32_t refills_since_ms;
+    uint32_t swept_ms;    /* when unused bins were last looked at */
+    uint32_t inline_used; /* slots of inline_slots that are handed out */
+
+    uint32_t remote_count, remote_bytes, remote_limit, remote_bound;
+    void *remote[BERTH_REMOTE_BLOCKS];
+
+    void *inline_slots[90]; /* the first small arrays */
+};
+_Static_assert(sizeof(struct berth__cache) <= BERTH_CACHE_BYTES, "a page");
+
+/* What a thread has. Static TLS of the malloc door: 64 bytes at most. */
+struct berth__tls {
+    struct berth__cache *cache;  /* of the default pool; &berth__no_cache when there is none */
+    uint64_t mark;               /* cache->mark, or one that fits no block */
+    struct berth__cache *parked; /* the cache that was put aside, or NULL */
+    struct berth__cache **pools; /* caches of other pools by number, or NULL */
+    uint32_t pool_slots;         /* entries in that */
+    bool registered;             /* the exit handler will run */
+    bool ended;                  /* it has run: this thread allocates without a cache */
+    bool reclaiming;             /* runs callbacks of the ladder */
+    bool unwinding;              /* its last request failed: small ones may use the reserve */
+};
+_Static_assert(sizeof(struct berth__tls) <= 64, "static TLS is scarce");
+
+#ifndef BERTH_TLS_MODEL
+#define BERTH_TLS_MODEL
+#endif
+extern _Thread_local struct berth__tls berth__tls BERTH_TLS_MODEL;
+
+/* An empty cache that is always empty and full: every fast path takes the slow one. */
+extern const struct berth__cache berth__no_cache;
+enum { BERTH_NO_MARK = 1 };
+
+/* Bytes of the budget that nobody holds. */
+extern _Atomic int64_t berth__cache_budget;
+extern uint64_t berth__cache_budget_total;
+
+BERTH_INLINE struct berth__bin *berth__bin_of_size(struct berth__cache *cache, size_t size) {
+    return (struct berth__bin *)(void *)((char *)cache + berth__bin_of_granules[(size + 15) / 16]);
+}
+
+BERTH_INLINE unsigned berth__bin_class(const struct berth__cache *cache,
+                                       const struct berth__bin *bin) {
+    return (unsigned)(bin - cache->bins);
+}
+
+BERTH_INLINE void **berth__bin_end(const struct berth__bin *bin) {
+    return bin->low + bin->capacity;
+}
+
+BERTH_INLINE unsigned berth__bin_count(const struct berth__bin *bin) {
+    return (unsigned)(berth__bin_end(bin) - bin->top);
+}
+
+/* A cached block of this size, or NULL. */
+BERTH_INLINE void *berth__cache_pop(struct berth__cache *cache, size_t size) {
+    struct berth__bin *bin = berth__bin_of_size(cache, size);
+    void **top = bin->top;
+    void *block = *top;
+    if (BERTH_LIKELY(block != NULL)) {
+        bin->top = top + 1;
+    }
+    return block;
+}
+
+/* Caches a block if it is one of `mark`'s heap and there is room; false: nothing was done. */
+BERTH_INLINE bool berth__cache_push(struct berth__cache *cache, uint64_t mark, void *block) {
+    char *base = berth__primary.base;
+    size_t unit = ((uintptr_t)block - (uintptr_t)base) / BERTH_UNIT;
+    if (BERTH_UNLIKELY(unit >= berth__primary.units)) {
+        return false;
+    }
+    uint64_t offset = berth__load_relaxed((berth__entry *)(void *)base + unit) - mark;
+    if (BERTH_UNLIKELY(offset >= sizeof(cache->bins))) {
+        return false; /* another heap's, or no small block */
+    }
+    struct berth__bin *bin = (struct berth__bin *)(void *)((char *)cache + offset);
+    uint32_t into_unit = (uint32_t)((uintptr_t)block % BERTH_UNIT);
+    void **top = bin->top;
+    if (BERTH_UNLIKELY(!berth__divides(into_unit, bin->reciprocal)) ||
+        BERTH_UNLIKELY(*top == block) || /* freed just now */
+        BERTH_UNLIKELY(top == bin->low) || BERTH_UNLIKELY(--bin->fuel < 0)) {
+        return false;
+    }
+    top[-1] = block;
+    bin->top = top - 1;
+    return true;
+}
+
+/* ---- slow paths; cache.c ---- */
+
+/* A block of a small class when the bin is empty; NULL if the heap has none and the arena must
+ * grow. */
+void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool anywhere);
+
+/* Takes a small block that the fast path refused: not ours, or the bin is full, or settlement is
+ * due. `entry` describes it. */
+void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry);
+
+/* Gives everything back: cached blocks, gathered remote ones. The grant, too, if `grant`. Owner, or
+ * under a claim. */
+void berth__cache_flush(struct berth__cache *cache, bool grant);
+
+/* Sends the blocks of other heaps that were gathered. */
+void berth__cache_send_remote(struct berth__cache *cache);
+
+/* Brings the counters of all bins up to date. */
+void berth__cache_settle(struct berth__cache *cache);
+
+/* From now on blocks come from this heap. The cache must be empty. */
+void berth__cache_use_heap(struct berth__cache *cache, struct berth__heap *heap, bool owned);
+
+/* At the thread's end: its own heap becomes an orphan. The cache must be empty. */
+void berth__cache_release_heap(struct berth__cache *cache);
+
+/* Forgets what the cache holds, because its pool's memory is gone. Its thread frees it later. */
+void berth__cache_abandon(struct berth__cache *cache);
+
+/* ---- life; thread.c ---- */
+
+/* The calling thread's cache of a pool, made if need be; NULL if the thread has ended or there is
+ * no memory: then allocate without. */
+struct berth__cache *berth__cache_get(struct berth__arenas *arenas);
+
+/* Its cache of a pool if it has one, without making one or waking a parked one. */
+struct berth__cache *berth__cache_peek(struct berth__arenas *arenas);
+
+/* Puts the calling thread's caches aside (berth_thread_idle): others may empty them. */
+void berth__cache_park(void);
+
+/* Empties the parked caches of a pool. */
+void berth__caches_claim_parked(struct berth__arenas *arenas);
+
+/* At the end of a pool: makes the caches that threads still point to harmless. */
+void berth__caches_disown(struct berth__arenas *arenas);
+
+void berth__threads_init(void);
+
+#endif

@@ -1,0 +1,177 @@
+#include "heap/decay.h"
+
+#include "heap/arenas.h"
+#include "heap/heap.h"
+#include "os/clock.h"
+
+/* Per tick, demand loses a quarter, regret 1/64, the memory of purges 1/32. */
+enum { DEMAND_SHIFT = 2, REGRET_SHIFT = 6, PURGED_SHIFT = 5, TICKS_MAX = 64 };
+
+void berth__decay_init(struct berth__decay *decay) {
+    berth__store_relaxed(&decay->tick_ms, berth__clock_coarse_ms());
+    berth__store_relaxed(&decay->slab_yield, BERTH_UNIT / 4);
+}
+
+static void fade(_Atomic uint64_t *value, unsigned shift, unsigned ticks) {
+    uint64_t now = berth__load_relaxed(value);
+    uint64_t later = now;
+    for (unsigned i = 0; i < ticks && later != 0; i++) {
+        later -= (later >> shift) + 1;
+    }
+    berth__sub_relaxed(value, now - later); /* keeps what others add meanwhile */
+}
+
+struct berth__decay berth__slots_decay;
+
+/* Bytes that are resident and unused: in an arena's chunks, or in slots that nobody uses. */
+static uint64_t unused_in_arena(struct berth__arena *arena) {
+    return berth__load_relaxed(&arena->dirty_bytes) +
+           berth__load_relaxed(&arena->decay.queued_slabs) *
+               berth__load_relaxed(&arena->decay.slab_yield);
+}
+
+static uint64_t beyond(uint64_t amount, uint64_t bound) {
+    return amount > bound ? amount - bound : 0;
+}
+
+static uint64_t due_of(struct berth__decay *decay, uint64_t unused) {
+    return beyond(unused,
+                  berth__load_relaxed(&decay->demand) + berth__load_relaxed(&decay->regret));
+}
+
+static void owe_at_least(struct berth__decay *decay, uint64_t bytes) {
+    if (bytes > berth__load_relaxed(&decay->owed)) {
+        berth__store_relaxed(&decay->owed, bytes);
+    }
+}
+
+/* Once per tick of the clock, by whoever comes first: fades the estimates, and makes the part of
+ * what is due that falls to the time gone by, owed. */
+static void tick(struct berth__decay *decay, uint64_t unused, uint32_t decay_ms,
+                 uint64_t elapsed_ms) {
+    unsigned ticks = (unsigned)berth__min(elapsed_ms / BERTH_DECAY_TICK_MS, TICKS_MAX);
+    fade(&decay->demand, DEMAND_SHIFT, ticks);
+    fade(&decay->regret, REGRET_SHIFT, ticks);
+    fade(&decay->purged_lately, PURGED_SHIFT, ticks);
+    uint64_t due = due_of(decay, unused);
+    uint64_t part = elapsed_ms >= decay_ms ? due : due / decay_ms * elapsed_ms;
+    owe_at_least(decay, berth__min(due, berth__max(part, BERTH_DECAY_BUDGET)));
+}
+
+static void look(struct berth__decay *decay, uint64_t unused, uint32_t decay_ms, uint64_t now_ms) {
+    uint64_t last = berth__load_relaxed(&decay->tick_ms);
+    if (now_ms - last >= BERTH_DECAY_TICK_MS &&
+        berth__cas_acq_rel(&decay->tick_ms, &last, now_ms)) {
+        tick(decay, unused, decay_ms, now_ms - last);
+    }
+    owe_at_least(decay, beyond(due_of(decay, unused), BERTH_DECAY_SLACK));
+}
+
+static void look_at_clock(struct berth__arena *arena) {
+    uint64_t now_ms = berth__clock_coarse_ms();
+    uint32_t decay_ms = arena->arenas->policy.decay_ms;
+    look(&arena->decay, unused_in_arena(arena), decay_ms, now_ms);
+    look(&berth__slots_decay, berth__retained_bytes(), decay_ms, now_ms);
+}
+
+/* Purges a slab of the next heap in turn that has one queued. */
+static size_t purge_a_slab(struct berth__arena *arena) {
+    if (berth__load_relaxed(&arena->decay.queued_slabs) == 0) {
+        return 0;
+    }
+    struct berth__heap *heap = NULL;
+    berth__lock_acquire(&arena->heaps_lock);
+    struct berth__list *first = berth__list_first(&arena->heaps);
+    if (first != NULL) {
+        heap = BERTH_LIST_ENTRY(first, struct berth__heap, link);
+    }
+    berth__lock_release(&arena->heaps_lock);
+    bool more = false;
+    size_t bytes = heap == NULL ? 0 : berth__heap_purge_some(heap, &more);
+    if (heap != NULL && !more) { /* the next call looks at another heap */
+        berth__lock_acquire(&arena->heaps_lock);
+        berth__list_remove(&heap->link);
+        berth__list_push_back(&arena->heaps, &heap->link);
+        berth__lock_release(&arena->heaps_lock);
+    }
+    uint32_t yield = berth__load_relaxed(&arena->decay.slab_yield);
+    berth__store_relaxed(&arena->decay.slab_yield, yield - yield / 16 + (uint32_t)bytes / 16);
+    return bytes;
+}
+
+/* One act of giving back an arena's memory: what is cheapest per byte first. Looking at a slab
+ * that yields nothing is an act too. */
+static bool give_back_some(struct berth__arena *arena, size_t bytes, size_t *returned) {
+    *returned = berth__arena_purge_some(arena, bytes);
+    if (*returned > 0) {
+        return true;
+    }
+    bool queued = berth__load_relaxed(&arena->decay.queued_slabs) != 0;
+    *returned = purge_a_slab(arena);
+    return queued;
+}
+
+static bool release_some(struct berth__arena *arena, size_t bytes, size_t *returned) {
+    (void)arena;
+    *returned = berth__retained_release(bytes, 0);
+    return *returned > 0;
+}
+
+/* Repeats an act until the debt, or `bytes`, or `acts` are used up. One payer at a time. */
+static size_t pay(struct berth__decay *decay, struct berth__arena *arena,
+                  bool (*act)(struct berth__arena *, size_t, size_t *), size_t bytes,
+                  unsigned acts) {
+    uint32_t nobody = 0;
+    uint64_t owed = berth__load_relaxed(&decay->owed);
+    if (owed == 0 || !berth__cas_acquire(&decay->paying, &nobody, 1)) {
+        return 0;
+    }
+    size_t paid = 0;
+    bool any = true;
+    for (unsigned i = 0; any && i < acts && paid < berth__min(bytes, owed); i++) {
+        size_t returned = 0;
+        any = act(arena, berth__min(bytes, owed) - paid, &returned);
+        paid += returned;
+    }
+    berth__store_relaxed(&decay->owed, any ? beyond(berth__load_relaxed(&decay->owed), paid) : 0);
+    berth__add_relaxed(&decay->purged_lately, paid);
+    berth__store_release(&decay->paying, 0);
+    return paid;
+}
+
+static size_t pay_both(struct berth__arena *arena, size_t bytes, unsigned acts) {
+    size_t paid = pay(&berth__slots_decay, arena, release_some, bytes, acts);
+    if (paid < bytes) {
+        paid += pay(&arena->decay, arena, give_back_some, bytes - paid, acts);
+    }
+    return paid;
+}
+
+void berth__decay_step(struct berth__arena *arena) {
+    look_at_clock(arena);
+    pay_both(arena, BERTH_DECAY_BUDGET, BERTH_DECAY_ACTS);
+}
+
+size_t berth__decay_pay(struct berth__arena *arena, size_t bytes) {
+    look_at_clock(arena);
+    return pay_both(arena, bytes, UINT32_MAX);
+}
+
+bool berth__decay_in_debt(struct berth__arena *arena) {
+    return due_of(&arena->decay, unused_in_arena(arena)) > BERTH_DECAY_BUDGET ||
+           due_of(&berth__slots_decay, berth__retained_bytes()) > BERTH_DECAY_BUDGET;
+}
+
+size_t berth__decay_purge_all(struct berth__arena *arena) {
+    size_t total = 0;
+    size_t returned = 1;
+    while (returned > 0) {
+        returned = berth__arena_purge_some(arena, SIZE_MAX / 2);
+        total += returned;
+    }
+    /* Each queued slab is looked at once; others may queue more meanwhile. */
+    for (uint64_t left = berth__load_relaxed(&arena->decay.queued_slabs); left > 0; left--) {
+        total += purge_a_slab(arena);
+    }
+    return total;
+}

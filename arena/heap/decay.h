@@ -1,0 +1,62 @@
+/*
+ * When unused memory goes back to the kernel.
+ *
+ * Three kinds of memory are unused but resident: free runs with old data, free pages in part-used
+ * slabs, and slots that were given back whole. Returning a page and faulting it in again costs
+ * some ten times what reusing it does, so what will be wanted again soon is kept:
+ *
+ *     keep = demand + regret
+ *
+ * demand is what was put to use in about the last tenth of a second, whether old memory or new;
+ * regret is memory that was wanted again soon after a purge, remembered for some seconds: it grows
+ * when the first estimate proved too low. What is unused beyond `keep` is owed to the kernel:
+ *  - eagerly, what exceeds keep by BERTH_DECAY_SLACK: so a program that frees everything and then
+ * falls silent has returned nearly all by its last free;
+ *  - by ticks, the rest, over decay_ms.
+ *
+ * Nobody is stalled: debts are paid by slow paths, at most a budget per call, one payer at a time,
+ * without holding any lock that an allocation waits for. With `maintenance:true` a thread pays
+ * while the program is idle.
+ */
+#ifndef BERTH_HEAP_DECAY_H
+#define BERTH_HEAP_DECAY_H
+
+#include "heap/arena.h"
+
+enum {
+    BERTH_DECAY_TICK_MS = 20,
+    BERTH_DECAY_SLACK = 8 << 20,  /* bytes; per arena */
+    BERTH_DECAY_BUDGET = 1 << 20, /* bytes a slow path purges at most */
+    BERTH_DECAY_ACTS = 8,         /* stretches of pages, or slabs, that it looks at */
+};
+
+void berth__decay_init(struct berth__decay *decay);
+
+/* The same account for slots that nobody uses (berth__slots_give); one for the process. Its dirty
+ * memory is all that is retained. */
+extern struct berth__decay berth__slots_decay;
+
+/* Pages were put to use; `fresh`: they held no memory, and will be faulted in. */
+BERTH_INLINE void berth__decay_demand(struct berth__decay *decay, uint64_t bytes, bool fresh) {
+    berth__add_relaxed(&decay->demand, bytes);
+    uint64_t purged = fresh ? berth__load_relaxed(&decay->purged_lately) : 0;
+    if (purged != 0) {
+        uint64_t regretted = berth__min(bytes, purged);
+        berth__store_relaxed(&decay->purged_lately, purged - regretted);
+        berth__add_relaxed(&decay->regret, regretted);
+    }
+}
+
+/* Called on slow paths: looks at the clock, and pays a part of the debt if there is one. */
+void berth__decay_step(struct berth__arena *arena);
+
+/* The same for a thread that has nothing else to do: pays up to `bytes`. Returns what it paid. */
+size_t berth__decay_pay(struct berth__arena *arena, size_t bytes);
+
+/* True if memory is owed: slow paths should come by more often. */
+bool berth__decay_in_debt(struct berth__arena *arena);
+
+/* Purges everything that is unused in the arena. Returns bytes. */
+size_t berth__decay_purge_all(struct berth__arena *arena);
+
+#endif

@@ -1,0 +1,592 @@
+#include "heap/heap.h"
+
+#include "base/check.h"
+#include "chunk/meta.h"
+#include "chunk/wait.h"
+#include "heap/arenas.h"
+#include "heap/decay.h"
+#include "heap/misuse.h"
+#include "heap/remote.h"
+#include "os/fault.h"
+
+#include <string.h>
+
+_Atomic(struct berth__heap *) berth__heaps[BERTH_HEAPS_MAX];
+static _Atomic uint32_t next_number = 1;
+
+/* ---- life ---- */
+
+/* Numbers of destroyed heaps are found again by a search; that is rare. */
+static uint32_t claim_number(struct berth__heap *heap) {
+    uint32_t number = berth__add_relaxed(&next_number, 1);
+    if (number < BERTH_HEAPS_MAX) {
+        berth__store_release(&berth__heaps[number], heap);
+        return number;
+    }
+    berth__store_relaxed(&next_number, BERTH_HEAPS_MAX);
+    for (number = 1; number < BERTH_HEAPS_MAX; number++) {
+        struct berth__heap *nobody = NULL;
+        if (berth__cas_acq_rel(&berth__heaps[number], &nobody, heap)) {
+            return number;
+        }
+    }
+    return 0;
+}
+
+uint32_t berth__heap_numbers(void) {
+    return (uint32_t)berth__min(berth__load_relaxed(&next_number), BERTH_HEAPS_MAX);
+}
+
+struct berth__heap *berth__heap_create(struct berth__arena *arena) {
+    struct berth__heap *heap = berth__meta_alloc(sizeof(*heap));
+    if (heap == NULL) {
+        return NULL;
+    }
+    berth__lock_init(&heap->lock, BERTH_RANK_HEAP);
+    heap->arena = arena;
+    heap->serial = arena->arenas->serial;
+    berth__list_init(&heap->purge_queue);
+    for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
+        for (unsigned l = 0; l < BERTH_SLAB_LISTS - 1; l++) {
+            berth__list_init(&heap->classes[c].lists[l]);
+        }
+    }
+    heap->number = claim_number(heap);
+    if (heap->number == 0) {
+        berth__meta_free(heap, sizeof(*heap));
+        return NULL;
+    }
+    heap->mark = BERTH_HEAP_MARK(heap->number);
+    berth__list_init(&heap->orphan_link);
+    berth__lock_acquire(&arena->heaps_lock);
+    berth__list_push_back(&arena->heaps, &heap->link);
+    berth__lock_release(&arena->heaps_lock);
+    return heap;
+}
+
+void berth__heap_destroy(struct berth__heap *heap) {
+    berth__store_release(&berth__heaps[heap->number], NULL);
+    berth__meta_free(heap, sizeof(*heap));
+}
+
+struct berth__heap *berth__heap_adopt(struct berth__arena *arena) {
+    struct berth__heap *heap = NULL;
+    berth__lock_acquire(&arena->heaps_lock);
+    struct berth__list *first = berth__list_first(&arena->orphans);
+    if (first != NULL) {
+        heap = BERTH_LIST_ENTRY(first, struct berth__heap, orphan_link);
+        berth__list_remove(&heap->orphan_link);
+        heap->orphan = false;
+    }
+    berth__lock_release(&arena->heaps_lock);
+    return heap != NULL ? heap : berth__heap_create(arena);
+}
+
+void berth__heap_orphan(struct berth__heap *heap) {
+    berth__lock_acquire(&heap->lock);
+    berth__remote_drain_locked(heap);
+    berth__lock_release(&heap->lock);
+    berth__heap_return_empty(heap);
+    struct berth__arena *arena = heap->arena;
+    berth__lock_acquire(&arena->heaps_lock);
+    heap->orphan = true;
+    berth__list_push_front(&arena->orphans, &heap->orphan_link);
+    berth__lock_release(&arena->heaps_lock);
+}
+
+struct berth__heap *berth__heap_shared(struct berth__arena *arena) {
+    struct berth__heap *heap = berth__load_acquire(&arena->shared);
+    if (heap != NULL) {
+        return heap;
+    }
+    struct berth__heap *fresh = berth__heap_create(arena);
+    if (fresh != NULL && !berth__cas_acq_rel(&arena->shared, &heap, fresh)) {
+        berth__heap_orphan(fresh); /* another thread was first: somebody will adopt ours */
+        return heap;
+    }
+    return fresh;
+}
+
+/* ---- lists of slabs ---- */
+
+static struct berth__slab_record *record_of(struct berth__slab *slab) {
+    return BERTH_CONTAINER_OF(slab, struct berth__slab_record, slab);
+}
+
+static uint16_t *purge_from(const struct berth__slab *slab) {
+    struct berth__chunk *chunk = berth__chunk_of(slab->base);
+    return &chunk->purge_from[(size_t)(slab->base - chunk->at) / BERTH_UNIT];
+}
+
+/* Free blocks below which no whole page is likely to be free: one where a page holds one or two
+ * blocks, else half of the slab. */
+static uint16_t purge_worthwhile(const struct berth__class *class) {
+    return (uint16_t)(class->size >= BERTH_PAGE / 2 ? 1 : class->blocks / 2);
+}
+
+static enum berth__slab_list list_for(const struct berth__slab *slab) {
+    if (slab->ready_count == 0) {
+        return slab->cold_count == 0 ? BERTH_SLAB_FULL : BERTH_SLAB_COLD;
+    }
+    bool sparse = 2 * berth__slab_free_count(slab) > berth__slab_class(slab)->blocks;
+    return sparse ? BERTH_SLAB_SPARSE : BERTH_SLAB_DENSE;
+}
+
+static void relist_locked(struct berth__heap *heap, struct berth__slab *slab)
+    BERTH_REQUIRES(heap->lock) {
+    enum berth__slab_list list = list_for(slab);
+    if (list == slab->list) {
+        return;
+    }
+    berth__list_remove(&slab->link);
+    slab->list = (uint8_t)list;
+    if (list != BERTH_SLAB_FULL) {
+        struct berth__heap_class *class = &heap->classes[slab->small_class];
+        berth__list_push_front(&class->lists[list - 1], &slab->link);
+    }
+}
+
+static struct berth__slab *first_in(struct berth__heap_class *class, enum berth__slab_list list) {
+    struct berth__list *first = berth__list_first(&class->lists[list - 1]);
+    return first == NULL ? NULL : BERTH_LIST_ENTRY(first, struct berth__slab, link);
+}
+
+static uint32_t tail_bytes(const struct berth__class *class) {
+    return BERTH_UNIT - class->blocks * class->size;
+}
+
+static void adopt_slab_locked(struct berth__heap *heap, struct berth__slab *slab)
+    BERTH_REQUIRES(heap->lock) {
+    const struct berth__class *class = berth__slab_class(slab);
+    struct berth__heap_class *mine = &heap->classes[slab->small_class];
+    unsigned free_count = berth__slab_free_count(slab);
+    berth__store_relaxed(&slab->heap, heap);
+    berth__entries_set(slab->base, 1, heap->mark + (uint64_t)slab->small_class * BERTH_BIN_BYTES);
+    berth__add_relaxed(&mine->slabs, 1);
+    berth__count_add(&heap->slabs, 1);
+    berth__count_add(&mine->free_blocks, free_count);
+    berth__count_add(&heap->lent_bytes, (uint64_t)(class->blocks - free_count) * class->size);
+    berth__count_add(&heap->tail_bytes, tail_bytes(class));
+    slab->list = BERTH_SLAB_FULL;
+    relist_locked(heap, slab);
+}
+
+static void drop_slab_locked(struct berth__heap *heap, struct berth__slab *slab)
+    BERTH_REQUIRES(heap->lock) {
+    const struct berth__class *class = berth__slab_class(slab);
+    struct berth__heap_class *mine = &heap->classes[slab->small_class];
+    unsigned free_count = berth__slab_free_count(slab);
+    berth__list_remove(&slab->link);
+    if (slab->purge_link.next != &slab->purge_link) {
+        berth__list_remove(&slab->purge_link);
+        berth__sub_relaxed(&heap->arena->decay.queued_slabs, 1);
+    }
+    berth__sub_relaxed(&mine->slabs, 1);
+    berth__count_sub(&heap->slabs, 1);
+    berth__count_sub(&mine->free_blocks, free_count);
+    berth__count_sub(&heap->lent_bytes, (uint64_t)(class->blocks - free_count) * class->size);
+    berth__count_sub(&heap->tail_bytes, tail_bytes(class));
+}
+
+/* A unit from the heap's arena, or from whichever has one. */
+static struct berth__slab_record *lend_unit(struct berth__arena *arena, bool anywhere, char **base,
+                                            uint16_t *resident) {
+    struct berth__slab_record *record = berth__arena_lend_unit(arena, base, resident);
+    if (record != NULL || !anywhere) {
+        return record;
+    }
+    struct berth__arena *other;
+    for (BERTH_EACH_ARENA(other, arena->arenas)) {
+        record = berth__arena_lend_unit(other, base, resident);
+        if (record != NULL) {
+            break;
+        }
+    }
+    return record;
+}
+
+static struct berth__slab *new_slab_locked(struct berth__heap *heap, unsigned small_class,
+                                           bool anywhere) BERTH_REQUIRES(heap->lock) {
+    char *base = NULL;
+    uint16_t resident = 0;
+    struct berth__slab_record *record = lend_unit(heap->arena, anywhere, &base, &resident);
+    if (record == NULL) {
+        return NULL;
+    }
+    if (!berth__slab_init(record, heap, base, small_class, resident)) {
+        berth__arena_take_unit(base, resident);
+        return NULL;
+    }
+    *purge_from(&record->slab) = purge_worthwhile(&berth__classes[small_class]);
+    adopt_slab_locked(heap, &record->slab);
+    berth__count_add(&heap->slabs_made, 1);
+    return &record->slab;
+}
+
+static void return_slab_locked(struct berth__heap *heap, struct berth__slab *slab)
+    BERTH_REQUIRES(heap->lock) {
+    char *base = slab->base;
+    uint16_t resident = slab->resident;
+    drop_slab_locked(heap, slab);
+    berth__slab_retire(record_of(slab));
+    berth__count_add(&heap->slabs_returned, 1);
+    berth__arena_take_unit(base, resident);
+}
+
+/* ---- lending ---- */
+
+void berth__heap_count_locked(struct berth__heap *heap, unsigned small_class, uint64_t lends,
+                              uint64_t returns) {
+    struct berth__heap_class *class = &heap->classes[small_class];
+    berth__count_add(&class->lends, lends);
+    berth__count_add(&class->returns, returns);
+    berth__count_add(&heap->lends, lends);
+    berth__count_add(&heap->returns, returns);
+}
+
+/* Makes cold blocks of a slab ready. The first pages of a class come one by one; later ones in
+ * steps of a quarter of what the class has touched, so that prefaulting wastes at most that. */
+static void warm_locked(struct berth__heap *heap, struct berth__slab *slab,
+                        struct berth__warmed *warmed) BERTH_REQUIRES(heap->lock) {
+    struct berth__heap_class *class = &heap->classes[slab->small_class];
+    unsigned pages = (unsigned)berth__min(class->warm_pages / 4, BERTH_UNIT_PAGES);
+    pages = (unsigned)berth__max(pages, berth__page_bytes / BERTH_PAGE);
+    uint16_t fresh = berth__slab_warm(slab, pages);
+    unsigned fresh_count = berth__bit_count(fresh);
+    class->warm_pages += fresh_count;
+    *purge_from(slab) = purge_worthwhile(berth__slab_class(slab));
+    berth__decay_demand(&heap->arena->decay, (uint64_t)fresh_count * BERTH_PAGE, true);
+    if (fresh_count > 1) {
+        unsigned first = berth__lowest_bit(fresh);
+        warmed->at = slab->base + (size_t)first * BERTH_PAGE;
+        warmed->bytes = (size_t)(berth__highest_bit(fresh) + 1 - first) * BERTH_PAGE;
+    }
+}
+
+static struct berth__slab *slab_to_lend_from_locked(struct berth__heap *heap, unsigned small_class,
+                                                    bool anywhere, struct berth__warmed *warmed)
+    BERTH_REQUIRES(heap->lock) {
+    struct berth__heap_class *class = &heap->classes[small_class];
+    struct berth__slab *slab = first_in(class, BERTH_SLAB_DENSE);
+    if (slab == NULL) {
+        slab = first_in(class, BERTH_SLAB_SPARSE);
+    }
+    if (slab != NULL) {
+        return slab;
+    }
+    slab = first_in(class, BERTH_SLAB_COLD);
+    if (slab == NULL) {
+        slab = new_slab_locked(heap, small_class, anywhere);
+    }
+    if (slab != NULL) {
+        warm_locked(heap, slab, warmed);
+    }
+    return slab;
+}
+
+unsigned berth__heap_lend_locked(struct berth__heap *heap, unsigned small_class, unsigned count,
+                                 void **out, bool anywhere, struct berth__warmed *warmed) {
+    struct berth__heap_class *class = &heap->classes[small_class];
+    unsigned lent = 0;
+    while (lent < count) {
+        if (warmed->bytes > 0 &&
+            class->lists[BERTH_SLAB_DENSE - 1].next == &class->lists[BERTH_SLAB_DENSE - 1]) {
+            break; /* one stretch of fresh pages a time is enough */
+        }
+        struct berth__slab *slab = slab_to_lend_from_locked(heap, small_class, anywhere, warmed);
+        if (slab == NULL) {
+            break;
+        }
+        lent += berth__slab_lend(slab, count - lent, out + lent);
+        relist_locked(heap, slab);
+    }
+    berth__count_sub(&class->free_blocks, lent);
+    berth__count_add(&heap->lent_bytes, (uint64_t)lent * berth__classes[small_class].size);
+    return lent;
+}
+
+/* ---- taking back ---- */
+
+static void queue_for_purge_locked(struct berth__heap *heap, struct berth__slab *slab)
+    BERTH_REQUIRES(heap->lock) {
+    if (slab->purge_link.next == &slab->purge_link) {
+        berth__list_push_back(&heap->purge_queue, &slab->purge_link);
+        berth__add_relaxed(&heap->arena->decay.queued_slabs, 1);
+    }
+}
+
+/* An empty slab goes back, unless it is the class's last one to lend from: a program that allocates
+ * and frees around that boundary would make and return it each time. The purge queue has it then.
+ */
+static void after_give_locked(struct berth__heap *heap, struct berth__slab *slab)
+    BERTH_REQUIRES(heap->lock) {
+    struct berth__heap_class *class = &heap->classes[slab->small_class];
+    unsigned free_count = berth__slab_free_count(slab);
+    if (BERTH_UNLIKELY(berth__slab_is_empty(slab))) {
+        unsigned capacity = berth__slab_class(slab)->blocks;
+        bool others = berth__load_relaxed(&class->free_blocks) > capacity;
+        if (others || berth__wait_anyone()) {
+            return_slab_locked(heap, slab);
+            return;
+        }
+    }
+    relist_locked(heap, slab);
+    if (free_count >= *purge_from(slab)) {
+        queue_for_purge_locked(heap, slab);
+    }
+}
+
+/* The slab that a block lies in, after the checks that the address table allows. */
+static struct berth__slab *slab_of(void *block) {
+    berth__entry *entry = berth__entry_find(block);
+    if (BERTH_UNLIKELY(entry == NULL || berth__load_relaxed(entry) == 0)) {
+        berth__misuse("free of a pointer that is not a block", block);
+    }
+    if (BERTH_UNLIKELY(BERTH_ENTRY_KIND(berth__load_relaxed(entry)) != BERTH_UNIT_SLAB)) {
+        berth__misuse("double free", block); /* its slab has gone back meanwhile */
+    }
+    struct berth__chunk *chunk = berth__chunk_of(block);
+    return &chunk->slabs[(size_t)((char *)block - chunk->at) / BERTH_UNIT].slab;
+}
+
+static void bad_block(const struct berth__slab *slab, const void *block) {
+    bool start = berth__divides((uint32_t)((const char *)block - slab->base),
+                                berth__slab_class(slab)->reciprocal);
+    berth__misuse(start ? "double free" : "free of a pointer inside a block", block);
+}
+
+/* Gives the longest stretch blocks[0..n) that lies in one slab; returns n. */
+static unsigned give_stretch_locked(struct berth__heap *heap, void *const *blocks, unsigned count,
+                                    bool count_returns) BERTH_REQUIRES(heap->lock) {
+    struct berth__slab *slab = slab_of(blocks[0]);
+    unsigned n = 1;
+    while (n < count && ((uintptr_t)blocks[n] ^ (uintptr_t)slab->base) < BERTH_UNIT) {
+        n++;
+    }
+    if (BERTH_UNLIKELY(berth__load_relaxed(&slab->heap) != heap)) {
+        void *moved[BERTH_REMOTE_BLOCKS];
+        n = (unsigned)berth__min(n, BERTH_REMOTE_BLOCKS);
+        memcpy(moved, blocks, n * sizeof(*blocks));
+        berth__remote_send(moved, n);
+        return n;
+    }
+    unsigned taken = berth__slab_take_back(slab, blocks, n);
+    if (BERTH_UNLIKELY(taken < n)) {
+        bad_block(slab, blocks[taken]);
+    }
+    struct berth__heap_class *class = &heap->classes[slab->small_class];
+    berth__count_add(&class->free_blocks, n);
+    if (count_returns) {
+        berth__heap_count_locked(heap, slab->small_class, 0, n);
+    }
+    berth__count_sub(&heap->lent_bytes, (uint64_t)n * berth__slab_class(slab)->size);
+    after_give_locked(heap, slab);
+    return n;
+}
+
+void berth__heap_give_locked(struct berth__heap *heap, void *const *blocks, unsigned count,
+                             bool count_returns) {
+    while (count > 0) {
+        unsigned n = give_stretch_locked(heap, blocks, count, count_returns);
+        blocks += n;
+        count -= n;
+    }
+}
+
+/* ---- moving slabs between heaps ---- */
+
+static bool take_slab_from(struct berth__heap *heap, struct berth__heap *victim,
+                           unsigned small_class) {
+    if (victim == heap || berth__load_relaxed(&victim->classes[small_class].free_blocks) == 0 ||
+        !berth__try_lock(&victim->lock)) {
+        return false;
+    }
+    bool moved = false;
+    if (berth__try_lock(&heap->lock)) {
+        struct berth__heap_class *class = &victim->classes[small_class];
+        struct berth__slab *slab = NULL;
+        for (unsigned l = BERTH_SLAB_DENSE; slab == NULL && l < BERTH_SLAB_LISTS; l++) {
+            slab = first_in(class, l);
+        }
+        if (slab != NULL) {
+            drop_slab_locked(victim, slab);
+            adopt_slab_locked(heap, slab);
+            moved = true;
+        }
+        berth__lock_release(&heap->lock);
+    }
+    berth__lock_release(&victim->lock);
+    return moved;
+}
+
+bool berth__heap_steal(struct berth__heap *heap, unsigned small_class, bool from_anyone) {
+    struct berth__arena *arena = heap->arena;
+    bool stolen = false;
+    berth__lock_acquire(&arena->heaps_lock);
+    struct berth__list *list = from_anyone ? &arena->heaps : &arena->orphans;
+    for (struct berth__list *at = list->next; !stolen && at != list; at = at->next) {
+        struct berth__heap *victim = from_anyone
+                                         ? BERTH_LIST_ENTRY(at, struct berth__heap, link)
+                                         : BERTH_LIST_ENTRY(at, struct berth__heap, orphan_link);
+        stolen = take_slab_from(heap, victim, small_class);
+    }
+    berth__lock_release(&arena->heaps_lock);
+    return stolen;
+}
+
+/* ---- giving memory back ---- */
+
+/* Leaves only whole pages of the machine in a set of 4 KiB pages. */
+static uint16_t whole_machine_pages(uint16_t pages) {
+    unsigned step = (unsigned)(berth__page_bytes / BERTH_PAGE);
+    uint16_t whole = 0;
+    for (unsigned page = 0; page < BERTH_UNIT_PAGES; page += step) {
+        uint16_t group = (uint16_t)berth__word_mask(page, page + step);
+        whole |= (pages & group) == group ? group : 0;
+    }
+    return whole;
+}
+
+/* Purges stretches of consecutive pages, one call each; false if the kernel refused one. */
+static bool purge_pages(char *base, uint16_t pages, uint32_t *calls) {
+    while (pages != 0) {
+        unsigned first = berth__lowest_bit(pages);
+        unsigned end = berth__lowest_bit(~(uint64_t)(pages | ((1u << first) - 1)));
+        if (berth__pages_purge(base + (size_t)first * BERTH_PAGE,
+                               (size_t)(end - first) * BERTH_PAGE) != 0) {
+            return false;
+        }
+        ++*calls;
+        pages &= (uint16_t)~berth__word_mask(first, end);
+    }
+    return true;
+}
+
+/* Locks the heap that owns the slab now. */
+static struct berth__heap *lock_owner(struct berth__slab *slab) BERTH_NO_TSA {
+    for (;;) {
+        struct berth__heap *owner = berth__load_relaxed(&slab->heap);
+        berth__lock_acquire(&owner->lock);
+        if (owner == berth__load_relaxed(&slab->heap)) {
+            return owner;
+        }
+        berth__lock_release(&owner->lock);
+    }
+}
+
+/* Takes the head of the purge queue: returns it, or NULL if it was empty and went back whole. */
+static struct berth__slab *next_to_purge_locked(struct berth__heap *heap, size_t *returned)
+    BERTH_REQUIRES(heap->lock) {
+    struct berth__list *first = berth__list_first(&heap->purge_queue);
+    if (first == NULL) {
+        return NULL;
+    }
+    struct berth__slab *slab = BERTH_LIST_ENTRY(first, struct berth__slab, purge_link);
+    berth__list_remove(&slab->purge_link);
+    berth__sub_relaxed(&heap->arena->decay.queued_slabs, 1);
+    if (berth__slab_is_empty(slab)) {
+        *returned = (size_t)berth__bit_count(slab->resident) * BERTH_PAGE;
+        return_slab_locked(heap, slab);
+        return NULL;
+    }
+    return slab;
+}
+
+static void after_purge(struct berth__slab *slab, uint16_t pages, bool purged) BERTH_NO_TSA {
+    struct berth__heap *owner = lock_owner(slab);
+    struct berth__heap_class *class = &owner->classes[slab->small_class];
+    unsigned before = berth__slab_free_count(slab);
+    berth__slab_show(slab, pages, purged);
+    berth__count_add(&class->free_blocks, berth__slab_free_count(slab) - before);
+    berth__count_sub(&owner->lent_bytes, (uint64_t)(berth__slab_free_count(slab) - before) *
+                                             berth__slab_class(slab)->size);
+    relist_locked(owner, slab);
+    if (berth__slab_is_empty(slab)) {
+        queue_for_purge_locked(owner, slab);
+    }
+    berth__lock_release(&owner->lock);
+}
+
+size_t berth__heap_purge_some(struct berth__heap *heap, bool *more) {
+    size_t returned = 0;
+    uint16_t pages = 0;
+    if (!berth__try_lock(&heap->lock)) {
+        *more = false; /* its owner is at work, and will come by itself */
+        return 0;
+    }
+    struct berth__slab *slab = next_to_purge_locked(heap, &returned);
+    if (slab != NULL) {
+        struct berth__heap_class *class = &heap->classes[slab->small_class];
+        unsigned capacity = berth__slab_class(slab)->blocks;
+        unsigned before = berth__slab_free_count(slab);
+        pages = whole_machine_pages(berth__slab_purgeable(slab));
+        berth__slab_hide(slab, pages);
+        unsigned hidden = before - berth__slab_free_count(slab);
+        *purge_from(slab) = (uint16_t)berth__min(before + capacity / 8 + 1, capacity);
+        berth__count_sub(&class->free_blocks, hidden);
+        berth__count_add(&heap->lent_bytes, (uint64_t)hidden * berth__slab_class(slab)->size);
+        relist_locked(heap, slab);
+    }
+    *more = !berth__list_empty(&heap->purge_queue);
+    struct berth__arena *arena = heap->arena;
+    berth__lock_release(&heap->lock);
+    if (pages == 0) {
+        return returned;
+    }
+    uint32_t calls = 0;
+    berth__delay_point();
+    bool purged = !berth__chunk_is_held(berth__chunk_of(slab->base)) &&
+                  purge_pages(slab->base, pages, &calls);
+    after_purge(slab, pages, purged);
+    berth__add_relaxed(&arena->slab_purged_bytes, berth__bit_count(pages) * BERTH_PAGE);
+    berth__add_relaxed(&arena->slab_purge_calls, calls);
+    return purged ? (size_t)berth__bit_count(pages) * BERTH_PAGE : 0;
+}
+
+void berth__heap_return_empty(struct berth__heap *heap) {
+    berth__lock_acquire(&heap->lock);
+    for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
+        for (unsigned l = BERTH_SLAB_DENSE; l < BERTH_SLAB_LISTS; l++) {
+            struct berth__list *list = &heap->classes[c].lists[l - 1];
+            struct berth__list *next;
+            for (struct berth__list *at = list->next; at != list; at = next) {
+                struct berth__slab *slab = BERTH_LIST_ENTRY(at, struct berth__slab, link);
+                next = at->next;
+                if (berth__slab_is_empty(slab)) {
+                    return_slab_locked(heap, slab);
+                }
+            }
+        }
+    }
+    berth__lock_release(&heap->lock);
+}
+
+/* ---- audit ---- */
+
+static bool class_is_valid_locked(struct berth__heap *heap, unsigned small_class)
+    BERTH_REQUIRES(heap->lock) {
+    struct berth__heap_class *class = &heap->classes[small_class];
+    uint64_t free_blocks = 0;
+    for (unsigned l = BERTH_SLAB_DENSE; l < BERTH_SLAB_LISTS; l++) {
+        struct berth__list *list = &class->lists[l - 1];
+        for (struct berth__list *at = list->next; at != list; at = at->next) {
+            struct berth__slab *slab = BERTH_LIST_ENTRY(at, struct berth__slab, link);
+            if (!berth__slab_is_valid(slab) || slab->list != l || list_for(slab) != l ||
+                slab->small_class != small_class || berth__load_relaxed(&slab->heap) != heap) {
+                return false;
+            }
+            free_blocks += berth__slab_free_count(slab);
+        }
+    }
+    return free_blocks == berth__load_relaxed(&class->free_blocks);
+}
+
+bool berth__heap_is_valid(struct berth__heap *heap) {
+    berth__lock_acquire(&heap->lock);
+    bool valid = true;
+    for (unsigned c = 0; valid && c < BERTH_SMALL_CLASS_COUNT; c++) {
+        valid = class_is_valid_locked(heap, c);
+    }
+    berth__lock_release(&heap->lock);
+    return valid;
+}

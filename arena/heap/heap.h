@@ -1,0 +1,122 @@
+/*
+ * A heap: slabs of every class, under one lock, and a stack for what others free.
+ *
+ * Threads do not allocate from a heap block by block: their caches (cache.h) take and give blocks
+ * in batches. A thread with real traffic has a heap of its own, so its lock is uncontended and its
+ * slabs hold no other thread's blocks; threads with little traffic share one heap per arena. A heap
+ * whose thread has ended is an orphan: the next thread that earns a heap adopts it, and until then
+ * other heaps of the arena may take its slabs.
+ *
+ * Who may do what:
+ *  - everything but the remote stack is guarded by `lock`; anybody may take the lock;
+ *  - any thread may push on the remote stack without the lock (remote.h);
+ *  - `number`, `mark` and `arena` never change; a heap's memory is never freed while its pool
+ * lives, so a reader of an address-table entry may always follow the number it finds there.
+ *
+ * Invariants, under the lock, per class:
+ *     free_blocks = sum over its slabs of (ready + cold)
+ *     slabs * blocks per slab = free_blocks + lent blocks
+ *
+ * Lock order: a heap's lock before an arena's. Two heaps' locks are held together only by try_lock.
+ */
+#ifndef BERTH_HEAP_HEAP_H
+#define BERTH_HEAP_HEAP_H
+
+#include "heap/arena.h"
+
+enum { BERTH_HEAPS_MAX = 65536 };
+
+struct berth__heap_class {
+    struct berth__list lists[BERTH_SLAB_LISTS - 1]; /* by enum berth__slab_list - 1 */
+    uint32_t warm_pages; /* pages made ready so far: sets the pace of the next ones */
+    _Atomic uint32_t slabs;
+    berth__count free_blocks;
+    berth__count lends;   /* blocks that programs allocated, as their caches settled it */
+    berth__count returns; /* blocks that programs freed, likewise */
+};
+
+struct berth__heap {
+    struct berth__lock lock BERTH_LINE_ALIGNED;
+    uint32_t number;
+    bool orphan;     /* guarded by the arena's heaps_lock */
+    uint64_t mark;   /* BERTH_HEAP_MARK(number) */
+    uint64_t serial; /* of its pool */
+    struct berth__arena *arena;
+    struct berth__list link;                               /* in arena->heaps */
+    struct berth__list orphan_link;                        /* in arena->orphans */
+    struct berth__list purge_queue BERTH_GUARDED_BY(lock); /* slabs with free pages, oldest first */
+    berth__count slabs;                                    /* owned now */
+    berth__count lent_bytes;                               /* in blocks that are with threads */
+    berth__count lends, returns;                           /* sums over the classes */
+    berth__count tail_bytes; /* at the ends of slabs, too short for a block */
+    berth__count refills, flushes, remote_batches, remote_blocks;
+    berth__count slabs_made, slabs_returned;
+
+    _Atomic uint64_t remote BERTH_LINE_ALIGNED; /* see remote.h */
+    _Atomic uint64_t remote_sent;               /* bytes pushed there, ever */
+    berth__count remote_drained;                /* bytes taken from there, ever; under the lock */
+
+    struct berth__heap_class classes[BERTH_SMALL_CLASS_COUNT] BERTH_LINE_ALIGNED;
+};
+
+/* By number; NULL for numbers not in use. */
+extern _Atomic(struct berth__heap *) berth__heaps[BERTH_HEAPS_MAX];
+
+/* Numbers given out so far are below this. */
+uint32_t berth__heap_numbers(void);
+
+BERTH_INLINE struct berth__heap *berth__heap_of_entry(uint64_t entry) {
+    return berth__load_acquire(&berth__heaps[BERTH_ENTRY_HEAP(entry)]);
+}
+
+/* A new heap in the arena's list; NULL if there is no memory or no number left. */
+struct berth__heap *berth__heap_create(struct berth__arena *arena);
+/* At the end of a pool: gives the number and the memory back. */
+void berth__heap_destroy(struct berth__heap *heap);
+
+/* An orphan of the arena, or a new heap; NULL if neither can be had. */
+struct berth__heap *berth__heap_adopt(struct berth__arena *arena);
+void berth__heap_orphan(struct berth__heap *heap);
+
+/* The heap that the arena's threads with little traffic share. */
+struct berth__heap *berth__heap_shared(struct berth__arena *arena);
+
+/* Memory that was just made ready and not touched yet: worth faulting in with one call. */
+struct berth__warmed {
+    char *at;
+    size_t bytes; /* 0: nothing */
+};
+
+/* Lends up to `count` blocks of a class into out[0..]: ready ones of the densest slabs first, then
+ * cold ones, then a unit from the arena, or, with `anywhere`, from any arena of the pool. Returns
+ * how many; 0 means that the arena must grow. */
+unsigned berth__heap_lend_locked(struct berth__heap *heap, unsigned small_class, unsigned count,
+                                 void **out, bool anywhere, struct berth__warmed *warmed)
+    BERTH_REQUIRES(heap->lock);
+
+/* Counts blocks that programs allocated and freed. */
+void berth__heap_count_locked(struct berth__heap *heap, unsigned small_class, uint64_t lends,
+                              uint64_t returns) BERTH_REQUIRES(heap->lock);
+
+/* Takes blocks back, which may be of any class. Those whose slab has moved to another heap are sent
+ * there. Stops the process at a block that is free already or no block at all. With
+ * `count_returns`, they are also counted as freed by the program. */
+void berth__heap_give_locked(struct berth__heap *heap, void *const *blocks, unsigned count,
+                             bool count_returns) BERTH_REQUIRES(heap->lock);
+
+/* Takes a slab with free blocks of this class away from an orphan, or, if `from_anyone`, from any
+ * heap of the arena that is not busy. False if there is none. */
+bool berth__heap_steal(struct berth__heap *heap, unsigned small_class, bool from_anyone);
+
+/* Purges free pages of one slab from the queue, or returns the slab if it is empty. Returns the
+ * bytes given back, 0 if nothing was; *more: the queue is not empty. Makes system calls, without
+ * the lock. */
+size_t berth__heap_purge_some(struct berth__heap *heap, bool *more);
+
+/* Returns all empty slabs to the arena. */
+void berth__heap_return_empty(struct berth__heap *heap);
+
+/* For audits; takes the lock. */
+bool berth__heap_is_valid(struct berth__heap *heap);
+
+#endif

@@ -1,0 +1,130 @@
+#include "heap/read.h"
+
+#include "heap/heap.h"
+#include "heap/request.h"
+
+#include <string.h>
+
+static uint64_t minus(uint64_t a, uint64_t b) { /* torn reads may cross */
+    return a > b ? a - b : 0;
+}
+
+static void add_heap(struct berth__heap *heap, struct berth__arena_counts *counts) {
+    uint64_t slabs = berth__load_relaxed(&heap->slabs);
+    uint64_t lent = berth__load_relaxed(&heap->lent_bytes);
+    uint64_t tail = berth__load_relaxed(&heap->tail_bytes);
+    uint64_t drained = berth__load_relaxed(&heap->remote_drained);
+    uint64_t remote = minus(berth__load_relaxed(&heap->remote_sent), drained);
+    counts->heaps++;
+    counts->slabs += slabs;
+    counts->slab_lent += minus(lent, remote);
+    counts->remote += remote;
+    counts->slab_tail += tail;
+    counts->free_slab += minus(slabs * BERTH_UNIT, lent + tail);
+    counts->lends += berth__load_relaxed(&heap->lends);
+    counts->returns += berth__load_relaxed(&heap->returns);
+    counts->refills += berth__load_relaxed(&heap->refills);
+    counts->flushes += berth__load_relaxed(&heap->flushes);
+    counts->remote_batches += berth__load_relaxed(&heap->remote_batches);
+    counts->remote_blocks += berth__load_relaxed(&heap->remote_blocks);
+    counts->slabs_made += berth__load_relaxed(&heap->slabs_made);
+    counts->slabs_returned += berth__load_relaxed(&heap->slabs_returned);
+    counts->contended += berth__load_relaxed(&heap->lock.contended);
+}
+
+/* Calls add for each heap of a pool (arena NULL) or of one arena. */
+static void each_heap(uint64_t serial, const struct berth__arena *arena,
+                      void (*add)(struct berth__heap *, void *), void *context) {
+    uint32_t end = berth__heap_numbers();
+    for (uint32_t number = 1; number < end; number++) {
+        struct berth__heap *heap = berth__load_acquire(&berth__heaps[number]);
+        if (heap != NULL && heap->serial == serial && (arena == NULL || heap->arena == arena)) {
+            add(heap, context);
+        }
+    }
+}
+
+static void add_heap_to(struct berth__heap *heap, void *counts) {
+    add_heap(heap, counts);
+}
+
+void berth__arena_read(struct berth__arena *arena, struct berth__arena_counts *counts) {
+    memset(counts, 0, sizeof(*counts));
+    struct berth__run_cache_counts cached;
+    berth__run_caches_read(arena, &cached);
+    counts->chunks = berth__load_relaxed(&arena->chunk_count);
+    counts->chunk = berth__load_relaxed(&arena->chunk_bytes);
+    counts->free_run = berth__load_relaxed(&arena->free_bytes);
+    counts->dirty_run = berth__load_relaxed(&arena->dirty_bytes);
+    counts->cached_run = cached.bytes;
+    counts->run_lent = minus(berth__load_relaxed(&arena->run_bytes), cached.bytes);
+    counts->runs = minus(berth__load_relaxed(&arena->run_count), cached.runs);
+    counts->lends = berth__load_relaxed(&arena->run_lends) + cached.lends;
+    counts->returns = berth__load_relaxed(&arena->run_returns) + cached.returns;
+    counts->returns = minus(counts->returns, cached.evictions);
+    counts->chunk_maps = berth__load_relaxed(&arena->chunk_maps);
+    counts->chunk_unmaps = berth__load_relaxed(&arena->chunk_unmaps);
+    counts->purged =
+        berth__load_relaxed(&arena->purged_bytes) + berth__load_relaxed(&arena->slab_purged_bytes);
+    counts->purge_calls =
+        berth__load_relaxed(&arena->purge_calls) + berth__load_relaxed(&arena->slab_purge_calls);
+    counts->contended = berth__load_relaxed(&arena->lock.contended) +
+                        berth__load_relaxed(&arena->grow_lock.contended);
+    each_heap(arena->arenas->serial, arena, add_heap_to, counts);
+}
+
+static void add_counts(struct berth__arena_counts *sum, const struct berth__arena_counts *more) {
+    uint64_t *to = (uint64_t *)sum;
+    const uint64_t *from = (const uint64_t *)more;
+    for (size_t i = 0; i < sizeof(*sum) / sizeof(*to); i++) {
+        to[i] += from[i];
+    }
+}
+
+void berth__arenas_read(struct berth__arenas *arenas, struct berth__arenas_counts *counts) {
+    memset(counts, 0, sizeof(*counts));
+    struct berth__arena *arena;
+    for (BERTH_EACH_ARENA(arena, arenas)) {
+        struct berth__arena_counts of_arena;
+        berth__arena_read(arena, &of_arena);
+        add_counts(&counts->sum, &of_arena);
+        counts->arenas++;
+    }
+    counts->threads = berth__load_relaxed(&arenas->thread_count);
+    counts->huge = berth__load_relaxed(&arenas->huge_bytes);
+    counts->huge_blocks = berth__load_relaxed(&arenas->huge_count);
+    counts->sum.lends += berth__load_relaxed(&arenas->huge_lends);
+    counts->sum.returns += berth__load_relaxed(&arenas->huge_returns);
+    counts->cached_bound = berth__load_relaxed(&arenas->cached_bound);
+    counts->live_high_bytes = counts->sum.slab_lent + counts->sum.run_lent + counts->huge;
+    counts->live_low_bytes =
+        minus(counts->sum.slab_lent, counts->cached_bound) + counts->sum.run_lent + counts->huge;
+    counts->failures = berth__load_relaxed(&arenas->failures);
+    counts->waits = berth__load_relaxed(&arenas->waits);
+    counts->waits_failed = berth__load_relaxed(&arenas->waits_failed);
+    counts->ladder_runs = berth__load_relaxed(&arenas->ladder_runs);
+}
+
+struct class_sum {
+    unsigned small_class;
+    struct berth__class_counts *counts;
+};
+
+static void add_class(struct berth__heap *heap, void *context) {
+    struct class_sum *sum = context;
+    struct berth__heap_class *class = &heap->classes[sum->small_class];
+    uint64_t slabs = berth__load_relaxed(&class->slabs);
+    uint64_t free_blocks = berth__load_relaxed(&class->free_blocks);
+    sum->counts->slabs += slabs;
+    sum->counts->free += free_blocks;
+    sum->counts->lent += minus(slabs * berth__classes[sum->small_class].blocks, free_blocks);
+    sum->counts->lends += berth__load_relaxed(&class->lends);
+    sum->counts->returns += berth__load_relaxed(&class->returns);
+}
+
+void berth__class_read(struct berth__arenas *arenas, unsigned small_class,
+                       struct berth__class_counts *counts) {
+    memset(counts, 0, sizeof(*counts));
+    struct class_sum sum = {.small_class = small_class, .counts = counts};
+    each_heap(arenas->serial, NULL, add_class, &sum);
+}

@@ -1,0 +1,209 @@
+/*
+ * The ladder: what is done before a request fails.
+ *
+ * In order of cost to others. After each step the request is tried again:
+ *   own cache    the caller's caches are emptied into their heaps
+ *   caches       the CPUs' caches of runs, everybody's remote stacks, empty slabs; and from here on
+ * any arena of the pool may serve the request, and slabs are taken from other heaps parked the
+ * caches of threads that sleep return       memory that is mapped but unused: unused slots, chunk
+ * ends, of every pool callbacks    the application is asked to free some wait         in the queue
+ * (chunk/wait.h), until the deadline No lock is held between the steps.
+ */
+#include "heap/request.h"
+
+#include "chunk/wait.h"
+#include "heap/decay.h"
+#include "heap/engine.h"
+
+_Atomic uint64_t berth__ladder_counts[BERTH_LADDER_STEPS];
+unsigned (*_Atomic berth__pressure_hook)(struct berth__arenas *, size_t, bool);
+
+static void flush_own_cache(struct berth__arenas *arenas) {
+    struct berth__cache *cache = berth__cache_peek(arenas);
+    if (cache != NULL) {
+        berth__cache_flush(cache, true);
+    }
+}
+
+/* Remote stacks and empty slabs of every heap. A heap whose lock is busy is left alone: its holder
+ * is at work on the same things. */
+static void drain_heaps(struct berth__arena *arena) {
+    berth__lock_acquire(&arena->heaps_lock);
+    for (struct berth__list *at = arena->heaps.next; at != &arena->heaps; at = at->next) {
+        struct berth__heap *heap = BERTH_LIST_ENTRY(at, struct berth__heap, link);
+        if (berth__remote_pending(heap) && berth__try_lock(&heap->lock)) {
+            berth__remote_drain_locked(heap);
+            berth__lock_release(&heap->lock);
+        }
+        berth__heap_return_empty(heap);
+    }
+    berth__lock_release(&arena->heaps_lock);
+}
+
+static void empty_caches(struct berth__arenas *arenas) {
+    struct berth__arena *arena;
+    for (BERTH_EACH_ARENA(arena, arenas)) {
+        berth__run_caches_flush(arena);
+        drain_heaps(arena);
+    }
+}
+
+static size_t trim_arenas(struct berth__arenas *arenas, size_t bytes) {
+    size_t returned = 0;
+    struct berth__arena *arena;
+    for (BERTH_EACH_ARENA(arena, arenas)) {
+        if (returned < bytes) {
+            returned += berth__arena_trim(arena, bytes - returned);
+        }
+    }
+    return returned;
+}
+
+/* Bytes that the ledger must get back: what the request needs, and what is over the limit. */
+static size_t wanted(const struct berth__request *request) {
+    size_t least = berth__max(request->size + request->alignment, BERTH_UNIT);
+    size_t excess = (size_t)berth__ledger_excess(request->arenas->ledger);
+    return least > SIZE_MAX - excess ? SIZE_MAX : least + excess;
+}
+
+/* First what costs nobody anything; then the ends of this pool's chunks; then of other pools', if
+ * it is the process's limit that is short. */
+static void return_memory(const struct berth__request *request) {
+    size_t bytes = wanted(request);
+    size_t returned = berth__retained_release(bytes, 0);
+    if (returned < bytes) {
+        returned += trim_arenas(request->arenas, bytes - returned);
+    }
+    for (unsigned i = 0; i < BERTH_POOLS_MAX && returned < bytes; i++) {
+        struct berth__arenas *other = berth__engine_arenas(i);
+        if (other != NULL && other != request->arenas) {
+            empty_caches(other);
+            berth__caches_claim_parked(other);
+            returned += trim_arenas(other, bytes - returned);
+        }
+    }
+    berth__retained_release(bytes, 0); /* chunks that became empty meanwhile */
+}
+
+static unsigned ask_application(const struct berth__request *request) {
+    unsigned (*hook)(struct berth__arenas *, size_t, bool) =
+        berth__load_acquire(&berth__pressure_hook);
+    struct berth__tls *tls = &berth__tls;
+    if (hook == NULL || tls->reclaiming || !request->arenas->policy.reclaim) {
+        return 0;
+    }
+    tls->reclaiming = true; /* a callback that allocates does not come back here */
+    unsigned asked =
+        hook(request->arenas, request->size, (request->flags & BERTH_REQUEST_MALLOC) != 0);
+    tls->reclaiming = false;
+    return asked;
+}
+
+static void count_step(enum berth__ladder_step step) {
+    berth__add_relaxed(&berth__ladder_counts[step], 1);
+}
+
+/* The steps that need no waiting. NULL if none of them helped. */
+static void *climb(const struct berth__request *request, berth__attempt *attempt,
+                   unsigned charge_flags) {
+    struct berth__arenas *arenas = request->arenas;
+    count_step(BERTH_LADDER_OWN_CACHE);
+    flush_own_cache(arenas);
+    void *block = attempt(request, charge_flags, false);
+    if (block == NULL) {
+        count_step(BERTH_LADDER_CACHES);
+        empty_caches(arenas);
+        block = attempt(request, charge_flags, true);
+    }
+    if (block == NULL) {
+        count_step(BERTH_LADDER_PARKED);
+        berth__caches_claim_parked(arenas);
+        empty_caches(arenas);
+        block = attempt(request, charge_flags, true);
+    }
+    if (block == NULL) {
+        count_step(BERTH_LADDER_RETURN);
+        return_memory(request);
+        block = attempt(request, charge_flags, true);
+    }
+    return block;
+}
+
+static void *climb_and_ask(const struct berth__request *request, berth__attempt *attempt,
+                           unsigned charge_flags) {
+    void *block = climb(request, attempt, charge_flags);
+    if (block == NULL && ask_application(request) > 0) {
+        count_step(BERTH_LADDER_CALLBACKS);
+        block = climb(request, attempt, charge_flags);
+    }
+    return block;
+}
+
+static uint32_t wait_ms_of(const struct berth__request *request) {
+    const struct berth__policy *policy = &request->arenas->policy;
+    return (request->flags & BERTH_REQUEST_MALLOC) != 0 ? policy->malloc_wait_ms : policy->wait_ms;
+}
+
+/* The application's callbacks are asked once, before the wait: what they could free is free. */
+static void *wait_in_queue(const struct berth__request *request, berth__attempt *attempt) {
+    struct berth__arenas *arenas = request->arenas;
+    count_step(BERTH_LADDER_WAIT);
+    berth__add_relaxed(&arenas->waits, 1);
+    struct berth__waiter waiter;
+    berth__wait_join(&waiter, wait_ms_of(request));
+    void *block = NULL;
+    while (block == NULL && berth__wait_sleep(&waiter)) {
+        block = climb(request, attempt, berth__request_charge_flags(request) | BERTH_CHARGE_HEAD);
+    }
+    berth__wait_leave(&waiter);
+    if (block == NULL) {
+        berth__add_relaxed(&arenas->waits_failed, 1);
+    }
+    return block;
+}
+
+static bool may_wait(const struct berth__request *request) {
+    bool limited = berth__load_relaxed(&berth__ledger.limit) != BERTH_NO_LIMIT ||
+                   berth__load_relaxed(&request->arenas->ledger->limit) != BERTH_NO_LIMIT;
+    return limited && wait_ms_of(request) > 0 && (request->flags & BERTH_REQUEST_NOWAIT) == 0 &&
+           !berth__tls.reclaiming;
+}
+
+/* No wait helps a request that is larger than the limit itself. */
+static bool can_ever_fit(const struct berth__request *request) {
+    for (struct berth__ledger *at = request->arenas->ledger; at != NULL; at = at->parent) {
+        if (request->size > berth__load_relaxed(&at->limit)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void *berth__reclaim(const struct berth__request *request, berth__attempt *attempt) {
+    berth__add_relaxed(&request->arenas->ladder_runs, 1);
+    void *block = NULL;
+    if (can_ever_fit(request)) {
+        block = climb_and_ask(request, attempt, berth__request_charge_flags(request));
+        if (block == NULL && may_wait(request)) {
+            block = wait_in_queue(request, attempt);
+        }
+    }
+    if (block == NULL) {
+        berth__add_relaxed(&request->arenas->failures, 1);
+    }
+    berth__tls.unwinding = block == NULL;
+    return block;
+}
+
+size_t berth__reclaim_all(struct berth__arenas *arenas) {
+    flush_own_cache(arenas);
+    berth__caches_claim_parked(arenas);
+    empty_caches(arenas);
+    size_t returned = 0;
+    struct berth__arena *arena;
+    for (BERTH_EACH_ARENA(arena, arenas)) {
+        returned += berth__decay_purge_all(arena);
+        returned += berth__arena_trim(arena, SIZE_MAX);
+    }
+    return returned + berth__retained_release(SIZE_MAX, 0);
+}

@@ -1,0 +1,217 @@
+#include "heap/request.h"
+
+#include "base/check.h"
+#include "heap/decay.h"
+#include "heap/misuse.h"
+
+#include <string.h>
+
+/* ---- small blocks ---- */
+
+/* For a thread that has no cache: it has ended, or there was no memory for one. */
+static void *lend_uncached(struct berth__arenas *arenas, unsigned small_class, bool anywhere) {
+    struct berth__arena *arena = berth__arenas_here(arenas);
+    struct berth__heap *heap = arena == NULL ? NULL : berth__heap_shared(arena);
+    if (heap == NULL) {
+        return NULL;
+    }
+    void *block = NULL;
+    struct berth__warmed warmed = {NULL, 0};
+    berth__lock_acquire(&heap->lock);
+    if (berth__remote_pending(heap)) {
+        berth__remote_drain_locked(heap);
+    }
+    if (berth__heap_lend_locked(heap, small_class, 1, &block, anywhere, &warmed) == 1) {
+        berth__heap_count_locked(heap, small_class, 1, 0);
+    }
+    berth__lock_release(&heap->lock);
+    return block;
+}
+
+static unsigned small_class_of(const struct berth__request *request) {
+    return request->alignment <= BERTH_GRANULE
+               ? berth__class_of_size(request->size)
+               : berth__class_of_aligned(request->size, request->alignment);
+}
+
+static struct berth__heap *heap_for(struct berth__cache *cache, struct berth__arenas *arenas) {
+    if (cache != NULL) {
+        return cache->heap;
+    }
+    struct berth__arena *arena = berth__arenas_here(arenas);
+    return arena == NULL ? NULL : berth__heap_shared(arena);
+}
+
+void *berth__small_attempt(const struct berth__request *request, unsigned charge_flags,
+                           bool anywhere) {
+    unsigned small_class = small_class_of(request);
+    struct berth__cache *cache = berth__cache_get(request->arenas);
+    for (;;) {
+        void *block =
+            cache == NULL ? NULL : berth__cache_pop(cache, berth__classes[small_class].size);
+        if (block == NULL) {
+            block = cache != NULL ? berth__cache_refill(cache, small_class, anywhere)
+                                  : lend_uncached(request->arenas, small_class, anywhere);
+        }
+        if (block != NULL) {
+            return block;
+        }
+        struct berth__heap *heap = heap_for(cache, request->arenas);
+        if (heap == NULL) {
+            return NULL;
+        }
+        if (berth__heap_steal(heap, small_class, anywhere)) {
+            continue;
+        }
+        if (berth__arena_grow(heap->arena, BERTH_UNIT_PAGES, BERTH_UNIT_PAGES, charge_flags) != 0) {
+            return NULL;
+        }
+    }
+}
+
+/* ---- any block ---- */
+
+static berth__attempt *attempt_for(const struct berth__request *request) {
+    const struct berth__policy *policy = &request->arenas->policy;
+    if (request->size <= BERTH_SMALL_MAX && request->alignment <= BERTH_PAGE &&
+        small_class_of(request) < BERTH_SMALL_CLASS_COUNT) {
+        return berth__small_attempt;
+    }
+    size_t most = berth__max(request->size, request->alignment);
+    return most <= policy->chunk_bytes && most <= BERTH_CHUNK ? berth__run_attempt
+                                                              : berth__huge_attempt;
+}
+
+/* A thread whose last request failed is handling that: what it needs meanwhile is small, and may
+ * come from the reserve. */
+unsigned berth__request_charge_flags(const struct berth__request *request) {
+    const struct berth__tls *tls = &berth__tls;
+    bool reserve = (request->flags & BERTH_REQUEST_RESERVE) != 0 || tls->reclaiming ||
+                   (tls->unwinding && request->size <= BERTH_SMALL_MAX);
+    bool from_malloc = (request->flags & BERTH_REQUEST_MALLOC) != 0;
+    return (reserve ? BERTH_CHARGE_RESERVE : 0u) | (from_malloc ? BERTH_CHARGE_MALLOC : 0u);
+}
+
+/* Within one arena, memory that is mapped but elsewhere is used before more is mapped only by the
+ * ladder: so that arenas stay apart while there is no need. */
+void *berth__request_serve(const struct berth__request *request) {
+    if (request->size > PTRDIFF_MAX) {
+        return NULL;
+    }
+    berth__attempt *attempt = attempt_for(request);
+    void *block = attempt(request, berth__request_charge_flags(request), false);
+    if (block == NULL) {
+        block = berth__reclaim(request, attempt);
+    }
+    if (block != NULL && attempt == berth__small_attempt &&
+        (request->flags & BERTH_REQUEST_ZERO) != 0) {
+        memset(block, 0, request->size);
+    }
+    return block;
+}
+
+/* ---- freeing ---- */
+
+static uint64_t entry_or_misuse(const void *block) {
+    berth__entry *entry = berth__entry_find(block);
+    if (BERTH_UNLIKELY(entry == NULL || berth__load_relaxed(entry) == 0)) {
+        berth__misuse("free of a pointer that is not a block", block);
+    }
+    return berth__load_relaxed(entry);
+}
+
+static void free_uncached(void *block, uint64_t entry) {
+    const struct berth__class *class = &berth__classes[BERTH_ENTRY_BIN(entry) / BERTH_BIN_BYTES];
+    if (!berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT), class->reciprocal)) {
+        berth__misuse("free of a pointer inside a block", block);
+    }
+    berth__remote_send(&block, 1);
+}
+
+static void free_small(void *block, uint64_t entry) {
+    struct berth__heap *heap = berth__heap_of_entry(entry);
+    struct berth__cache *cache = berth__cache_get(heap->arena->arenas);
+    if (BERTH_UNLIKELY(cache == NULL)) {
+        free_uncached(block, entry);
+    } else if (!berth__cache_push(cache, cache->mark, block)) {
+        berth__cache_take(cache, block, entry);
+    }
+}
+
+void berth__block_free(void *block) {
+    if (block == NULL) {
+        return;
+    }
+    uint64_t entry = entry_or_misuse(block);
+    switch (BERTH_ENTRY_KIND(entry)) {
+    case BERTH_UNIT_SLAB: free_small(block, entry); break;
+    case BERTH_UNIT_RUN: berth__run_free(block); break;
+    case BERTH_UNIT_HUGE: berth__huge_free(block); break;
+    case BERTH_UNIT_HUGE_BODY:
+    case BERTH_UNIT_SAMPLED:
+    default: berth__misuse("free of a pointer inside a block", block);
+    }
+}
+
+/* ---- asking and changing ---- */
+
+size_t berth__block_size(const void *block) {
+    uint64_t entry = entry_or_misuse(block);
+    switch (BERTH_ENTRY_KIND(entry)) {
+    case BERTH_UNIT_SLAB: return berth__classes[BERTH_ENTRY_BIN(entry) / BERTH_BIN_BYTES].size;
+    case BERTH_UNIT_RUN: return berth__run_pages(block) * BERTH_PAGE;
+    case BERTH_UNIT_HUGE: return berth__chunk_of(block)->huge.bytes;
+    case BERTH_UNIT_HUGE_BODY:
+    case BERTH_UNIT_SAMPLED:
+    default: berth__misuse("size of a pointer inside a block", block);
+    }
+}
+
+bool berth__block_resize(void *block, size_t size) {
+    uint64_t entry = entry_or_misuse(block);
+    switch (BERTH_ENTRY_KIND(entry)) {
+    case BERTH_UNIT_SLAB: {
+        uint32_t have = berth__classes[BERTH_ENTRY_BIN(entry) / BERTH_BIN_BYTES].size;
+        return size <= have && (size > have / 2 || have <= 4 * BERTH_GRANULE);
+    }
+    case BERTH_UNIT_RUN:
+        return size <= berth__chunk_of(block)->arena->arenas->policy.chunk_bytes &&
+               berth__run_resize(block, size);
+    case BERTH_UNIT_HUGE: return berth__huge_resize(block, size);
+    case BERTH_UNIT_HUGE_BODY:
+    case BERTH_UNIT_SAMPLED:
+    default: berth__misuse("realloc of a pointer inside a block", block);
+    }
+}
+
+/* Growing huge blocks move by remapping; if that cannot be, everything moves by copying. */
+void *berth__block_realloc(void *block, const struct berth__request *request) {
+    if (request->size > PTRDIFF_MAX) {
+        return NULL;
+    }
+    if (berth__block_resize(block, request->size)) {
+        return block;
+    }
+    size_t have = berth__block_size(block);
+    void *moved = NULL;
+    if (have > request->arenas->policy.chunk_bytes && request->size > have) {
+        moved = berth__huge_move(block, request->size);
+        if (moved != NULL) {
+            return moved;
+        }
+    }
+    moved = berth__request_serve(request);
+    if (moved != NULL) {
+        memcpy(moved, block, berth__min(have, request->size));
+        berth__block_free(block);
+    }
+    return moved;
+}
+
+struct berth__arenas *berth__block_arenas(const void *block) {
+    uint64_t entry = entry_or_misuse(block);
+    if (BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SLAB) {
+        return berth__heap_of_entry(entry)->arena->arenas;
+    }
+    return berth__chunk_of(block)->arena->arenas;
+}

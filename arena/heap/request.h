@@ -1,0 +1,108 @@
+/*
+ * Allocating and freeing anything: the slow paths above the caches, and the ladder.
+ *
+ * A request is served by the first of these that can:
+ *   1. the thread's cache or the CPU's cache of runs;
+ *   2. free memory of its arena;
+ *   3. memory newly taken from the ledger;
+ * and if the ledger refuses, by the ladder (reclaim.c): everything of the engine that holds free
+ * memory gives it up, the application is asked, and then the request may wait.
+ */
+#ifndef BERTH_HEAP_REQUEST_H
+#define BERTH_HEAP_REQUEST_H
+
+#include "heap/cache.h"
+
+enum berth__request_flags {
+    BERTH_REQUEST_ZERO = 1,    /* the block must read as zero */
+    BERTH_REQUEST_NOWAIT = 2,  /* no waiting at the limit */
+    BERTH_REQUEST_RESERVE = 4, /* may use the reserve of the limit */
+    BERTH_REQUEST_MALLOC = 8,  /* from the malloc door: only callbacks that are safe there */
+};
+
+struct berth__request {
+    struct berth__arenas *arenas;
+    size_t size;      /* bytes asked for */
+    size_t alignment; /* power of two; 16 or less for ordinary blocks */
+    unsigned flags;   /* enum berth__request_flags */
+};
+
+/* Allocates; NULL when there is no memory. Makes system calls, may call callbacks, may wait. */
+BERTH_NOINLINE void *berth__request_serve(const struct berth__request *request);
+
+/* How a request may charge the ledger (enum berth__charge). */
+unsigned berth__request_charge_flags(const struct berth__request *request);
+
+/* Frees any block, in any thread. NULL is allowed. */
+BERTH_NOINLINE void berth__block_free(void *block);
+
+/* Usable bytes of a block; stops the process if it is none. */
+size_t berth__block_size(const void *block);
+
+/* Makes a block hold `size` bytes where it lies; false if that cannot be, and nothing changed. */
+bool berth__block_resize(void *block, size_t size);
+
+/* Makes a block hold request->size bytes, moving it if need be, with its content; NULL: there is no
+ * memory, and the block is as it was. */
+void *berth__block_realloc(void *block, const struct berth__request *request);
+
+/* The arenas of the pool that a block is of; NULL if it is no block. */
+struct berth__arenas *berth__block_arenas(const void *block);
+
+/* ---- parts; each in the file of its name ---- */
+
+/* One attempt to serve a request, without the ladder. `anywhere`: from any arena of the pool. */
+typedef void *berth__attempt(const struct berth__request *request, unsigned charge_flags,
+                             bool anywhere);
+
+void *berth__small_attempt(const struct berth__request *request, unsigned charge_flags,
+                           bool anywhere);
+void *berth__run_attempt(const struct berth__request *request, unsigned charge_flags,
+                         bool anywhere);
+void *berth__huge_attempt(const struct berth__request *request, unsigned charge_flags,
+                          bool anywhere);
+
+void berth__run_free(void *block);
+void berth__huge_free(void *block);
+bool berth__huge_resize(void *block, size_t size);
+/* A huge block of another size with the same content; NULL if that cannot be done without copying.
+ */
+void *berth__huge_move(void *block, size_t size);
+
+/* Pages of the run that a block is; stops the process if it is none. */
+size_t berth__run_pages(const void *block);
+bool berth__run_resize(void *block, size_t size);
+
+/* The CPUs' caches of runs: empties them; reads them without a lock; frees them with their arena.
+ */
+struct berth__run_cache_counts {
+    uint64_t bytes, runs, lends, returns, evictions;
+};
+void berth__run_caches_flush(struct berth__arena *arena);
+void berth__run_caches_read(struct berth__arena *arena, struct berth__run_cache_counts *counts);
+void berth__run_caches_free(struct berth__arena *arena);
+
+/* The ladder. Tries the attempt after each step; NULL after the last. */
+void *berth__reclaim(const struct berth__request *request, berth__attempt *attempt);
+
+/* Everything the ladder's first steps do, for a trim: returns bytes given back to the kernel. */
+size_t berth__reclaim_all(struct berth__arenas *arenas);
+
+/* Asks the application to free memory; returns how many callbacks were run. Set by the layer that
+ * knows them. */
+extern unsigned (*_Atomic berth__pressure_hook)(struct berth__arenas *arenas, size_t bytes,
+                                                bool from_malloc);
+
+/* Steps of the ladder that were taken, for the metrics. */
+enum berth__ladder_step {
+    BERTH_LADDER_OWN_CACHE,
+    BERTH_LADDER_CACHES,
+    BERTH_LADDER_PARKED,
+    BERTH_LADDER_RETURN,
+    BERTH_LADDER_CALLBACKS,
+    BERTH_LADDER_WAIT,
+    BERTH_LADDER_STEPS
+};
+extern _Atomic uint64_t berth__ladder_counts[BERTH_LADDER_STEPS];
+
+#endif

@@ -1,0 +1,282 @@
+/*
+ * Normal blocks: runs of pages, cached per CPU.
+ *
+ * A CPU's cache belongs to no thread: it is a small stack under a lock that callers only try. It
+ * holds a bounded number of bytes, whatever the number of threads, and anybody can empty it.
+ * A cached run stays lent in its chunk, and is marked as parked there, so that freeing it twice
+ * is found at once.
+ */
+#include "heap/request.h"
+
+#include "base/check.h"
+#include "chunk/meta.h"
+#include "chunk/wait.h"
+#include "heap/decay.h"
+#include "heap/misuse.h"
+#include "os/cpu.h"
+
+#include <string.h>
+
+enum { CPU_CACHE_RUNS = 64 };
+
+struct berth__cpu_cache {
+    struct berth__lock lock BERTH_LINE_ALIGNED;
+    _Atomic uint32_t count;
+    berth__count bytes;
+    uint8_t run_class[CPU_CACHE_RUNS]; /* oldest first */
+    void *run[CPU_CACHE_RUNS];
+    berth__count lends, returns; /* blocks served from here, and taken in */
+    berth__count evictions;      /* blocks given on to the arena */
+};
+
+static size_t page_of(const struct berth__chunk *chunk, const void *address) {
+    return (size_t)((const char *)address - chunk->at) / BERTH_PAGE;
+}
+
+static uint64_t page_bit(size_t page) {
+    return UINT64_C(1) << (page % 64);
+}
+
+/* ---- the cache of a CPU ---- */
+
+/* The cache of the CPU that runs this thread; NULL if there is no memory for it. */
+static struct berth__cpu_cache *cpu_cache(struct berth__arena *arena) {
+    _Atomic(struct berth__cpu_cache *) *at =
+        &arena->cpu_caches[berth__cpu_current() % BERTH_CPU_CACHES];
+    struct berth__cpu_cache *cache = berth__load_acquire(at);
+    if (cache != NULL) {
+        return cache;
+    }
+    struct berth__cpu_cache *fresh = berth__meta_alloc(sizeof(*fresh));
+    if (fresh == NULL) {
+        return NULL;
+    }
+    berth__lock_init(&fresh->lock, BERTH_RANK_CPU);
+    if (berth__cas_acq_rel(at, &cache, fresh)) {
+        return fresh;
+    }
+    berth__meta_free(fresh, sizeof(*fresh));
+    return cache;
+}
+
+static size_t class_bytes(unsigned run_class) {
+    return berth__run_class_pages(run_class) * BERTH_PAGE;
+}
+
+static void forget_locked(struct berth__cpu_cache *cache, unsigned i) BERTH_REQUIRES(cache->lock) {
+    unsigned left = berth__load_relaxed(&cache->count) - 1;
+    berth__count_sub(&cache->bytes, class_bytes(cache->run_class[i]));
+    berth__store_relaxed(&cache->count, left);
+    memmove(cache->run_class + i, cache->run_class + i + 1, left - i);
+    memmove(cache->run + i, cache->run + i + 1, (left - i) * sizeof(void *));
+}
+
+static void *pop(struct berth__arena *arena, unsigned run_class) {
+    struct berth__cpu_cache *cache = cpu_cache(arena);
+    if (cache == NULL || !berth__try_lock(&cache->lock)) {
+        return NULL;
+    }
+    void *run = NULL;
+    for (unsigned i = berth__load_relaxed(&cache->count); run == NULL && i-- > 0;) {
+        if (cache->run_class[i] == run_class) {
+            run = cache->run[i];
+            forget_locked(cache, i);
+            berth__count_add(&cache->lends, 1);
+        }
+    }
+    berth__lock_release(&cache->lock);
+    if (run != NULL) {
+        struct berth__chunk *chunk = berth__chunk_of(run);
+        size_t page = page_of(chunk, run);
+        atomic_fetch_and_explicit(&chunk->parked[page / 64], ~page_bit(page), memory_order_relaxed);
+    }
+    return run;
+}
+
+static void return_run(void *run) {
+    struct berth__chunk *chunk = berth__chunk_of(run);
+    size_t page = page_of(chunk, run);
+    atomic_fetch_and_explicit(&chunk->parked[page / 64], ~page_bit(page), memory_order_relaxed);
+    berth__arena_take_run(run, berth__chunk_run_pages(chunk, page));
+}
+
+/* Takes the `count` oldest out. */
+static unsigned evict_locked(struct berth__cpu_cache *cache, unsigned count, void **runs)
+    BERTH_REQUIRES(cache->lock) {
+    memcpy(runs, cache->run, count * sizeof(void *));
+    for (unsigned i = 0; i < count; i++) {
+        berth__count_sub(&cache->bytes, class_bytes(cache->run_class[i]));
+    }
+    berth__count_add(&cache->evictions, count);
+    unsigned left = berth__load_relaxed(&cache->count) - count;
+    berth__store_relaxed(&cache->count, left);
+    memmove(cache->run_class, cache->run_class + count, left);
+    memmove(cache->run, cache->run + count, left * sizeof(void *));
+    return count;
+}
+
+/* False if the cache is busy, or the run too large for it. */
+static bool push(struct berth__arena *arena, void *run, size_t pages, unsigned run_class) {
+    size_t bytes_max = arena->arenas->policy.run_cache_bytes;
+    size_t bytes = pages * BERTH_PAGE;
+    struct berth__cpu_cache *cache = bytes > bytes_max / 4 ? NULL : cpu_cache(arena);
+    if (cache == NULL || berth__wait_anyone() || !berth__try_lock(&cache->lock)) {
+        return false;
+    }
+    void *evicted[CPU_CACHE_RUNS];
+    unsigned evicted_count = 0;
+    unsigned count = berth__load_relaxed(&cache->count);
+    if (count == CPU_CACHE_RUNS || berth__load_relaxed(&cache->bytes) + bytes > bytes_max) {
+        evicted_count = evict_locked(cache, (count + 1) / 2, evicted);
+        count -= evicted_count;
+    }
+    bool fits = berth__load_relaxed(&cache->bytes) + bytes <= bytes_max;
+    if (fits) {
+        cache->run_class[count] = (uint8_t)run_class;
+        cache->run[count] = run;
+        berth__store_relaxed(&cache->count, count + 1);
+        berth__count_add(&cache->bytes, bytes);
+        berth__count_add(&cache->returns, 1);
+    }
+    berth__lock_release(&cache->lock);
+    for (unsigned i = 0; i < evicted_count; i++) {
+        return_run(evicted[i]);
+    }
+    return fits;
+}
+
+void berth__run_caches_flush(struct berth__arena *arena) {
+    for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
+        struct berth__cpu_cache *cache = berth__load_acquire(&arena->cpu_caches[i]);
+        if (cache == NULL) {
+            continue;
+        }
+        void *evicted[CPU_CACHE_RUNS];
+        berth__lock_acquire(&cache->lock);
+        unsigned count = evict_locked(cache, berth__load_relaxed(&cache->count), evicted);
+        berth__lock_release(&cache->lock);
+        for (unsigned k = 0; k < count; k++) {
+            return_run(evicted[k]);
+        }
+    }
+}
+
+void berth__run_caches_read(struct berth__arena *arena, struct berth__run_cache_counts *counts) {
+    memset(counts, 0, sizeof(*counts));
+    for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
+        struct berth__cpu_cache *cache = berth__load_acquire(&arena->cpu_caches[i]);
+        if (cache != NULL) {
+            counts->bytes += berth__load_relaxed(&cache->bytes);
+            counts->runs += berth__load_relaxed(&cache->count);
+            counts->lends += berth__load_relaxed(&cache->lends);
+            counts->returns += berth__load_relaxed(&cache->returns);
+            counts->evictions += berth__load_relaxed(&cache->evictions);
+        }
+    }
+}
+
+void berth__run_caches_free(struct berth__arena *arena) {
+    for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
+        struct berth__cpu_cache *cache = berth__load_relaxed(&arena->cpu_caches[i]);
+        if (cache != NULL) {
+            berth__meta_free(cache, sizeof(*cache));
+        }
+    }
+}
+
+/* ---- requests ---- */
+
+static struct berth__arena *arena_here(struct berth__arenas *arenas) {
+    struct berth__cache *cache = berth__cache_peek(arenas);
+    return cache != NULL ? cache->arena : berth__arenas_here(arenas);
+}
+
+static void *from_any_arena(struct berth__arenas *arenas, size_t pages, size_t align_pages,
+                            bool *zero) {
+    struct berth__arena *arena;
+    for (BERTH_EACH_ARENA(arena, arenas)) {
+        void *run = berth__arena_lend_run(arena, pages, align_pages, zero);
+        if (run != NULL) {
+            return run;
+        }
+    }
+    return NULL;
+}
+
+void *berth__run_attempt(const struct berth__request *request, unsigned charge_flags,
+                         bool anywhere) {
+    struct berth__arena *arena = arena_here(request->arenas);
+    if (arena == NULL) {
+        return NULL;
+    }
+    size_t align_pages = berth__max(request->alignment / BERTH_PAGE, 1);
+    unsigned run_class = berth__run_class((request->size + BERTH_PAGE - 1) / BERTH_PAGE);
+    size_t pages = berth__run_class_pages(run_class);
+    bool zero = false;
+    void *run = align_pages == 1 ? pop(arena, run_class) : NULL;
+    while (run == NULL) {
+        run = berth__arena_lend_run(arena, pages, align_pages, &zero);
+        if (run == NULL && anywhere) {
+            run = from_any_arena(request->arenas, pages, align_pages, &zero);
+        }
+        if (run == NULL && berth__arena_grow(arena, pages, align_pages, charge_flags) != 0) {
+            return NULL;
+        }
+    }
+    if ((request->flags & BERTH_REQUEST_ZERO) != 0 && !zero) {
+        memset(run, 0, pages * BERTH_PAGE);
+    }
+    return run;
+}
+
+/* Checks that a run starts here and is not free. */
+static size_t checked_pages(const struct berth__chunk *chunk, const void *block) {
+    size_t page = page_of(chunk, block);
+    size_t pages = berth__chunk_run_pages(chunk, page);
+    if (BERTH_UNLIKELY((uintptr_t)block % BERTH_PAGE != 0 || pages == 0)) {
+        berth__misuse("double free, or free of a pointer inside a block", block);
+    }
+    return pages;
+}
+
+void berth__run_free(void *block) {
+    struct berth__chunk *chunk = berth__chunk_of(block);
+    size_t pages = checked_pages(chunk, block);
+    size_t page = page_of(chunk, block);
+    uint64_t before =
+        atomic_fetch_or_explicit(&chunk->parked[page / 64], page_bit(page), memory_order_relaxed);
+    if (BERTH_UNLIKELY((before & page_bit(page)) != 0)) {
+        berth__misuse("double free", block);
+    }
+    struct berth__arena *arena = chunk->arena;
+    struct berth__arena *here = arena_here(arena->arenas);
+    unsigned run_class = berth__run_class(pages);
+    bool exact = pages >= BERTH_RUN_CLASS_MIN_PAGES && berth__run_class_pages(run_class) == pages;
+    if (!exact || here != arena || !push(arena, block, pages, run_class)) {
+        return_run(block);
+        berth__decay_step(arena);
+    }
+}
+
+size_t berth__run_pages(const void *block) {
+    return checked_pages(berth__chunk_of(block), block);
+}
+
+/* In place: the pages behind a run may be free; and a run that is much too long gives its tail
+ * back. */
+bool berth__run_resize(void *block, size_t size) {
+    size_t pages = berth__run_pages(block);
+    size_t needed = (size + BERTH_PAGE - 1) / BERTH_PAGE;
+    needed = berth__run_class_pages(berth__run_class(needed));
+    bool zero = false;
+    if (needed > pages) {
+        return berth__arena_grow_run(block, needed - pages, &zero);
+    }
+    if (size <= BERTH_SMALL_MAX) {
+        return false; /* a small block serves it better */
+    }
+    if (pages - needed > pages / 8) {
+        berth__arena_shrink_run(block, needed);
+    }
+    return true;
+}

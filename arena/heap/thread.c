@@ -1,0 +1,262 @@
+/*
+ * A thread's caches from its first allocation to its end.
+ */
+#include "heap/cache.h"
+
+#include "base/check.h"
+#include "chunk/meta.h"
+#include "os/clock.h"
+#include "os/fault.h"
+
+#include <pthread.h>
+#include <string.h>
+
+_Thread_local struct berth__tls berth__tls BERTH_TLS_MODEL = {
+    .cache = (struct berth__cache *)(uintptr_t)&berth__no_cache, /* never written: empty and full */
+    .mark = BERTH_NO_MARK,
+};
+
+/* Every bin stands at this NULL: malloc finds nothing, free finds no room. */
+static void *const no_blocks[1] = {NULL};
+#define EMPTY ((void **)(uintptr_t)no_blocks)
+#define EMPTY_BIN(below, size)                                                                     \
+    {.top = EMPTY,                                                                                 \
+     .low = EMPTY,                                                                                 \
+     .reciprocal = (uint32_t)(((UINT64_C(1) << 32) + (size)-1) / (size)),                          \
+     .batch = 1},
+const struct berth__cache berth__no_cache = {
+    .bins = {BERTH_SMALL_CLASSES(EMPTY_BIN)},
+};
+
+static pthread_key_t exit_key;
+static bool exit_key_made;
+
+/* ---- making a cache ---- */
+
+static void attach_heap(struct berth__cache *cache) {
+    struct berth__arena *arena = cache->arena;
+    struct berth__heap *heap = NULL;
+    bool first = berth__load_relaxed(&arena->owners) == 0;
+    if (first) {
+        heap = berth__heap_adopt(arena);
+    }
+    bool owned = heap != NULL;
+    if (!owned) {
+        heap = berth__heap_shared(arena);
+    }
+    if (heap != NULL) {
+        berth__cache_use_heap(cache, heap, owned);
+    }
+}
+
+static struct berth__cache *cache_create(struct berth__arenas *arenas) {
+    struct berth__arena *arena = berth__arenas_here(arenas);
+    struct berth__cache *cache = arena == NULL ? NULL : berth__meta_alloc(BERTH_CACHE_BYTES);
+    if (cache == NULL) {
+        return NULL;
+    }
+    memcpy(cache->bins, berth__no_cache.bins, sizeof(cache->bins));
+    cache->arena = arena;
+    cache->arenas = arenas;
+    cache->serial = arenas->serial;
+    cache->remote_limit = BERTH_CACHE_FREE_BYTES;
+    cache->swept_ms = cache->refills_since_ms = (uint32_t)berth__clock_coarse_ms();
+    attach_heap(cache);
+    if (cache->heap == NULL) {
+        berth__meta_free(cache, BERTH_CACHE_BYTES);
+        return NULL;
+    }
+    berth__lock_acquire(&arenas->lock);
+    berth__list_push_back(&arenas->caches, &cache->link);
+    berth__lock_release(&arenas->lock);
+    berth__add_relaxed(&arenas->thread_count, 1);
+    return cache;
+}
+
+static void cache_destroy(struct berth__cache *cache) {
+    struct berth__arenas *arenas = cache->arenas;
+    berth__lock_acquire(&arenas->lock);
+    berth__list_remove(&cache->link); /* nobody claims it any more */
+    berth__lock_release(&arenas->lock);
+    berth__sub_relaxed(&arenas->thread_count, 1);
+    berth__cache_flush(cache, true);
+    berth__cache_release_heap(cache);
+    berth__meta_free(cache, BERTH_CACHE_BYTES);
+}
+
+/* ---- parking ---- */
+
+static void park(struct berth__cache *cache) {
+    berth__delay_point();
+    berth__store_release(&cache->state, BERTH_CACHE_PARKED); /* K1 */
+}
+
+static void unpark(struct berth__cache *cache) {
+    uint32_t parked = BERTH_CACHE_PARKED;
+    while (!berth__cas_acquire(&cache->state, &parked, BERTH_CACHE_ACTIVE)) { /* K2 */
+        parked = BERTH_CACHE_PARKED;
+        berth__pause();
+    }
+}
+
+void berth__cache_park(void) {
+    struct berth__tls *tls = &berth__tls;
+    if (tls->parked == NULL && tls->cache != &berth__no_cache) {
+        struct berth__cache *cache = tls->cache;
+        berth__cache_send_remote(cache);
+        tls->parked = cache;
+        tls->cache = (struct berth__cache *)(uintptr_t)&berth__no_cache;
+        tls->mark = BERTH_NO_MARK;
+        park(cache);
+    }
+}
+
+static void claim_one(struct berth__cache *cache) {
+    uint32_t parked = BERTH_CACHE_PARKED;
+    if (berth__load_relaxed(&cache->state) == BERTH_CACHE_PARKED &&
+        berth__cas_acquire(&cache->state, &parked, BERTH_CACHE_CLAIMED)) { /* K2 */
+        berth__delay_point();
+        berth__cache_flush(cache, true);
+        berth__store_release(&cache->state, BERTH_CACHE_PARKED); /* K1 */
+    }
+}
+
+void berth__caches_claim_parked(struct berth__arenas *arenas) {
+    berth__lock_acquire(&arenas->lock);
+    for (struct berth__list *at = arenas->caches.next; at != &arenas->caches; at = at->next) {
+        claim_one(BERTH_LIST_ENTRY(at, struct berth__cache, link));
+    }
+    berth__lock_release(&arenas->lock);
+}
+
+/* ---- finding the thread's cache ---- */
+
+/* The exit handler runs for threads that called this; glibc may allocate in it, which finds the
+ * cache in place. */
+static void register_exit(struct berth__tls *tls) {
+    if (!tls->registered && exit_key_made) {
+        tls->registered = true;
+        (void)pthread_setspecific(exit_key, tls);
+    }
+}
+
+static struct berth__cache *default_cache(struct berth__tls *tls, struct berth__arenas *arenas) {
+    if (tls->parked != NULL) {
+        unpark(tls->parked);
+        tls->cache = tls->parked;
+        tls->parked = NULL;
+        tls->mark = tls->cache->mark;
+    } else if (tls->cache == &berth__no_cache) {
+        struct berth__cache *cache = cache_create(arenas);
+        if (cache == NULL) {
+            return NULL;
+        }
+        tls->cache = cache;
+        tls->mark = cache->mark;
+        register_exit(tls);
+    }
+    return tls->cache;
+}
+
+/* Room for this pool's number in the thread's table. */
+static bool grow_table(struct berth__tls *tls, uint32_t number) {
+    uint32_t slots = 8;
+    while (slots <= number) {
+        slots *= 2;
+    }
+    struct berth__cache **table = berth__meta_alloc(slots * sizeof(*table));
+    if (table == NULL) {
+        return false;
+    }
+    if (tls->pools != NULL) {
+        memcpy(table, tls->pools, tls->pool_slots * sizeof(*table));
+        berth__meta_free(tls->pools, tls->pool_slots * sizeof(*table));
+    }
+    tls->pools = table;
+    tls->pool_slots = slots;
+    return true;
+}
+
+static struct berth__cache *pool_cache(struct berth__tls *tls, struct berth__arenas *arenas) {
+    uint32_t number = arenas->number;
+    if (number >= tls->pool_slots && !grow_table(tls, number)) {
+        return NULL;
+    }
+    struct berth__cache *cache = tls->pools[number];
+    if (cache != NULL && cache->serial != arenas->serial) {
+        berth__meta_free(cache, BERTH_CACHE_BYTES); /* disowned: of a pool that is gone */
+        cache = NULL;
+    }
+    if (cache == NULL) {
+        tls->pools[number] = cache = cache_create(arenas);
+        register_exit(tls);
+    }
+    return cache;
+}
+
+struct berth__cache *berth__cache_get(struct berth__arenas *arenas) {
+    struct berth__tls *tls = &berth__tls;
+    if (BERTH_UNLIKELY(tls->ended)) {
+        return NULL;
+    }
+    return arenas->number == 0 ? default_cache(tls, arenas) : pool_cache(tls, arenas);
+}
+
+struct berth__cache *berth__cache_peek(struct berth__arenas *arenas) {
+    struct berth__tls *tls = &berth__tls;
+    if (arenas->number == 0) {
+        return tls->cache == &berth__no_cache ? NULL : tls->cache;
+    }
+    struct berth__cache *cache =
+        arenas->number < tls->pool_slots ? tls->pools[arenas->number] : NULL;
+    return cache != NULL && cache->serial == arenas->serial ? cache : NULL;
+}
+
+/* ---- the end ---- */
+
+static void end_thread(struct berth__tls *tls) {
+    tls->ended = true;
+    if (tls->parked != NULL) {
+        unpark(tls->parked);
+        tls->cache = tls->parked;
+        tls->parked = NULL;
+    }
+    struct berth__cache *cache = tls->cache;
+    tls->cache = (struct berth__cache *)(uintptr_t)&berth__no_cache;
+    tls->mark = BERTH_NO_MARK;
+    if (cache != &berth__no_cache) {
+        cache_destroy(cache);
+    }
+    for (uint32_t i = 0; i < tls->pool_slots; i++) {
+        cache = tls->pools[i];
+        if (cache != NULL && cache->serial != 0) {
+            cache_destroy(cache);
+        } else if (cache != NULL) {
+            berth__meta_free(cache, BERTH_CACHE_BYTES);
+        }
+    }
+    if (tls->pools != NULL) {
+        berth__meta_free(tls->pools, tls->pool_slots * sizeof(*tls->pools));
+        tls->pools = NULL;
+        tls->pool_slots = 0;
+    }
+}
+
+static void at_thread_exit(void *tls) {
+    end_thread(tls);
+}
+
+void berth__threads_init(void) {
+    exit_key_made = pthread_key_create(&exit_key, at_thread_exit) == 0;
+}
+
+void berth__caches_disown(struct berth__arenas *arenas) {
+    berth__lock_acquire(&arenas->lock);
+    while (!berth__list_empty(&arenas->caches)) {
+        struct berth__list *link = arenas->caches.next;
+        struct berth__cache *cache = BERTH_LIST_ENTRY(link, struct berth__cache, link);
+        berth__list_remove(link);
+        berth__cache_abandon(cache);
+    }
+    berth__lock_release(&arenas->lock);
+}

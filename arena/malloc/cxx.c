@@ -1,0 +1,172 @@
+/*
+ * The C++ allocation operators, by their mangled names (Itanium C++ ABI), in C.
+ *
+ * A C program must not need the C++ runtime because of them, so everything of it is referred to
+ * weakly: it is there whenever somebody calls `new`. When memory runs out, `new` calls the
+ * handler of std::set_new_handler as long as there is one, then throws std::bad_alloc; both as the
+ * standard says.
+ */
+#include "malloc/door.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+
+#define WEAK __attribute__((weak))
+
+typedef void new_handler(void);
+WEAK new_handler *_ZSt15get_new_handlerv(void); /* std::get_new_handler() */
+WEAK void *__cxa_allocate_exception(size_t size);
+WEAK void __cxa_throw(void *object, void *type, void (*destroy)(void *)) BERTH_NORETURN;
+WEAK extern void *_ZTISt9bad_alloc[];        /* typeinfo for std::bad_alloc */
+WEAK extern void *_ZTVSt9bad_alloc[];        /* vtable for std::bad_alloc */
+WEAK void _ZNSt9bad_allocD1Ev(void *object); /* its destructor */
+
+/* An object of std::bad_alloc is its vtable pointer alone, which points behind the table's
+ * two-word header. */
+static BERTH_NORETURN BERTH_COLD void throw_bad_alloc(void) {
+    if (__cxa_allocate_exception == NULL || __cxa_throw == NULL) {
+        berth__fatal("operator new failed, and there is no C++ runtime to throw std::bad_alloc");
+    }
+    void ***object = __cxa_allocate_exception(sizeof(void *));
+    *object = _ZTVSt9bad_alloc + 2;
+    __cxa_throw(object, (void *)_ZTISt9bad_alloc, _ZNSt9bad_allocD1Ev);
+}
+
+/* Asks the handler and tries again, for as long as there is one. A handler may throw: no lock is
+ * held here. */
+static BERTH_COLD void *retry_with_handler(size_t size, size_t alignment) {
+    for (;;) {
+        new_handler *handler = _ZSt15get_new_handlerv == NULL ? NULL : _ZSt15get_new_handlerv();
+        if (handler == NULL) {
+            return NULL;
+        }
+        handler();
+        void *block = berth__door_serve(size, alignment, 0);
+        if (block != NULL) {
+            return block;
+        }
+    }
+}
+
+BERTH_INLINE void *new_or_throw(size_t size) {
+    void *block = berth__door_alloc(size);
+    if (BERTH_UNLIKELY(block == NULL)) {
+        block = retry_with_handler(size, BERTH_GRANULE);
+        if (block == NULL) {
+            throw_bad_alloc();
+        }
+    }
+    return block;
+}
+
+static void *new_aligned(size_t size, size_t alignment) {
+    alignment = berth__max(alignment, BERTH_GRANULE);
+    void *block = berth__door_serve(size, alignment, 0);
+    return block != NULL ? block : retry_with_handler(size, alignment);
+}
+
+static void *new_aligned_or_throw(size_t size, size_t alignment) {
+    void *block = new_aligned(size, alignment);
+    if (BERTH_UNLIKELY(block == NULL)) {
+        throw_bad_alloc();
+    }
+    return block;
+}
+
+/* The forms that do not throw must catch what a handler throws, which C cannot. The C++ runtime's
+ * own such operator does: it calls the throwing one, which is ours, and catches. */
+static BERTH_COLD void *nothrow_slow(const char *name, size_t size, const void *tag) {
+    typedef void *nothrow_new(size_t, const void *);
+    if (_ZSt15get_new_handlerv == NULL || _ZSt15get_new_handlerv() == NULL) {
+        return NULL;
+    }
+    nothrow_new *next = (nothrow_new *)(uintptr_t)dlsym(RTLD_NEXT, name);
+    return next == NULL ? retry_with_handler(size, BERTH_GRANULE) : next(size, tag);
+}
+
+BERTH_INLINE void *new_or_null(const char *name, size_t size, const void *tag) {
+    void *block = berth__door_alloc(size);
+    return BERTH_LIKELY(block != NULL) ? block : nothrow_slow(name, size, tag);
+}
+
+/* new, new[] */
+BERTH_EXPORT void *_Znwm(size_t size) {
+    return new_or_throw(size);
+}
+BERTH_EXPORT void *_Znam(size_t size) {
+    return new_or_throw(size);
+}
+/* new(std::nothrow), new[](std::nothrow) */
+BERTH_EXPORT void *_ZnwmRKSt9nothrow_t(size_t size, const void *tag) {
+    return new_or_null("_ZnwmRKSt9nothrow_t", size, tag);
+}
+BERTH_EXPORT void *_ZnamRKSt9nothrow_t(size_t size, const void *tag) {
+    return new_or_null("_ZnamRKSt9nothrow_t", size, tag);
+}
+/* new(std::align_val_t), and its array and nothrow forms */
+BERTH_EXPORT void *_ZnwmSt11align_val_t(size_t size, size_t alignment) {
+    return new_aligned_or_throw(size, alignment);
+}
+BERTH_EXPORT void *_ZnamSt11align_val_t(size_t size, size_t alignment) {
+    return new_aligned_or_throw(size, alignment);
+}
+BERTH_EXPORT void *_ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment,
+                                                      const void *tag) {
+    (void)tag;
+    return new_aligned(size, alignment);
+}
+BERTH_EXPORT void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment,
+                                                      const void *tag) {
+    (void)tag;
+    return new_aligned(size, alignment);
+}
+
+/* delete, delete[]: plain, nothrow, sized, aligned, and combinations */
+BERTH_EXPORT void _ZdlPv(void *block) {
+    berth__door_free(block);
+}
+BERTH_EXPORT void _ZdaPv(void *block) {
+    berth__door_free(block);
+}
+BERTH_EXPORT void _ZdlPvRKSt9nothrow_t(void *block, const void *tag) {
+    (void)tag;
+    berth__door_free(block);
+}
+BERTH_EXPORT void _ZdaPvRKSt9nothrow_t(void *block, const void *tag) {
+    (void)tag;
+    berth__door_free(block);
+}
+BERTH_EXPORT void _ZdlPvm(void *block, size_t size) {
+    (void)size;
+    berth__door_free(block);
+}
+BERTH_EXPORT void _ZdaPvm(void *block, size_t size) {
+    (void)size;
+    berth__door_free(block);
+}
+BERTH_EXPORT void _ZdlPvSt11align_val_t(void *block, size_t alignment) {
+    (void)alignment;
+    berth__door_free(block);
+}
+BERTH_EXPORT void _ZdaPvSt11align_val_t(void *block, size_t alignment) {
+    (void)alignment;
+    berth__door_free(block);
+}
+BERTH_EXPORT void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *block, size_t alignment,
+                                                      const void *tag) {
+    (void)alignment, (void)tag;
+    berth__door_free(block);
+}
+BERTH_EXPORT void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *block, size_t alignment,
+                                                      const void *tag) {
+    (void)alignment, (void)tag;
+    berth__door_free(block);
+}
+BERTH_EXPORT void _ZdlPvmSt11align_val_t(void *block, size_t size, size_t alignment) {
+    (void)size, (void)alignment;
+    berth__door_free(block);
+}
+BERTH_EXPORT void _ZdaPvmSt11align_val_t(void *block, size_t size, size_t alignment) {
+    (void)size, (void)alignment;
+    berth__door_free(block);
+}

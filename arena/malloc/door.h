@@ -1,0 +1,39 @@
+/*
+ * What the functions of the malloc door share.
+ */
+#ifndef BERTH_MALLOC_DOOR_H
+#define BERTH_MALLOC_DOOR_H
+
+#include "base/check.h"
+#include "heap/misuse.h"
+#include "pool/pool.h"
+
+/* The slow path: NULL and ENOMEM when there is no memory. */
+BERTH_NOINLINE void *berth__door_serve(size_t size, size_t alignment, unsigned request_flags);
+
+BERTH_INLINE void *berth__door_alloc(size_t size) {
+    if (BERTH_LIKELY(size <= BERTH_SMALL_MAX)) {
+        void *block = berth__cache_pop(berth__tls.cache, size);
+        if (BERTH_LIKELY(block != NULL)) {
+            return block;
+        }
+    }
+    return berth__door_serve(size, BERTH_GRANULE, 0);
+}
+
+BERTH_INLINE void berth__door_free(void *block) {
+    struct berth__tls *tls = &berth__tls;
+    if (BERTH_UNLIKELY(!berth__cache_push(tls->cache, tls->mark, block))) {
+        berth__block_free(block);
+    }
+}
+
+/* A size that cannot be the block's stops the process. */
+BERTH_INLINE void berth__door_free_sized(void *block, size_t size) {
+    if (BERTH_UNLIKELY(block != NULL && size > berth__block_size(block))) {
+        berth__misuse("free with a size beyond the block's", block);
+    }
+    berth__door_free(block);
+}
+
+#endif

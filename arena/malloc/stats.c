@@ -1,0 +1,86 @@
+/*
+ * What glibc's malloc tells about itself, told of berth: mallinfo, malloc_stats, malloc_info,
+ * malloc_trim; and mallopt, whose parameters have no counterpart here.
+ */
+#include "heap/read.h"
+#include "malloc/door.h"
+#include "os/warn.h"
+
+#include <malloc.h>
+#include <stdio.h>
+
+static bool read_counts(struct berth__arenas_counts *counts) {
+    if (!berth__start()) {
+        return false;
+    }
+    berth__arenas_read(berth__default_arenas(), counts);
+    return true;
+}
+
+BERTH_EXPORT struct mallinfo2 mallinfo2(void) {
+    struct mallinfo2 info = {0};
+    struct berth__arenas_counts counts;
+    if (read_counts(&counts)) {
+        info.arena = counts.sum.chunk;
+        info.ordblks = counts.sum.chunks;
+        info.hblks = counts.huge_blocks;
+        info.hblkhd = counts.huge;
+        info.uordblks = counts.live_high_bytes - counts.huge;
+        info.fordblks = counts.sum.chunk - info.uordblks;
+        info.fsmblks = counts.sum.free_slab;
+        info.keepcost = counts.sum.dirty_run;
+    }
+    return info;
+}
+
+/* The old form, whose fields wrap at 2 GiB; nothing can be done about that. */
+BERTH_EXPORT struct mallinfo mallinfo(void) {
+    struct mallinfo2 wide = mallinfo2();
+    struct mallinfo info = {0};
+    info.arena = (int)wide.arena;
+    info.ordblks = (int)wide.ordblks;
+    info.hblks = (int)wide.hblks;
+    info.hblkhd = (int)wide.hblkhd;
+    info.uordblks = (int)wide.uordblks;
+    info.fordblks = (int)wide.fordblks;
+    info.fsmblks = (int)wide.fsmblks;
+    info.keepcost = (int)wide.keepcost;
+    return info;
+}
+
+BERTH_EXPORT void malloc_stats(void) {
+    struct berth__arenas_counts counts;
+    if (read_counts(&counts)) {
+        berth__warn("mapped %lu bytes in chunks and %lu in huge blocks; in use at most %lu, at "
+                    "least %lu; %lu allocations, %lu frees",
+                    counts.sum.chunk, counts.huge, counts.live_high_bytes, counts.live_low_bytes,
+                    counts.sum.lends, counts.sum.returns);
+    }
+}
+
+BERTH_EXPORT int malloc_info(int options, FILE *stream) {
+    struct berth__arenas_counts counts;
+    if (options != 0 || !read_counts(&counts)) {
+        return -1;
+    }
+    int written =
+        fprintf(stream,
+                "<malloc version=\"berth-1\">\n<total type=\"chunk\" count=\"%lu\" size=\"%lu\"/>\n"
+                "<total type=\"mmap\" count=\"%lu\" size=\"%lu\"/>\n<system type=\"current\" "
+                "size=\"%lu\"/>\n<system type=\"max\" size=\"%lu\"/>\n<aspace type=\"total\" "
+                "size=\"%lu\"/>\n</malloc>\n",
+                counts.sum.chunks, counts.sum.chunk, counts.huge_blocks, counts.huge,
+                counts.sum.chunk + counts.huge, berth__load_relaxed(&berth__ledger.peak),
+                counts.sum.chunk + counts.huge);
+    return written < 0 ? -1 : 0;
+}
+
+BERTH_EXPORT int malloc_trim(size_t pad) {
+    (void)pad;
+    return berth__start() && berth__reclaim_all(berth__default_arenas()) > 0;
+}
+
+BERTH_EXPORT int mallopt(int parameter, int value) {
+    (void)parameter, (void)value;
+    return 1;
+}

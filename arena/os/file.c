@@ -1,0 +1,37 @@
+#include "os/file.h"
+
+#include "os/fault.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+static ssize_t read_all(int fd, char *buffer, size_t capacity) {
+    size_t length = 0;
+    while (length < capacity - 1) {
+        ssize_t got = read(fd, buffer + length, capacity - 1 - length);
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got < 0) {
+            return -errno;
+        }
+        if (got == 0) {
+            break;
+        }
+        length += (size_t)got;
+    }
+    buffer[length] = '\0';
+    return (ssize_t)length;
+}
+
+ssize_t berth__file_read(const char *path, char *buffer, size_t capacity) {
+    int saved_errno = errno;
+    int fd = berth__os_fails(BERTH_OS_FILE) ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd < 0 ? -errno : read_all(fd, buffer, capacity);
+    if (fd >= 0) {
+        close(fd);
+    }
+    errno = saved_errno;
+    return length;
+}

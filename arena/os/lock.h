@@ -1,0 +1,103 @@
+/*
+ * A lock that knows its owner, for short critical sections.
+ *
+ * Not recursive, not fair, not for waiting on conditions. One 64-bit word: 0 when free, else the
+ * holder's thread pointer, so that
+ *  - unlocking is one plain store (half the price of a lock that must look for waiters);
+ *  - a fork inside a signal handler that interrupted the holder can see that the lock is its own,
+ *    and does not wait for itself.
+ * A waiter spins, then sleeps in the kernel for a short time and looks again: nobody has to wake
+ * it. Critical sections are below a few microseconds and make no system call, so sleeping
+ * happens only when the holder was preempted.
+ *
+ * Order: locks are taken in ascending rank (enum berth__lock_rank), checked in debug builds; locks
+ * of one rank are never nested except by try_lock.
+ *
+ * L1: locking acquires what unlocking (L2) released.
+ */
+#ifndef BERTH_OS_LOCK_H
+#define BERTH_OS_LOCK_H
+
+#include "base/atomics.h"
+
+enum berth__lock_rank {
+    BERTH_RANK_FORK,    /* one fork at a time prepares */
+    BERTH_RANK_NAMES,   /* the table of pools */
+    BERTH_RANK_POOLS,   /* a pool's threads and arenas */
+    BERTH_RANK_HEAPS,   /* an arena's list of heaps */
+    BERTH_RANK_GROW,    /* one thread at a time grows an arena */
+    BERTH_RANK_HEAP,    /* slabs of a heap */
+    BERTH_RANK_CPU,     /* one CPU's cache of runs */
+    BERTH_RANK_ARENA,   /* page runs of an arena */
+    BERTH_RANK_SLOTS,   /* address space */
+    BERTH_RANK_WAITERS, /* who waits for the limit */
+    BERTH_RANK_META,    /* metadata memory; innermost */
+    BERTH_RANK_COUNT
+};
+
+struct BERTH_CAPABILITY("lock") berth__lock {
+    _Atomic uint64_t holder;    /* 0, or the holder's thread pointer */
+    _Atomic uint32_t contended; /* times that a thread found it taken (a metric; may lose counts) */
+    _Atomic uint32_t rank;      /* enum berth__lock_rank; checked in debug builds */
+};
+
+/* Unique among live threads, the same after fork for the thread that forked, never 0. */
+BERTH_INLINE uint64_t berth__thread_self(void) {
+#if defined(__x86_64__)
+    uint64_t self;
+    __asm__("mov %%fs:0, %0" : "=r"(self)); /* the thread control block's first word is itself */
+    return self;
+#else
+    return (uint64_t)(uintptr_t)__builtin_thread_pointer();
+#endif
+}
+
+#if BERTH_DEBUG
+void berth__lock_rank_push(const struct berth__lock *lock, bool ordered);
+void berth__lock_rank_pop(const struct berth__lock *lock);
+#else
+BERTH_INLINE void berth__lock_rank_push(const struct berth__lock *lock, bool ordered) {
+    (void)lock, (void)ordered;
+}
+BERTH_INLINE void berth__lock_rank_pop(const struct berth__lock *lock) {
+    (void)lock;
+}
+#endif
+
+BERTH_NOINLINE void berth__lock_slow(struct berth__lock *lock) BERTH_NO_TSA;
+
+BERTH_INLINE void berth__lock_init(struct berth__lock *lock, enum berth__lock_rank rank) {
+    berth__store_relaxed(&lock->holder, 0);
+    berth__store_relaxed(&lock->contended, 0);
+    berth__store_relaxed(&lock->rank, rank);
+}
+
+BERTH_INLINE bool berth__try_lock(struct berth__lock *lock) BERTH_TRY_ACQUIRES(*lock) BERTH_NO_TSA {
+    uint64_t free_word = 0;
+    bool taken = berth__load_relaxed(&lock->holder) == 0 &&
+                 berth__cas_acquire(&lock->holder, &free_word, berth__thread_self()); /* L1 */
+    if (taken) {
+        berth__lock_rank_push(lock, false);
+    }
+    return taken;
+}
+
+BERTH_INLINE void berth__lock_acquire(struct berth__lock *lock) BERTH_ACQUIRES(*lock) BERTH_NO_TSA {
+    uint64_t free_word = 0;
+    if (BERTH_UNLIKELY(
+            !berth__cas_acquire(&lock->holder, &free_word, berth__thread_self()))) { /* L1 */
+        berth__lock_slow(lock);
+    }
+    berth__lock_rank_push(lock, true);
+}
+
+BERTH_INLINE void berth__lock_release(struct berth__lock *lock) BERTH_RELEASES(*lock) BERTH_NO_TSA {
+    berth__lock_rank_pop(lock);
+    berth__store_release(&lock->holder, 0); /* L2 */
+}
+
+BERTH_INLINE bool berth__lock_is_mine(const struct berth__lock *lock) {
+    return berth__load_relaxed(&lock->holder) == berth__thread_self();
+}
+
+#endif

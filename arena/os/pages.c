@@ -1,0 +1,142 @@
+#include "os/pages.h"
+
+#include "base/bits.h"
+#include "base/check.h"
+#include "os/fault.h"
+
+#include <errno.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Newer than the oldest headers that we build with. */
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+enum { MPOL_PREFERRED_POLICY = 1 };
+
+/* Reserved addresses are charged to nobody, in no overcommit mode: they cannot be written. */
+enum { RESERVED_FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE };
+
+size_t berth__page_bytes = 4096;
+
+void berth__pages_init(size_t page_bytes) {
+    size_t real = getauxval(AT_PAGESZ);
+    berth__page_bytes = page_bytes > real ? page_bytes : real != 0 ? real : 4096;
+}
+
+/* Turns the -1 of a call into -errno, and leaves errno as it was. */
+static int result(int call_result, int errno_before) {
+    int error = call_result == 0 ? 0 : -errno;
+    errno = errno_before;
+    return error;
+}
+
+static void *map_reserved(size_t bytes) {
+    int saved_errno = errno;
+    void *at = berth__os_fails(BERTH_OS_RESERVE)
+                   ? MAP_FAILED
+                   : mmap(NULL, bytes, PROT_NONE, RESERVED_FLAGS, -1, 0);
+    errno = saved_errno;
+    return at == MAP_FAILED ? NULL : at;
+}
+
+void *berth__pages_reserve(size_t bytes, size_t alignment) {
+    if (alignment <= berth__page_bytes) {
+        return map_reserved(bytes);
+    }
+    if (bytes > SIZE_MAX - alignment) {
+        return NULL;
+    }
+    char *at = map_reserved(bytes + alignment);
+    if (at == NULL) {
+        return NULL;
+    }
+    size_t before = berth__round_up((uintptr_t)at, alignment) - (uintptr_t)at;
+    if (before > 0) {
+        berth__pages_unreserve(at, before);
+    }
+    berth__pages_unreserve(at + before + bytes, alignment - before);
+    return at + before;
+}
+
+void berth__pages_unreserve(void *at, size_t bytes) {
+    int saved_errno = errno;
+    if (!berth__os_fails(BERTH_OS_RELEASE)) {
+        (void)munmap(at, bytes); /* a failure leaks addresses, never memory */
+    }
+    errno = saved_errno;
+}
+
+static int protect(void *at, size_t bytes, int protection) {
+    int saved_errno = errno;
+    return result(berth__os_fails(BERTH_OS_COMMIT) ? -1 : mprotect(at, bytes, protection),
+                  saved_errno);
+}
+
+int berth__pages_commit(void *at, size_t bytes) {
+    return protect(at, bytes, PROT_READ | PROT_WRITE);
+}
+
+int berth__pages_commit_readable(void *at, size_t bytes) {
+    return protect(at, bytes, PROT_READ);
+}
+
+int berth__pages_decommit(void *at, size_t bytes) {
+    int saved_errno = errno;
+    void *mapped = berth__os_fails(BERTH_OS_DECOMMIT)
+                       ? MAP_FAILED
+                       : mmap(at, bytes, PROT_NONE, RESERVED_FLAGS | MAP_FIXED, -1, 0);
+    return result(mapped == MAP_FAILED ? -1 : 0, saved_errno);
+}
+
+int berth__pages_purge(void *at, size_t bytes) {
+    int saved_errno = errno;
+    return result(berth__os_fails(BERTH_OS_PURGE) ? -1 : madvise(at, bytes, MADV_DONTNEED),
+                  saved_errno);
+}
+
+void berth__pages_populate(void *at, size_t bytes) {
+    int saved_errno = errno;
+    if (!berth__os_fails(BERTH_OS_POPULATE)) {
+        (void)madvise(at, bytes, MADV_POPULATE_WRITE);
+    }
+    errno = saved_errno;
+}
+
+void berth__pages_want_huge(void *at, size_t bytes, bool wanted) {
+    int saved_errno = errno;
+    if (!berth__os_fails(BERTH_OS_ADVISE)) {
+        (void)madvise(at, bytes, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+    }
+    errno = saved_errno;
+}
+
+/* DONTUNMAP leaves the old addresses mapped, so that no other thread's mmap can land in them
+ * before they are reserved again. */
+int berth__pages_move(void *from, void *to, size_t bytes) {
+    int saved_errno = errno;
+    void *moved =
+        berth__os_fails(BERTH_OS_MOVE)
+            ? MAP_FAILED
+            : mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
+    return result(moved == MAP_FAILED ? -1 : 0, saved_errno);
+}
+
+void berth__pages_prefer_node(void *at, size_t bytes, unsigned node) {
+    unsigned long mask[16] = {0};
+    unsigned bits = 8 * sizeof(mask[0]);
+    if (node >= bits * BERTH_ARRAY_COUNT(mask)) {
+        return;
+    }
+    mask[node / bits] = 1ul << (node % bits);
+    int saved_errno = errno;
+    if (!berth__os_fails(BERTH_OS_BIND)) {
+        (void)syscall(SYS_mbind, at, bytes, MPOL_PREFERRED_POLICY, mask, sizeof(mask) * 8, 0);
+    }
+    errno = saved_errno;
+}

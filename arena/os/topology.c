@@ -1,0 +1,115 @@
+#include "os/topology.h"
+
+#include "base/bits.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#ifndef BERTH_HWLOC
+#define BERTH_HWLOC 0
+#endif
+
+struct berth__topology berth__topology = {.domains = 1, .nodes = 1};
+bool berth__topology_exact;
+unsigned berth__cpus_allowed = 1;
+
+static bool is_valid(const struct berth__topology *topology) {
+    if (topology->magic != BERTH_TOPOLOGY_MAGIC || topology->version != 1 ||
+        topology->domains < 1 || topology->domains > BERTH_DOMAINS_MAX) {
+        return false;
+    }
+    for (unsigned cpu = 0; cpu < BERTH_CPUS_MAX; cpu++) {
+        if (topology->domain_of_cpu[cpu] >= topology->domains) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool berth__topology_set(const struct berth__topology *topology) {
+    if (!is_valid(topology)) {
+        return false;
+    }
+    berth__topology = *topology;
+    berth__topology_exact = true;
+    return true;
+}
+
+/* The descriptor that `berth run` left open for us. It is not closed: an exec'd child inherits the
+ * variable too. */
+static bool from_memfd(void) {
+    const char *text = getauxval(AT_SECURE) != 0 ? NULL : getenv("BERTH_TOPOLOGY_FD");
+    if (text == NULL) {
+        return false;
+    }
+    char *end = NULL;
+    long fd = strtol(text, &end, 10);
+    struct stat stat_of_fd;
+    if (*text == '\0' || *end != '\0' || fd < 0 || fd > INT32_MAX ||
+        fstat((int)fd, &stat_of_fd) != 0 ||
+        (size_t)stat_of_fd.st_size != sizeof(struct berth__topology)) {
+        return false;
+    }
+    void *map = mmap(NULL, sizeof(struct berth__topology), PROT_READ, MAP_PRIVATE, (int)fd, 0);
+    bool taken = map != MAP_FAILED && berth__topology_set(map);
+    if (map != MAP_FAILED) {
+        munmap(map, sizeof(struct berth__topology));
+    }
+    return taken;
+}
+
+/* CPUs of the mask, in order, in groups. */
+static void from_mask(const struct berth__cpu_set *allowed, unsigned count) {
+    unsigned rank = 0;
+    unsigned groups = (count + BERTH_DOMAIN_CPUS - 1) / BERTH_DOMAIN_CPUS;
+    groups = (unsigned)berth__min(groups, BERTH_DOMAINS_MAX);
+    for (unsigned cpu = 0; cpu < BERTH_CPUS_MAX && groups > 1; cpu++) {
+        berth__topology.domain_of_cpu[cpu] =
+            (uint8_t)berth__min(rank / BERTH_DOMAIN_CPUS, groups - 1);
+        rank += berth__bit_test(allowed->bits, cpu);
+    }
+    berth__topology.domains = groups;
+    memset(berth__topology.node_of_domain, BERTH_NODE_UNKNOWN,
+           sizeof(berth__topology.node_of_domain));
+}
+
+void berth__topology_init(void) {
+    int saved_errno = errno;
+    struct berth__cpu_set allowed;
+    berth__cpus_allowed = berth__cpu_allowed(&allowed);
+    if (!from_memfd()) {
+        from_mask(&allowed, berth__cpus_allowed);
+    }
+    errno = saved_errno;
+}
+
+/* Without an exact description, eight domains of each of eight nodes can be told apart. */
+unsigned berth__topology_domain_here(void) {
+    unsigned domain = berth__topology.domain_of_cpu[berth__cpu_current() % BERTH_CPUS_MAX];
+    if (berth__topology_exact) {
+        return domain;
+    }
+    unsigned node = berth__cpu_current_node();
+    return node == 0 ? domain : domain % 8 + 8 * (node % 8);
+}
+
+unsigned berth__topology_node_of(unsigned domain) {
+    if (berth__topology_exact) {
+        return berth__topology.nodes > 1 ? berth__topology.node_of_domain[domain]
+                                         : BERTH_NODE_UNKNOWN;
+    }
+    unsigned node = berth__cpu_current_node();
+    return node == 0 ? BERTH_NODE_UNKNOWN : node;
+}
+
+#if !BERTH_HWLOC
+bool berth__topology_from_hwloc(struct berth__topology *topology, const char *synthetic) {
+    (void)topology, (void)synthetic;
+    return false;
+}
+#endif

@@ -1,0 +1,130 @@
+/*
+ * The public allocation calls.
+ */
+#include "pool/pool.h"
+
+#include "base/check.h"
+#include "heap/misuse.h"
+
+#include <berth/pool.h>
+
+#include <errno.h>
+#include <string.h>
+
+enum { KNOWN_FLAGS = BERTH_ZERO | BERTH_NOWAIT | BERTH_UNWINDING | 0x3f << BERTH_ALIGN_SHIFT_ };
+
+static BERTH_NOINLINE void *serve(berth_pool *pool, size_t size, size_t alignment,
+                                  unsigned request_flags) {
+    struct berth__request request = {.arenas = berth__pool_arenas(pool),
+                                     .size = size,
+                                     .alignment = alignment,
+                                     .flags = request_flags};
+    void *block = berth__request_serve(&request);
+    if (block == NULL) {
+        errno = ENOMEM;
+    }
+    return block;
+}
+
+/* The thread's cache of a pool, if it can be used as it is; a cache that finds nothing if not. */
+BERTH_INLINE struct berth__cache *cache_of(berth_pool *pool) {
+    struct berth__arenas *arenas = berth__pool_arenas(pool);
+    struct berth__tls *tls = &berth__tls;
+    if (arenas->number == 0) {
+        return tls->cache;
+    }
+    struct berth__cache *cache =
+        arenas->number < tls->pool_slots ? tls->pools[arenas->number] : NULL;
+    return cache != NULL && cache->serial == arenas->serial
+               ? cache
+               : (struct berth__cache *)(uintptr_t)&berth__no_cache;
+}
+
+void *berth_alloc(berth_pool *pool, size_t size) {
+    if (BERTH_LIKELY(size <= BERTH_SMALL_MAX)) {
+        void *block = berth__cache_pop(cache_of(pool), size);
+        if (BERTH_LIKELY(block != NULL)) {
+            return block;
+        }
+    }
+    return serve(pool, size, BERTH_GRANULE, 0);
+}
+
+void *berth_alloc_flags(berth_pool *pool, size_t size, unsigned flags) {
+    if (flags == 0) {
+        return berth_alloc(pool, size);
+    }
+    if ((flags & ~(unsigned)KNOWN_FLAGS) != 0) {
+        errno = EINVAL;
+        return NULL;
+    }
+    unsigned request_flags = ((flags & BERTH_ZERO) != 0 ? BERTH_REQUEST_ZERO : 0u) |
+                             ((flags & BERTH_NOWAIT) != 0 ? BERTH_REQUEST_NOWAIT : 0u) |
+                             ((flags & BERTH_UNWINDING) != 0 ? BERTH_REQUEST_RESERVE : 0u);
+    size_t alignment = (size_t)1 << (flags >> BERTH_ALIGN_SHIFT_);
+    return serve(pool, size, berth__max(alignment, BERTH_GRANULE), request_flags);
+}
+
+void *berth_alloc_aligned(berth_pool *pool, size_t alignment, size_t size) {
+    if (!berth__is_power_of_2(alignment)) {
+        errno = EINVAL;
+        return NULL;
+    }
+    return alignment <= BERTH_GRANULE ? berth_alloc(pool, size) : serve(pool, size, alignment, 0);
+}
+
+size_t berth_alloc_batch(berth_pool *pool, size_t size, size_t count, void **blocks) {
+    size_t done = 0;
+    while (done < count) {
+        void *block = berth_alloc(pool, size);
+        if (block == NULL) {
+            break;
+        }
+        blocks[done++] = block;
+    }
+    return done;
+}
+
+void berth_free(void *block) {
+    struct berth__tls *tls = &berth__tls;
+    if (BERTH_UNLIKELY(!berth__cache_push(tls->cache, tls->mark, block))) {
+        berth__block_free(block);
+    }
+}
+
+void berth_free_batch(void *const *blocks, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        berth_free(blocks[i]);
+    }
+}
+
+/* A size fits a block if the block's class, or a larger alignment's, could have been chosen for it:
+ * it must not be beyond the block, and not so small that another class would have served. */
+void berth_free_sized(void *block, size_t size) {
+    if (block != NULL && size > berth__block_size(block)) {
+        berth__misuse("free with a size beyond the block's", block);
+    }
+    berth_free(block);
+}
+
+size_t berth_usable_size(const void *block) {
+    return block == NULL ? 0 : berth__block_size(block);
+}
+
+size_t berth_good_size(size_t size) {
+    return berth__good_size(size);
+}
+
+void *berth_realloc(berth_pool *pool, void *block, size_t size) {
+    if (block == NULL) {
+        pool = pool == NULL ? berth_pool_default() : pool;
+        return pool == NULL ? NULL : berth_alloc(pool, size);
+    }
+    struct berth__request request = {
+        .arenas = berth__block_arenas(block), .size = size, .alignment = BERTH_GRANULE};
+    void *moved = berth__block_realloc(block, &request);
+    if (moved == NULL) {
+        errno = ENOMEM;
+    }
+    return moved;
+}

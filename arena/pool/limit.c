@@ -1,0 +1,106 @@
+#include "pool/pool.h"
+
+#include <berth/limit.h>
+
+#include <errno.h>
+
+/* Memory mapped elsewhere that was reserved against the limit. */
+static _Atomic uint64_t reserved_elsewhere;
+
+uint64_t berth__reserved_elsewhere(void) {
+    return berth__load_relaxed(&reserved_elsewhere);
+}
+
+/* After a limit was lowered: what is unused goes back before the caller goes on. */
+static void return_excess(struct berth__ledger *ledger) {
+    if (berth__ledger_excess(ledger) == 0) {
+        return;
+    }
+    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
+        struct berth__arenas *arenas = berth__engine_arenas(i);
+        if (arenas != NULL && berth__ledger_excess(ledger) > 0) {
+            berth__reclaim_all(arenas);
+        }
+    }
+}
+
+int berth_limit_set(uint64_t bytes) {
+    if (bytes == 0) {
+        return -EINVAL;
+    }
+    if (!berth__start()) {
+        return -ENOMEM;
+    }
+    berth__ledger_set_limit(&berth__ledger, bytes);
+    return_excess(&berth__ledger);
+    return 0;
+}
+
+uint64_t berth_limit_get(void) {
+    (void)berth__start();
+    return berth__load_relaxed(&berth__ledger.limit);
+}
+
+uint64_t berth_limit_used(void) {
+    return berth__load_relaxed(&berth__ledger.used);
+}
+
+static bool has_own_limit(const berth_pool *pool) {
+    return berth__pool_arenas(pool)->ledger != &berth__ledger;
+}
+
+int berth_pool_limit_set(berth_pool *pool, uint64_t bytes) {
+    if (bytes == 0) {
+        return -EINVAL;
+    }
+    if (!has_own_limit(pool)) {
+        return -ENOTSUP;
+    }
+    struct berth__arenas *arenas = berth__pool_arenas(pool);
+    berth__ledger_set_limit(arenas->ledger, bytes);
+    if (berth__ledger_excess(arenas->ledger) > 0) {
+        berth__reclaim_all(arenas);
+    }
+    return 0;
+}
+
+uint64_t berth_pool_limit_get(const berth_pool *pool) {
+    return has_own_limit(pool) ? berth__load_relaxed(&berth__pool_arenas(pool)->ledger->limit)
+                               : BERTH_UNLIMITED;
+}
+
+uint64_t berth_pool_limit_used(const berth_pool *pool) {
+    return has_own_limit(pool) ? berth__load_relaxed(&berth__pool_arenas(pool)->ledger->used) : 0;
+}
+
+/* The ladder's attempt for bytes that are mapped elsewhere: nothing but the charge. */
+static void *charge_attempt(const struct berth__request *request, unsigned charge_flags,
+                            bool anywhere) {
+    static char charged;
+    (void)anywhere;
+    return berth__ledger_charge(&berth__ledger, request->size, charge_flags) ? &charged : NULL;
+}
+
+int berth_limit_reserve(size_t bytes) {
+    if (bytes > PTRDIFF_MAX || !berth__start()) {
+        return -ENOMEM;
+    }
+    struct berth__request request = {
+        .arenas = berth__default_arenas(), .size = bytes, .flags = BERTH_REQUEST_NOWAIT};
+    if (charge_attempt(&request, BERTH_CHARGE_ORDINARY, false) == NULL &&
+        berth__reclaim(&request, charge_attempt) == NULL) {
+        return -ENOMEM;
+    }
+    berth__add_relaxed(&reserved_elsewhere, bytes);
+    return 0;
+}
+
+void berth_limit_release(size_t bytes) {
+    uint64_t reserved = berth__load_relaxed(&reserved_elsewhere);
+    do { /* more than was reserved is ignored: the ledger must not lose what others charged */
+        bytes = berth__min(bytes, reserved);
+    } while (!berth__cas_weak_relaxed(&reserved_elsewhere, &reserved, reserved - bytes));
+    if (bytes > 0) {
+        berth__ledger_uncharge(&berth__ledger, bytes);
+    }
+}

@@ -1,0 +1,42 @@
+/*
+ * The table of options: the only place where one is declared. From it come the structure, the
+ * parser, `berth options`, the man page and docs/options.md.
+ *
+ * X(name, type, default, least, most, text)
+ *   type     SIZE (bytes; takes K, M, G, T), NUMBER, BOOL, LIMIT (SIZE, or none, or auto), THP
+ *   default  as it would be written
+ *   least, most: bounds of SIZE and NUMBER; a value beyond is refused with a warning
+ */
+#ifndef BERTH_POOL_OPTIONS_TABLE_H
+#define BERTH_POOL_OPTIONS_TABLE_H
+
+#define BERTH_OPTIONS(X)                                                                           \
+    X(limit, LIMIT, "none", 1 << 20, INT64_MAX,                                                    \
+      "Bytes that may be mapped for chunks and huge blocks. auto: the tightest memory limit of "   \
+      "the process's cgroup and its ancestors, read again as it changes.")                         \
+    X(limit_reserve, SIZE, "256K for malloc, 0 for pools", 0, 1 << 30,                             \
+      "Part of the limit that is kept for a caller that handles a failed allocation.")             \
+    X(chunk, SIZE, "4M", 256 << 10, 4 << 20,                                                       \
+      "How far a chunk grows, a power of two; larger blocks get mappings of their own.")           \
+    X(arenas, NUMBER, "0", 0, 64,                                                                  \
+      "Number of arenas. 0: one for each group of CPUs that share a last-level cache, but no "     \
+      "more than the affinity mask, the CPU quota and the limit let be of use.")                   \
+    X(cache, SIZE, "0", 0, INT64_MAX,                                                              \
+      "Bytes that all threads and CPUs together may cache, beyond 2 KiB per thread. 0: 2M per "    \
+      "CPU.")                                                                                      \
+    X(decay_ms, NUMBER, "1000", 0, 3600000,                                                        \
+      "Time over which memory that is unused, and not expected to be wanted soon, goes back to "   \
+      "the kernel.")                                                                               \
+    X(reclaim, BOOL, "true", 0, 1, "Whether pressure callbacks are asked when the limit is hit.")  \
+    X(wait_ms, NUMBER, "511 for pools, 0 for malloc", 0, 3600000,                                  \
+      "How long an allocation waits for memory at the limit before it fails.")                     \
+    X(maintenance, BOOL, "false", 0, 1,                                                            \
+      "Whether a thread returns unused memory while the program is idle.")                         \
+    X(thp, THP, "auto", 0, 0, "Huge pages: never, auto (where they pay), always.")                 \
+    X(span, SIZE, "0", 0, INT64_MAX,                                                               \
+      "Addresses to reserve at the start. 0: 1T, or an eighth of RLIMIT_AS; more follow as "       \
+      "needed.")                                                                                   \
+    X(stats_print, BOOL, "false", 0, 1, "Whether the metrics are printed on stderr at exit.")      \
+    X(abort_conf, BOOL, "false", 0, 1, "Whether a bad option stops the process.")
+
+#endif

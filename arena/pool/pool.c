@@ -1,0 +1,278 @@
+#include "pool/pool.h"
+
+#include "base/check.h"
+#include "chunk/meta.h"
+#include "heap/read.h"
+#include "os/cgroup.h"
+#include "os/clock.h"
+#include "pool/options.h"
+
+#include <errno.h>
+#include <string.h>
+
+static struct berth__lock pools_lock = {.rank = BERTH_RANK_NAMES};
+static _Atomic(berth_pool *) pools[BERTH_POOLS_MAX];
+static berth_pool default_pool = {.name = "default"};
+
+/* ---- the process's options ---- */
+
+static enum berth__thp thp_of_option(uint64_t value) {
+    return value == BERTH_OPTION_THP_NEVER    ? BERTH_THP_NEVER
+           : value == BERTH_OPTION_THP_ALWAYS ? BERTH_THP_ALWAYS
+                                              : BERTH_THP_AUTO;
+}
+
+static void configure(struct berth__engine_config *config) {
+    const struct berth__options *options = berth__options_get();
+    const uint64_t *value = options->value;
+    config->reserve_bytes = value[BERTH_OPTION_span];
+    config->cache_bytes = value[BERTH_OPTION_cache];
+    config->policy.chunk_bytes = value[BERTH_OPTION_chunk];
+    config->policy.arena_count = (unsigned)value[BERTH_OPTION_arenas];
+    config->policy.decay_ms = (uint32_t)value[BERTH_OPTION_decay_ms];
+    config->policy.reclaim = value[BERTH_OPTION_reclaim] != 0;
+    config->policy.thp = thp_of_option(value[BERTH_OPTION_thp]);
+    if (options->is_set[BERTH_OPTION_wait_ms]) {
+        config->policy.wait_ms = (uint32_t)value[BERTH_OPTION_wait_ms];
+        config->policy.malloc_wait_ms = (uint32_t)value[BERTH_OPTION_wait_ms];
+    }
+    uint64_t limit = value[BERTH_OPTION_limit];
+    if (limit == BERTH_OPTION_LIMIT_AUTO) {
+        limit = berth__cgroup_memory_limit();
+    }
+    berth__store_relaxed(&berth__ledger.limit, limit);
+    bool reserve_set = options->is_set[BERTH_OPTION_limit_reserve];
+    uint64_t reserve = value[BERTH_OPTION_limit_reserve];
+    berth__store_relaxed(&berth__ledger.reserve, reserve_set ? reserve : 0);
+    berth__store_relaxed(&berth__ledger.malloc_reserve, reserve_set ? reserve : 256 << 10);
+}
+
+/* Idempotent: two threads that come at once store the same. */
+bool berth__start_slow(void) {
+    berth__engine_configure = configure;
+    if (!berth__engine_start()) {
+        return false;
+    }
+    berth__store_release(&default_pool.arenas, berth__default_arenas());
+    berth__store_release(&pools[0], &default_pool);
+    berth__pressure_init();
+    return true;
+}
+
+void berth__limit_refresh(void) {
+    static _Atomic uint64_t last_ms;
+    enum { REFRESH_MS = 1000 };
+    if (berth__options_get()->value[BERTH_OPTION_limit] != BERTH_OPTION_LIMIT_AUTO) {
+        return;
+    }
+    uint64_t now = berth__clock_coarse_ms();
+    uint64_t last = berth__load_relaxed(&last_ms);
+    if (now - last >= REFRESH_MS && berth__cas_acq_rel(&last_ms, &last, now)) {
+        berth__ledger_set_limit(&berth__ledger, berth__cgroup_memory_limit());
+    }
+}
+
+/* ---- the table of pools ---- */
+
+berth_pool *berth__pool_at(unsigned number) {
+    return number < BERTH_POOLS_MAX ? berth__load_acquire(&pools[number]) : NULL;
+}
+
+berth_pool *berth_pool_default(void) {
+    if (!berth__start()) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    berth__store_relaxed(&default_pool.arenas, berth__default_arenas());
+    return &default_pool;
+}
+
+static berth_pool *find_locked(const char *name) BERTH_REQUIRES(pools_lock) {
+    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
+        berth_pool *pool = berth__load_relaxed(&pools[i]);
+        if (pool != NULL && strcmp(pool->name, name) == 0) {
+            return pool;
+        }
+    }
+    return NULL;
+}
+
+berth_pool *berth_pool_find(const char *name) {
+    if (berth_pool_default() == NULL) {
+        return NULL;
+    }
+    berth__lock_acquire(&pools_lock);
+    berth_pool *pool = find_locked(name);
+    berth__lock_release(&pools_lock);
+    if (pool == NULL) {
+        errno = ENOENT;
+    }
+    return pool;
+}
+
+const char *berth_pool_name(const berth_pool *pool) {
+    return pool->name;
+}
+
+berth_pool *berth_pool_of(const void *block) {
+    return berth__pool_of_arenas(berth__block_arenas(block));
+}
+
+/* ---- creating ---- */
+
+static bool name_is_valid(const char *name) {
+    static const char allowed[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
+    size_t length = name == NULL ? 0 : strlen(name);
+    return length >= 1 && length <= BERTH_POOL_NAME_MAX && strspn(name, allowed) == length;
+}
+
+static bool options_are_valid(const struct berth_pool_options *options) {
+    bool chunk_ok = options->chunk == 0 ||
+                    (berth__is_power_of_2(options->chunk) && options->chunk >= BERTH_FIRST_COMMIT &&
+                     options->chunk <= BERTH_CHUNK);
+    return options->struct_size >= sizeof(struct berth_pool_options) && chunk_ok &&
+           options->arenas <= BERTH_ARENAS_MAX && options->decay_ms >= -1 &&
+           options->wait_ms >= -1 && options->reclaim >= -1 && options->reclaim <= 1 &&
+           options->thp >= BERTH_THP_AS_CONFIGURED && options->thp <= BERTH_THP_ON &&
+           (options->memory != NULL) == (options->memory_size != 0);
+}
+
+/* The process's policy with the pool's options over it. */
+static struct berth__policy policy_of(const struct berth_pool_options *options) {
+    struct berth__policy policy = berth__default_arenas()->policy;
+    policy.chunk_bytes = options->chunk != 0 ? options->chunk : policy.chunk_bytes;
+    policy.arena_count = options->arenas != 0 ? options->arenas : policy.arena_count;
+    policy.decay_ms = options->decay_ms >= 0 ? (uint32_t)options->decay_ms : policy.decay_ms;
+    policy.wait_ms = options->wait_ms >= 0 ? (uint32_t)options->wait_ms : policy.wait_ms;
+    policy.reclaim = options->reclaim >= 0 ? options->reclaim != 0 : policy.reclaim;
+    if (options->thp != BERTH_THP_AS_CONFIGURED) {
+        policy.thp = options->thp == BERTH_THP_OFF  ? BERTH_THP_NEVER
+                     : options->thp == BERTH_THP_ON ? BERTH_THP_ALWAYS
+                                                    : BERTH_THP_AUTO;
+    }
+    if (options->memory != NULL) {
+        policy.arena_count = 1; /* it is one piece */
+    }
+    return policy;
+}
+
+/* Engine side of a new or a reset pool; NULL with errno. */
+static struct berth__arenas *make_arenas(const struct berth_pool_options *options) {
+    struct berth__policy policy = policy_of(options);
+    struct berth__span *span = NULL;
+    if (options->memory != NULL) {
+        span = berth__span_lend(options->memory, options->memory_size);
+        if (span == NULL) {
+            errno = EINVAL;
+            return NULL;
+        }
+    }
+    struct berth__arenas *arenas = berth__engine_add(&policy);
+    if (arenas == NULL) {
+        if (span != NULL) {
+            berth__span_return(span);
+        }
+        errno = berth__engine_is_full() ? ENOSPC : ENOMEM;
+        return NULL;
+    }
+    arenas->lent = span;
+    if (options->limit != 0 && options->limit != BERTH_UNLIMITED) {
+        berth__ledger_set_limit(&arenas->own_ledger, options->limit);
+        arenas->ledger = &arenas->own_ledger;
+    }
+    return arenas;
+}
+
+static berth_pool *new_pool(const char *name, const struct berth_pool_options *options) {
+    berth_pool *pool = berth__meta_alloc(sizeof(*pool));
+    if (pool == NULL) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    struct berth__arenas *arenas = make_arenas(options);
+    if (arenas == NULL) {
+        berth__meta_free(pool, sizeof(*pool));
+        return NULL;
+    }
+    pool->options = *options;
+    memcpy(pool->name, name, strlen(name) + 1);
+    berth__store_relaxed(&pool->arenas, arenas);
+    return pool;
+}
+
+berth_pool *berth_pool_create(const char *name, const struct berth_pool_options *options) {
+    static const struct berth_pool_options defaults = BERTH_POOL_OPTIONS_INIT;
+    options = options == NULL ? &defaults : options;
+    if (berth_pool_default() == NULL) {
+        return NULL;
+    }
+    if (!name_is_valid(name) || !options_are_valid(options)) {
+        errno = EINVAL;
+        return NULL;
+    }
+    berth__lock_acquire(&pools_lock);
+    berth_pool *pool = NULL;
+    if (find_locked(name) != NULL) {
+        errno = EEXIST;
+    } else {
+        pool = new_pool(name, options);
+    }
+    if (pool != NULL) {
+        berth__store_release(&pools[berth__pool_arenas(pool)->number], pool);
+    }
+    berth__lock_release(&pools_lock);
+    return pool;
+}
+
+/* ---- ending ---- */
+
+static bool has_live_blocks(struct berth__arenas *arenas) {
+    struct berth__arenas_counts counts;
+    berth__caches_claim_parked(arenas);
+    struct berth__cache *mine = berth__cache_peek(arenas);
+    if (mine != NULL) {
+        berth__cache_flush(mine, true);
+    }
+    berth__arenas_read(arenas, &counts);
+    return counts.live_low_bytes > 0;
+}
+
+static int may_end(berth_pool *pool, unsigned flags) {
+    if (pool == NULL || pool == &default_pool || (flags & ~(unsigned)BERTH_FORCE) != 0) {
+        return -EINVAL;
+    }
+    bool forced = (flags & BERTH_FORCE) != 0;
+    return !forced && has_live_blocks(berth__pool_arenas(pool)) ? -EBUSY : 0;
+}
+
+int berth_pool_destroy(berth_pool *pool, unsigned flags) {
+    int error = may_end(pool, flags);
+    if (error != 0) {
+        return error;
+    }
+    struct berth__arenas *arenas = berth__pool_arenas(pool);
+    uint32_t number = arenas->number;
+    berth__lock_acquire(&pools_lock);
+    error = berth__arenas_destroy(arenas);
+    if (error == 0) {
+        berth__store_release(&pools[number], NULL);
+        berth__engine_remove(number);
+    }
+    berth__lock_release(&pools_lock);
+    if (error == 0) {
+        berth__meta_free(pool, sizeof(*pool));
+    }
+    return error;
+}
+
+int berth_pool_reset(berth_pool *pool, unsigned flags) {
+    int error = may_end(pool, flags);
+    if (error != 0) {
+        return error;
+    }
+    berth__lock_acquire(&pools_lock);
+    error = berth__arenas_reset(berth__pool_arenas(pool), berth__engine_next_serial());
+    berth__lock_release(&pools_lock);
+    return error;
+}

@@ -1,0 +1,45 @@
+/*
+ * Inside of pools: what the public calls of <berth/pool.h> work on.
+ */
+#ifndef BERTH_POOL_POOL_H
+#define BERTH_POOL_POOL_H
+
+#include "heap/engine.h"
+#include "heap/request.h"
+
+#include <berth/pool.h>
+
+enum { BERTH_POOL_NAME_MAX = 31 };
+
+struct berth_pool {
+    _Atomic(struct berth__arenas *) arenas; /* another one after a reset */
+    struct berth_pool_options options;
+    char name[BERTH_POOL_NAME_MAX + 1];
+};
+
+/* Starts the engine with the process's options; false if there is no memory for it. */
+BERTH_NOINLINE bool berth__start_slow(void);
+
+BERTH_INLINE bool berth__start(void) {
+    return BERTH_LIKELY(berth__default_arenas() != NULL) || berth__start_slow();
+}
+
+BERTH_INLINE struct berth__arenas *berth__pool_arenas(const berth_pool *pool) {
+    return berth__load_relaxed(&((berth_pool *)(uintptr_t)pool)->arenas);
+}
+
+/* The pool with a number, or NULL. */
+berth_pool *berth__pool_at(unsigned number);
+
+/* The pool that arenas belong to. */
+BERTH_INLINE berth_pool *berth__pool_of_arenas(struct berth__arenas *arenas) {
+    return berth__pool_at(arenas->number);
+}
+
+/* Reads the cgroup's limit again, if limit:auto is set and some time has passed. */
+void berth__limit_refresh(void);
+
+/* Lets the ladder call the application. */
+void berth__pressure_init(void);
+
+#endif

@@ -1,0 +1,108 @@
+#include "pool/pool.h"
+
+#include <berth/limit.h>
+
+#include <errno.h>
+#include <unistd.h>
+
+/*
+ * Pressure callbacks, asked by the ladder.
+ *
+ * One thread at a time runs them (`running` holds its thread pointer), so a callback needs no
+ * protection against itself. The list is changed under `lock`, which is not held while a
+ * callback runs: the runner copies an entry out, and removing waits until nobody runs.
+ */
+enum { CALLBACKS_MAX = 64 };
+
+struct callback {
+    berth_pressure_callback *call;
+    void *context;
+    unsigned flags;
+};
+
+static struct berth__lock lock = {.rank = BERTH_RANK_POOLS};
+static struct callback callbacks[CALLBACKS_MAX] BERTH_GUARDED_BY(lock);
+static unsigned callback_count BERTH_GUARDED_BY(lock);
+static _Atomic uint64_t running; /* 0, or the runner's thread pointer */
+
+static unsigned find_locked(berth_pressure_callback *call, void *context) BERTH_REQUIRES(lock) {
+    unsigned i = 0;
+    while (i < callback_count && (callbacks[i].call != call || callbacks[i].context != context)) {
+        i++;
+    }
+    return i;
+}
+
+int berth_pressure_add(berth_pressure_callback *callback, void *context, unsigned flags) {
+    if (callback == NULL || (flags & ~(unsigned)BERTH_PRESSURE_MALLOC_SAFE) != 0) {
+        return -EINVAL;
+    }
+    int error = 0;
+    berth__lock_acquire(&lock);
+    if (find_locked(callback, context) < callback_count) {
+        error = -EEXIST;
+    } else if (callback_count == CALLBACKS_MAX) {
+        error = -ENOSPC;
+    } else {
+        callbacks[callback_count++] =
+            (struct callback){.call = callback, .context = context, .flags = flags};
+    }
+    berth__lock_release(&lock);
+    return error;
+}
+
+int berth_pressure_remove(berth_pressure_callback *callback, void *context) {
+    berth__lock_acquire(&lock);
+    unsigned i = find_locked(callback, context);
+    int error = i < callback_count ? 0 : -ENOENT;
+    if (error == 0) {
+        callback_count--;
+        for (; i < callback_count; i++) {
+            callbacks[i] = callbacks[i + 1];
+        }
+    }
+    berth__lock_release(&lock);
+    uint64_t self = berth__thread_self();
+    uint64_t runner = berth__load_acquire(&running);
+    while (error == 0 && runner != 0 && runner != self) {
+        usleep(100);
+        runner = berth__load_acquire(&running);
+    }
+    return error;
+}
+
+/* Copies the i-th latest callback that may run here. */
+static bool nth_callback(unsigned i, bool from_malloc, struct callback *callback) {
+    bool found = false;
+    berth__lock_acquire(&lock);
+    for (unsigned at = callback_count; !found && at-- > 0;) {
+        bool allowed = !from_malloc || (callbacks[at].flags & BERTH_PRESSURE_MALLOC_SAFE) != 0;
+        if (allowed && i-- == 0) {
+            *callback = callbacks[at];
+            found = true;
+        }
+    }
+    berth__lock_release(&lock);
+    return found;
+}
+
+/* Another thread that asks meanwhile does not wait for it: what is freed reaches all, and the wait
+ * of the ladder follows. */
+static unsigned ask(struct berth__arenas *arenas, size_t bytes, bool from_malloc) {
+    uint64_t nobody = 0;
+    if (!berth__cas_acq_rel(&running, &nobody, berth__thread_self())) {
+        return 0;
+    }
+    unsigned asked = 0;
+    struct callback callback;
+    while (nth_callback(asked, from_malloc, &callback)) {
+        callback.call(callback.context, berth__pool_of_arenas(arenas), bytes);
+        asked++;
+    }
+    berth__store_release(&running, 0);
+    return asked;
+}
+
+void berth__pressure_init(void) {
+    berth__store_release(&berth__pressure_hook, ask);
+}

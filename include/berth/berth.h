@@ -1,0 +1,24 @@
+/*
+ * berth: a pooled arena allocator for network servers.
+ *
+ * This header includes the others:
+ *   pool.h      pools, allocating and freeing
+ *   limit.h     the limit on mapped memory, pressure callbacks
+ *   metrics.h   what the memory is doing
+ *   version.h
+ *
+ * Conventions. Calls that can fail return 0 or a negative errno value, or NULL with errno set.
+ * berth_free and its kin keep errno. Sizes are bytes. Public names begin with berth_ or BERTH_; C11
+ * and C++17 compile them. Each call's comment says: Units, Errors, Threads (which thread may call
+ * it), Owns (who owns what is passed or returned), Blocks (wait-free, lock-free, may lock, may make
+ * system calls, may wait), Since (the version that brought it); what does not apply is left out.
+ */
+#ifndef BERTH_BERTH_H
+#define BERTH_BERTH_H
+
+#include <berth/limit.h>
+#include <berth/metrics.h>
+#include <berth/pool.h>
+#include <berth/version.h>
+
+#endif

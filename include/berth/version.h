@@ -1,0 +1,24 @@
+/* berth: a pooled arena allocator for network servers. MIT licence. */
+#ifndef BERTH_VERSION_H
+#define BERTH_VERSION_H
+
+#define BERTH_VERSION_MAJOR 0
+#define BERTH_VERSION_MINOR 1
+#define BERTH_VERSION_PATCH 0
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/**
+ * The version of the library that is loaded, "major.minor.patch".
+ *
+ * Threads: any. Owns: a constant string. Blocks: wait-free. Since: 0.1.
+ */
+const char *berth_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
