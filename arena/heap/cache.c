@@ -358,7 +358,19 @@ static void *lend_to_bin_locked(struct berth__cache *cache, struct berth__bin *b
     return block;
 }
 
+/* What a fork in another thread must not find half done is bracketed by these. */
+static void busy(struct berth__cache *cache) {
+    berth__store_relaxed(&cache->busy, true);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+static void idle(struct berth__cache *cache) {
+    atomic_signal_fence(memory_order_seq_cst);
+    berth__store_release(&cache->busy, false);
+}
+
 void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool anywhere) {
+    busy(cache);
     struct berth__bin *bin = &cache->bins[small_class];
     if (!cache->owns_heap) {
         consider_promotion(cache);
@@ -380,6 +392,7 @@ void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool
         berth__pages_populate(warmed.at, warmed.bytes);
     }
     pay_dues(cache);
+    idle(cache);
     return block;
 }
 
@@ -411,6 +424,15 @@ static void take_own(struct berth__cache *cache, struct berth__bin *bin, void *b
     pay_dues(cache);
 }
 
+static void take_remote(struct berth__cache *cache, void *block, uint32_t size) {
+    gather(cache, block, size);
+    if (cache->remote_count == BERTH_REMOTE_BLOCKS || cache->remote_bytes > cache->remote_limit ||
+        berth__wait_anyone()) {
+        berth__cache_send_remote(cache);
+        pay_dues(cache);
+    }
+}
+
 void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry) {
     struct berth__bin *bin = (struct berth__bin *)(void *)((char *)cache + BERTH_ENTRY_BIN(entry));
     uint32_t size = class_size(berth__bin_class(cache, bin));
@@ -418,14 +440,11 @@ void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry) 
             !berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT), bin->reciprocal))) {
         berth__misuse("free of a pointer inside a block", block);
     }
+    busy(cache);
     if (entry - cache->mark < sizeof(cache->bins)) {
         take_own(cache, bin, block);
-        return;
+    } else {
+        take_remote(cache, block, size);
     }
-    gather(cache, block, size);
-    if (cache->remote_count == BERTH_REMOTE_BLOCKS || cache->remote_bytes > cache->remote_limit ||
-        berth__wait_anyone()) {
-        berth__cache_send_remote(cache);
-        pay_dues(cache);
-    }
+    idle(cache);
 }

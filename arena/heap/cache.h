@@ -65,9 +65,11 @@ struct berth__cache {
     uint64_t mark;            /* heap->mark */
     struct berth__arena *arena;
     struct berth__arenas *arenas;
+    uint64_t owner;          /* its thread's pointer; for fork */
     uint64_t serial;         /* arenas->serial; another value: the pool is gone */
     struct berth__list link; /* in arenas->caches */
     bool owns_heap;
+    _Atomic bool busy; /* its thread is on a slow path that changes it */
     _Atomic uint32_t state;
     _Atomic uint64_t granted; /* bytes of the budget */
     uint64_t reserved;        /* sum of capacity * size */
@@ -79,7 +81,7 @@ struct berth__cache {
     uint32_t remote_count, remote_bytes, remote_limit, remote_bound;
     void *remote[BERTH_REMOTE_BLOCKS];
 
-    void *inline_slots[90]; /* the first small arrays */
+    void *inline_slots[86]; /* the first small arrays */
 };
 _Static_assert(sizeof(struct berth__cache) <= BERTH_CACHE_BYTES, "a page");
 
@@ -208,6 +210,9 @@ void berth__caches_claim_parked(struct berth__arenas *arenas);
 
 /* At the end of a pool: makes the caches that threads still point to harmless. */
 void berth__caches_disown(struct berth__arenas *arenas);
+
+/* In the child of a fork: the thread has no caches any more. */
+void berth__threads_forget_own(void);
 
 void berth__threads_init(void);
 

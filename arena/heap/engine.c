@@ -111,6 +111,10 @@ void berth__engine_remove(uint32_t number) {
     berth__store_release(&pools[number], NULL);
 }
 
+struct berth__lock *berth__engine_lock(void) {
+    return &pools_lock;
+}
+
 uint64_t berth__engine_next_serial(void) {
     return berth__add_relaxed(&next_serial, 1);
 }

@@ -2,6 +2,9 @@
 
 #include "base/check.h"
 #include "heap/decay.h"
+#include "heap/emergency.h"
+#include "heap/engine.h"
+#include "heap/fork.h"
 #include "heap/misuse.h"
 
 #include <string.h>
@@ -98,6 +101,9 @@ void *berth__request_serve(const struct berth__request *request) {
     if (request->size > PTRDIFF_MAX) {
         return NULL;
     }
+    if (berth__fork_must_detour()) {
+        return berth__emergency_alloc(request->size, request->alignment); /* fresh pages: zero */
+    }
     berth__attempt *attempt = attempt_for(request);
     void *block = attempt(request, berth__request_charge_flags(request), false);
     if (block == NULL) {
@@ -139,8 +145,8 @@ static void free_small(void *block, uint64_t entry) {
 }
 
 void berth__block_free(void *block) {
-    if (block == NULL) {
-        return;
+    if (block == NULL || berth__fork_must_detour() || berth__emergency_owns(block)) {
+        return; /* in the child of a fork that interrupted us, frees are dropped for the moment */
     }
     uint64_t entry = entry_or_misuse(block);
     switch (BERTH_ENTRY_KIND(entry)) {
@@ -156,6 +162,9 @@ void berth__block_free(void *block) {
 /* ---- asking and changing ---- */
 
 size_t berth__block_size(const void *block) {
+    if (BERTH_UNLIKELY(berth__emergency_owns(block))) {
+        return berth__emergency_size(block);
+    }
     uint64_t entry = entry_or_misuse(block);
     switch (BERTH_ENTRY_KIND(entry)) {
     case BERTH_UNIT_SLAB: return berth__classes[BERTH_ENTRY_BIN(entry) / BERTH_BIN_BYTES].size;
@@ -168,6 +177,9 @@ size_t berth__block_size(const void *block) {
 }
 
 bool berth__block_resize(void *block, size_t size) {
+    if (BERTH_UNLIKELY(berth__emergency_owns(block))) {
+        return size <= berth__emergency_size(block);
+    }
     uint64_t entry = entry_or_misuse(block);
     switch (BERTH_ENTRY_KIND(entry)) {
     case BERTH_UNIT_SLAB: {
@@ -209,6 +221,9 @@ void *berth__block_realloc(void *block, const struct berth__request *request) {
 }
 
 struct berth__arenas *berth__block_arenas(const void *block) {
+    if (BERTH_UNLIKELY(berth__emergency_owns(block))) {
+        return berth__default_arenas();
+    }
     uint64_t entry = entry_or_misuse(block);
     if (BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SLAB) {
         return berth__heap_of_entry(entry)->arena->arenas;

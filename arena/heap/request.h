@@ -81,6 +81,9 @@ struct berth__run_cache_counts {
 void berth__run_caches_flush(struct berth__arena *arena);
 void berth__run_caches_read(struct berth__arena *arena, struct berth__run_cache_counts *counts);
 void berth__run_caches_free(struct berth__arena *arena);
+void berth__run_caches_visit_locks(struct berth__arena *arena,
+                                   void (*visit)(struct berth__lock *lock, void *context),
+                                   void *context);
 
 /* The ladder. Tries the attempt after each step; NULL after the last. */
 void *berth__reclaim(const struct berth__request *request, berth__attempt *attempt);

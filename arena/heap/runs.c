@@ -184,6 +184,17 @@ void berth__run_caches_free(struct berth__arena *arena) {
     }
 }
 
+void berth__run_caches_visit_locks(struct berth__arena *arena,
+                                   void (*visit)(struct berth__lock *lock, void *context),
+                                   void *context) {
+    for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
+        struct berth__cpu_cache *cache = berth__load_acquire(&arena->cpu_caches[i]);
+        if (cache != NULL) {
+            visit(&cache->lock, context);
+        }
+    }
+}
+
 /* ---- requests ---- */
 
 static struct berth__arena *arena_here(struct berth__arenas *arenas) {

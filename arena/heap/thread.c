@@ -56,6 +56,8 @@ static struct berth__cache *cache_create(struct berth__arenas *arenas) {
         return NULL;
     }
     memcpy(cache->bins, berth__no_cache.bins, sizeof(cache->bins));
+    berth__store_relaxed(&cache->busy, true); /* until its thread points to it */
+    cache->owner = berth__thread_self();
     cache->arena = arena;
     cache->arenas = arenas;
     cache->serial = arenas->serial;
@@ -153,6 +155,7 @@ static struct berth__cache *default_cache(struct berth__tls *tls, struct berth__
         }
         tls->cache = cache;
         tls->mark = cache->mark;
+        berth__store_release(&cache->busy, false);
         register_exit(tls);
     }
     return tls->cache;
@@ -189,6 +192,9 @@ static struct berth__cache *pool_cache(struct berth__tls *tls, struct berth__are
     }
     if (cache == NULL) {
         tls->pools[number] = cache = cache_create(arenas);
+        if (cache != NULL) {
+            berth__store_release(&cache->busy, false);
+        }
         register_exit(tls);
     }
     return cache;
@@ -210,6 +216,16 @@ struct berth__cache *berth__cache_peek(struct berth__arenas *arenas) {
     struct berth__cache *cache =
         arenas->number < tls->pool_slots ? tls->pools[arenas->number] : NULL;
     return cache != NULL && cache->serial == arenas->serial ? cache : NULL;
+}
+
+void berth__threads_forget_own(void) {
+    struct berth__tls *tls = &berth__tls;
+    tls->cache = (struct berth__cache *)(uintptr_t)&berth__no_cache;
+    tls->mark = BERTH_NO_MARK;
+    tls->parked = NULL;
+    for (uint32_t i = 0; i < tls->pool_slots; i++) {
+        tls->pools[i] = NULL;
+    }
 }
 
 /* ---- the end ---- */

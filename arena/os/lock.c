@@ -47,7 +47,7 @@ void berth__lock_slow(struct berth__lock *lock) {
 
 #if BERTH_DEBUG
 /* How many locks of each rank this thread holds. */
-static _Thread_local uint8_t held[BERTH_RANK_COUNT];
+static _Thread_local uint32_t held[BERTH_RANK_COUNT];
 
 void berth__lock_rank_push(const struct berth__lock *lock, bool ordered) {
     unsigned rank = berth__load_relaxed(&lock->rank);

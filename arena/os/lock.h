@@ -36,9 +36,10 @@ enum berth__lock_rank {
 };
 
 struct BERTH_CAPABILITY("lock") berth__lock {
-    _Atomic uint64_t holder;    /* 0, or the holder's thread pointer */
-    _Atomic uint32_t contended; /* times that a thread found it taken (a metric; may lose counts) */
-    _Atomic uint32_t rank;      /* enum berth__lock_rank; checked in debug builds */
+    _Atomic uint64_t holder;     /* 0, or the holder's thread pointer */
+    _Atomic uint32_t contended;  /* times that a thread found it taken (may lose counts) */
+    _Atomic uint16_t rank;       /* enum berth__lock_rank; checked in debug builds */
+    _Atomic uint16_t fork_state; /* heap/fork.c; only while a fork is being prepared */
 };
 
 /* Unique among live threads, the same after fork for the thread that forked, never 0. */
@@ -69,7 +70,8 @@ BERTH_NOINLINE void berth__lock_slow(struct berth__lock *lock) BERTH_NO_TSA;
 BERTH_INLINE void berth__lock_init(struct berth__lock *lock, enum berth__lock_rank rank) {
     berth__store_relaxed(&lock->holder, 0);
     berth__store_relaxed(&lock->contended, 0);
-    berth__store_relaxed(&lock->rank, rank);
+    berth__store_relaxed(&lock->rank, (uint16_t)rank);
+    berth__store_relaxed(&lock->fork_state, 0);
 }
 
 BERTH_INLINE bool berth__try_lock(struct berth__lock *lock) BERTH_TRY_ACQUIRES(*lock) BERTH_NO_TSA {

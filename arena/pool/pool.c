@@ -2,9 +2,11 @@
 
 #include "base/check.h"
 #include "chunk/meta.h"
+#include "heap/fork.h"
 #include "heap/read.h"
 #include "os/cgroup.h"
 #include "os/clock.h"
+#include "pool/init.h"
 #include "pool/options.h"
 
 #include <errno.h>
@@ -73,6 +75,11 @@ void berth__limit_refresh(void) {
 }
 
 /* ---- the table of pools ---- */
+
+void berth__pool_register_locks(void) {
+    berth__fork_add_lock(&pools_lock);
+    berth__pressure_register_lock();
+}
 
 berth_pool *berth__pool_at(unsigned number) {
     return number < BERTH_POOLS_MAX ? berth__load_acquire(&pools[number]) : NULL;

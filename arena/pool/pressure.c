@@ -1,3 +1,5 @@
+#include "heap/fork.h"
+#include "pool/init.h"
 #include "pool/pool.h"
 
 #include <berth/limit.h>
@@ -101,6 +103,10 @@ static unsigned ask(struct berth__arenas *arenas, size_t bytes, bool from_malloc
     }
     berth__store_release(&running, 0);
     return asked;
+}
+
+void berth__pressure_register_lock(void) {
+    berth__fork_add_lock(&lock);
 }
 
 void berth__pressure_init(void) {

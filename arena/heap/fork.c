@@ -1,0 +1,298 @@
+#include "heap/fork.h"
+
+#include "base/check.h"
+#include "chunk/meta.h"
+#include "chunk/wait.h"
+#include "heap/decay.h"
+#include "heap/engine.h"
+#include "heap/request.h"
+#include "os/clock.h"
+
+#include <pthread.h>
+
+enum { EXTRA_LOCKS_MAX = 8, MINE_MAX = 16, PATIENCE_MS = 200 };
+
+/* A lock's fork_state, beside its holder:
+ *   holder is self, TAKEN      taken by this thread's preparation
+ *   holder is self, otherwise  held by the call that our signal handler interrupted
+ *   held by another, TAKEN     by another thread that prepares a fork: what it guards is whole
+ *   held by another, otherwise what it guards may be half done */
+enum { TAKEN = 1 };
+
+_Atomic bool berth__fork_interrupted;
+
+static struct berth__lock *extra_locks[EXTRA_LOCKS_MAX];
+static unsigned extra_lock_count;
+
+/* Locks that the interrupted call holds, in a child. */
+static struct found {
+    struct berth__lock *lock[MINE_MAX];
+    unsigned count;
+} mine;
+
+/* One thread at a time prepares a fork, unless it interrupted a slow path: that one does not wait
+ * here, because the preparing thread may be waiting for what it holds. It does with the locks
+ * that the other has taken already: while it holds its own, the other cannot finish. */
+static struct berth__lock preparing = {.rank = BERTH_RANK_FORK};
+
+void berth__fork_add_lock(struct berth__lock *lock) {
+    BERTH_CHECK(extra_lock_count < EXTRA_LOCKS_MAX, "too many locks of higher layers");
+    extra_locks[extra_lock_count++] = lock;
+}
+
+/* ---- all locks, in order of rank ---- */
+
+typedef void lock_visitor(struct berth__lock *lock, void *context);
+
+static void visit_arenas_locks(lock_visitor *visit, void *context) {
+    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
+        struct berth__arenas *arenas = berth__engine_arenas(i);
+        if (arenas != NULL) {
+            visit(&arenas->lock, context);
+        }
+    }
+}
+
+/* Calls visit for one lock of each arena, chosen by `pick`. */
+static void visit_arena_locks(lock_visitor *visit, void *context,
+                              struct berth__lock *(*pick)(struct berth__arena *)) {
+    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
+        struct berth__arenas *arenas = berth__engine_arenas(i);
+        struct berth__arena *arena;
+        if (arenas == NULL) {
+            continue;
+        }
+        for (BERTH_EACH_ARENA(arena, arenas)) {
+            visit(pick(arena), context);
+        }
+    }
+}
+
+static struct berth__lock *pick_heaps(struct berth__arena *arena) {
+    return &arena->heaps_lock;
+}
+
+static struct berth__lock *pick_grow(struct berth__arena *arena) {
+    return &arena->grow_lock;
+}
+
+static struct berth__lock *pick_runs(struct berth__arena *arena) {
+    return &arena->lock;
+}
+
+static void visit_heap_locks(lock_visitor *visit, void *context) {
+    for (uint32_t number = 1; number < berth__heap_numbers(); number++) {
+        struct berth__heap *heap = berth__load_acquire(&berth__heaps[number]);
+        if (heap != NULL) {
+            visit(&heap->lock, context);
+        }
+    }
+}
+
+static void visit_huge_locks(lock_visitor *visit, void *context) {
+    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
+        struct berth__arenas *arenas = berth__engine_arenas(i);
+        if (arenas != NULL) {
+            visit(&arenas->huge_lock, context);
+        }
+    }
+}
+
+static void visit_cpu_locks(lock_visitor *visit, void *context) {
+    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
+        struct berth__arenas *arenas = berth__engine_arenas(i);
+        struct berth__arena *arena;
+        if (arenas == NULL) {
+            continue;
+        }
+        for (BERTH_EACH_ARENA(arena, arenas)) {
+            berth__run_caches_visit_locks(arena, visit, context);
+        }
+    }
+}
+
+static void visit_all(lock_visitor *visit, void *context) {
+    for (unsigned i = 0; i < extra_lock_count; i++) {
+        visit(extra_locks[i], context);
+    }
+    visit(berth__engine_lock(), context);
+    visit_arenas_locks(visit, context);
+    visit_arena_locks(visit, context, pick_heaps);
+    visit_arena_locks(visit, context, pick_grow);
+    visit_heap_locks(visit, context);
+    visit_cpu_locks(visit, context);
+    visit_arena_locks(visit, context, pick_runs);
+    visit_huge_locks(visit, context);
+    visit(&berth__slots_lock, context);
+    visit(&berth__wait_lock, context);
+    visit(&berth__meta_lock, context);
+}
+
+/* ---- the three handlers ---- */
+
+static void note_if_mine(struct berth__lock *lock, void *context) {
+    struct found *found = context;
+    if (berth__lock_is_mine(lock) && found->count < MINE_MAX) {
+        found->lock[found->count++] = lock;
+    }
+}
+
+/* Several locks of one rank are taken here, which nobody else does but by trying; so there is no
+ * order among them to violate. Waiting is bounded for the case that two threads' handlers fork
+ * and each has interrupted what the other needs. */
+static void take(struct berth__lock *lock, void *context) BERTH_NO_TSA {
+    (void)context;
+    bool nested = !berth__lock_is_mine(&preparing);
+    uint64_t give_up_ms = berth__clock_coarse_ms() + PATIENCE_MS;
+    while (!berth__lock_is_mine(lock)) {
+        if (berth__try_lock(lock)) {
+            berth__store_relaxed(&lock->fork_state, TAKEN);
+            return;
+        }
+        bool whole = berth__load_relaxed(&lock->fork_state) == TAKEN;
+        if ((nested && whole) || berth__clock_coarse_ms() > give_up_ms) {
+            return;
+        }
+        berth__pause();
+    }
+}
+
+static void release(struct berth__lock *lock, void *context) BERTH_NO_TSA {
+    (void)context;
+    if (berth__lock_is_mine(lock) && berth__load_relaxed(&lock->fork_state) == TAKEN) {
+        berth__store_relaxed(&lock->fork_state, 0);
+        berth__lock_release(lock);
+    }
+}
+
+/* A heap whose lock was left out is set aside: nobody meets it on a list any more, its lock stays
+ * held, and what is freed to it lies on its stack. */
+static void set_aside(struct berth__lock *lock) BERTH_NO_TSA {
+    struct berth__heap *heap = BERTH_CONTAINER_OF(lock, struct berth__heap, lock);
+    berth__list_remove(&heap->link);
+    berth__list_remove(&heap->orphan_link);
+}
+
+static void release_in_child(struct berth__lock *lock, void *context) BERTH_NO_TSA {
+    bool held = berth__load_relaxed(&lock->holder) != 0;
+    if (held && !berth__lock_is_mine(lock)) {
+        bool whole = berth__load_relaxed(&lock->fork_state) == TAKEN;
+        berth__store_relaxed(&lock->fork_state, 0);
+        if (!whole && berth__load_relaxed(&lock->rank) == BERTH_RANK_HEAP) {
+            set_aside(lock);
+        } else {
+            berth__store_relaxed(&lock->holder, 0); /* its holder is gone */
+        }
+    }
+    release(lock, context);
+}
+
+static void before_fork(void) BERTH_NO_TSA {
+    if (berth__default_arenas() == NULL) {
+        return;
+    }
+    struct found held = {.count = 0};
+    visit_all(note_if_mine, &held);
+    if (held.count == 0 && !berth__lock_is_mine(&preparing)) {
+        berth__lock_acquire(&preparing);
+    }
+    visit_all(take, NULL);
+}
+
+static void after_fork_in_parent(void) BERTH_NO_TSA {
+    visit_all(release, NULL);
+    if (berth__lock_is_mine(&preparing)) {
+        berth__lock_release(&preparing);
+    }
+}
+
+/* The cache of a thread that is gone: what it holds goes back, unless it was on a slow path. */
+static void bury_cache(struct berth__cache *cache) {
+    berth__list_remove(&cache->link);
+    if (!berth__load_relaxed(&cache->busy)) {
+        berth__cache_flush(cache, true);
+    }
+    berth__cache_release_heap(cache);
+}
+
+/* The forking thread's own cache is let go of, but stays as it is: the call that the signal handler
+ * interrupted, if there is one, goes on with it when the handler returns, at whatever point it
+ * was. Only its heap, which is locked for each use, is free for the child to adopt. */
+static void leave_own_cache(struct berth__cache *cache) {
+    if (berth__load_relaxed(&cache->busy)) {
+        return;
+    }
+    berth__list_remove(&cache->link);
+    if (cache->owns_heap) {
+        cache->owns_heap = false;
+        berth__sub_relaxed(&cache->arena->owners, 1);
+        berth__heap_orphan(cache->heap);
+    }
+}
+
+static void bury_threads(struct berth__arenas *arenas) BERTH_NO_TSA {
+    uint64_t self = berth__thread_self();
+    struct berth__list *next;
+    for (struct berth__list *at = arenas->caches.next; at != &arenas->caches; at = next) {
+        struct berth__cache *cache = BERTH_LIST_ENTRY(at, struct berth__cache, link);
+        next = at->next;
+        if (cache->owner == self) {
+            leave_own_cache(cache);
+        } else {
+            bury_cache(cache);
+        }
+    }
+    berth__store_relaxed(&arenas->thread_count, 0);
+    struct berth__arena *arena;
+    for (BERTH_EACH_ARENA(arena, arenas)) {
+        berth__store_relaxed(&arena->decay.paying, 0);
+    }
+    berth__store_relaxed(&berth__slots_decay.paying, 0);
+}
+
+static void bury_all_threads(void) {
+    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
+        struct berth__arenas *arenas = berth__engine_arenas(i);
+        if (arenas != NULL) {
+            bury_threads(arenas);
+        }
+    }
+}
+
+static void after_fork_in_child(void) BERTH_NO_TSA {
+    if (berth__default_arenas() == NULL) {
+        return;
+    }
+    mine.count = 0;
+    visit_all(release_in_child, NULL);
+    visit_all(note_if_mine, &mine);
+    if (berth__lock_is_mine(&preparing)) {
+        berth__lock_release(&preparing);
+    }
+    berth__store_relaxed(&preparing.holder, 0);
+    berth__wait_reset_in_child();
+    if (mine.count == 0) {
+        bury_all_threads();
+    }
+    berth__threads_forget_own();
+    berth__store_relaxed(&berth__fork_interrupted, mine.count > 0);
+}
+
+/* Once the interrupted call has let its locks go, the child goes on like any other. */
+bool berth__fork_still_interrupted(void) {
+    for (unsigned i = 0; i < mine.count; i++) {
+        if (berth__lock_is_mine(mine.lock[i])) {
+            return true;
+        }
+    }
+    berth__store_relaxed(&berth__fork_interrupted, false);
+    bury_all_threads();
+    return false;
+}
+
+void berth__fork_init(void) {
+    static _Atomic bool registered;
+    if (!atomic_exchange(&registered, true)) {
+        pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+    }
+}

@@ -1,0 +1,40 @@
+/*
+ * Fork: the child gets a consistent engine, whatever the parent's threads were doing.
+ *
+ * Before the fork, the forking thread takes every lock of the engine, in order of rank; so nothing
+ * is half done under a lock when the address space is copied. Parent and child release them.
+ *
+ * In the child the other threads are gone. What their caches held goes back to their heaps (a bin
+ * is consistent between any two instructions of the fast paths; the cache of a thread that was on
+ * a slow path is left alone), and their heaps become orphans. The forking thread starts with a
+ * fresh cache: its old one may have been interrupted by a signal whose handler forked, and the
+ * interrupted call, when the handler returns, goes on with the old one, which nobody else touches
+ * any more.
+ *
+ * A fork in a handler that interrupted a slow path under a lock finds that lock its own. It does
+ * not wait for it. In the child, until the interrupted call has released it, allocations come from
+ * an emergency store (emergency.h) and frees are put off, so that the structure under the lock is
+ * found as it was left.
+ */
+#ifndef BERTH_HEAP_FORK_H
+#define BERTH_HEAP_FORK_H
+
+#include "os/lock.h"
+
+/* Registers the fork handlers. Called when libraries are initialised, not inside malloc. */
+void berth__fork_init(void);
+
+/* Adds a lock of a higher layer that must be held over a fork. */
+void berth__fork_add_lock(struct berth__lock *lock);
+
+/* True in a child whose fork interrupted a slow path that is not finished: the engine must not
+ * be entered. */
+extern _Atomic bool berth__fork_interrupted;
+BERTH_NOINLINE bool berth__fork_still_interrupted(void);
+
+BERTH_INLINE bool berth__fork_must_detour(void) {
+    return BERTH_UNLIKELY(berth__load_relaxed(&berth__fork_interrupted)) &&
+           berth__fork_still_interrupted();
+}
+
+#endif

@@ -1,0 +1,11 @@
+/*
+ * Parts of the initialisation at load time, each in the file that has the state.
+ */
+#ifndef BERTH_POOL_INIT_H
+#define BERTH_POOL_INIT_H
+
+/* Has the locks of this layer held over a fork. */
+void berth__pool_register_locks(void);
+void berth__pressure_register_lock(void);
+
+#endif
