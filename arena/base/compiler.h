@@ -15,8 +15,9 @@
 #define BERTH_DEBUG 0 /* 1: assertions, lock ranks and structure audits */
 #endif
 #ifndef BERTH_FAULTS
-#define BERTH_FAULTS 0 /* 1: system calls can be made to fail, and protocol steps delayed (tests)  \
-                        */
+#define BERTH_FAULTS                                                                               \
+    0 /* 1: system calls can be made to fail, and protocol steps delayed (tests)                   \
+       */
 #endif
 #ifndef BERTH_HARDENED
 #define BERTH_HARDENED 0 /* 1: every free is checked at once, against the slab's bitmaps */

@@ -81,6 +81,9 @@ static bool span_open(struct berth__span *span, char *at, const struct layout *l
     span->records = at + layout->entries;
     span->used = (uint64_t *)(void *)used;
     span->slots = at + layout->head;
+    /* Entries of what lies before the slots are never written. */
+    span->entries_ready = berth__round_down(layout->head / BERTH_UNIT * sizeof(berth__entry),
+                                            whole_steps(ENTRIES_STEP, ENTRIES_STEP));
     span->slot_count = layout->slots;
     berth__meta_count(layout->used);
     return true;

@@ -43,6 +43,7 @@ struct berth__arenas {
     struct berth__list huge_blocks BERTH_GUARDED_BY(huge_lock); /* by owner_link */
 
     berth__count huge_bytes, huge_count; /* under huge_lock */
+    berth__count file_bytes, file_count; /* mapped files; not in the two above */
     berth__count huge_lends, huge_returns;
     _Atomic uint64_t ladder_runs, waits, waits_failed, failures;
     _Atomic uint64_t thread_count;

@@ -91,11 +91,13 @@ struct berth__tls {
     uint64_t mark;               /* cache->mark, or one that fits no block */
     struct berth__cache *parked; /* the cache that was put aside, or NULL */
     struct berth__cache **pools; /* caches of other pools by number, or NULL */
-    uint32_t pool_slots;         /* entries in that */
-    bool registered;             /* the exit handler will run */
-    bool ended;                  /* it has run: this thread allocates without a cache */
-    bool reclaiming;             /* runs callbacks of the ladder */
-    bool unwinding;              /* its last request failed: small ones may use the reserve */
+    struct berth__cache **parked_pools; /* that table, put aside */
+    uint32_t pool_slots;                /* entries in `pools` */
+    uint32_t parked_slots;              /* entries in `parked_pools` */
+    bool registered;                    /* the exit handler will run */
+    bool ended;                         /* it has run: this thread allocates without a cache */
+    bool reclaiming;                    /* runs callbacks of the ladder */
+    bool unwinding; /* its last request failed: small ones may use the reserve */
 };
 _Static_assert(sizeof(struct berth__tls) <= 64, "static TLS is scarce");
 

@@ -21,6 +21,8 @@ enum { TAKEN = 1 };
 
 _Atomic bool berth__fork_interrupted;
 
+static void (*tell_child)(void);
+
 static struct berth__lock *extra_locks[EXTRA_LOCKS_MAX];
 static unsigned extra_lock_count;
 
@@ -276,6 +278,9 @@ static void after_fork_in_child(void) BERTH_NO_TSA {
     }
     berth__threads_forget_own();
     berth__store_relaxed(&berth__fork_interrupted, mine.count > 0);
+    if (tell_child != NULL) {
+        tell_child();
+    }
 }
 
 /* Once the interrupted call has let its locks go, the child goes on like any other. */
@@ -290,8 +295,9 @@ bool berth__fork_still_interrupted(void) {
     return false;
 }
 
-void berth__fork_init(void) {
+void berth__fork_init(void (*in_child)(void)) {
     static _Atomic bool registered;
+    tell_child = in_child;
     if (!atomic_exchange(&registered, true)) {
         pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
     }

@@ -21,8 +21,9 @@
 
 #include "os/lock.h"
 
-/* Registers the fork handlers. Called when libraries are initialised, not inside malloc. */
-void berth__fork_init(void);
+/* Registers the fork handlers. Called when libraries are initialised, not inside malloc. After the
+ * engine is in order in a child, `in_child` is called. */
+void berth__fork_init(void (*in_child)(void));
 
 /* Adds a lock of a higher layer that must be held over a fork. */
 void berth__fork_add_lock(struct berth__lock *lock);

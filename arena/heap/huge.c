@@ -11,6 +11,7 @@
 #include "heap/decay.h"
 #include "heap/misuse.h"
 
+#include <errno.h>
 #include <string.h>
 
 static size_t slots_for(size_t bytes) {
@@ -68,6 +69,22 @@ static size_t retained_in(struct berth__chunk *first, size_t bytes) {
     return total;
 }
 
+/* Whole slots taken for growth are emptied first, so that only one kind of memory is to be
+ * accounted for: none. */
+static bool empty_slots(struct berth__chunk *first, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        struct berth__chunk *slot = nth(first, i);
+        if (slot->committed > 0) {
+            if (berth__pages_decommit(slot->at, slot->committed) != 0) {
+                return false;
+            }
+            berth__ledger_uncharge(&berth__ledger, slot->committed);
+            slot->committed = 0;
+        }
+    }
+    return true;
+}
+
 static void set_committed(struct berth__chunk *first, size_t bytes) {
     for (size_t i = 0; i < slots_for(bytes); i++) {
         nth(first, i)->committed = bytes_in_slot(bytes, i);
@@ -92,8 +109,8 @@ static void publish(struct berth__arena *arena, struct berth__chunk *first, size
     berth__entries_set(first->at, 1, BERTH_ENTRY_OF_KIND(BERTH_UNIT_HUGE));
     berth__lock_acquire(&arenas->huge_lock);
     berth__list_push_back(&arenas->huge_blocks, &first->owner_link);
-    berth__count_add(&arenas->huge_bytes, bytes);
-    berth__count_add(&arenas->huge_count, 1);
+    berth__count_add(first->huge.file ? &arenas->file_bytes : &arenas->huge_bytes, bytes);
+    berth__count_add(first->huge.file ? &arenas->file_count : &arenas->huge_count, 1);
     berth__count_add(&arenas->huge_lends, 1);
     berth__lock_release(&arenas->huge_lock);
 }
@@ -103,8 +120,9 @@ static void unpublish(struct berth__chunk *first) {
     berth__entries_set(first->at, 1, 0);
     berth__lock_acquire(&arenas->huge_lock);
     berth__list_remove(&first->owner_link);
-    berth__count_sub(&arenas->huge_bytes, first->huge.bytes);
-    berth__count_sub(&arenas->huge_count, 1);
+    berth__count_sub(first->huge.file ? &arenas->file_bytes : &arenas->huge_bytes,
+                     first->huge.bytes);
+    berth__count_sub(first->huge.file ? &arenas->file_count : &arenas->huge_count, 1);
     berth__count_add(&arenas->huge_returns, 1);
     berth__lock_release(&arenas->huge_lock);
 }
@@ -153,6 +171,7 @@ void *berth__huge_attempt(const struct berth__request *request, unsigned charge_
         return NULL;
     }
     berth__decay_demand(&berth__slots_decay, bytes, retained == 0);
+    first->huge.file = false;
     publish(arena, first, bytes, retained == 0);
     if ((request->flags & BERTH_REQUEST_ZERO) != 0 && retained != 0) {
         memset(first->at, 0, bytes);
@@ -169,10 +188,52 @@ static struct berth__chunk *checked_first(const void *block) {
     return first;
 }
 
+/* A mapped file leaves nothing behind that could be used again. */
+static void free_file(struct berth__chunk *first) {
+    struct berth__ledger *ledger = first->arena->arenas->ledger;
+    size_t bytes = berth__round_up(first->huge.bytes, berth__page_bytes);
+    unpublish(first);
+    if (berth__pages_decommit(first->at, bytes) == 0) {
+        berth__slots_give(first, slots_for(bytes));
+        berth__ledger_uncharge(ledger, bytes);
+    } /* else it stays mapped, and charged */
+}
+
+int berth__file_map(struct berth__arenas *arenas, int fd, int64_t offset, size_t length,
+                    bool writable, void **block) {
+    struct berth__arena *arena = berth__arenas_here(arenas);
+    size_t bytes = berth__round_up(length, berth__page_bytes);
+    struct berth__chunk *first = arena == NULL ? NULL : berth__slots_take(slots_for(bytes));
+    if (first == NULL) {
+        return -ENOMEM;
+    }
+    int error = empty_slots(first, slots_for(bytes)) ? 0 : -ENOMEM;
+    if (error == 0 && !berth__ledger_charge(arenas->ledger, bytes, BERTH_CHARGE_ORDINARY)) {
+        error = -ENOMEM;
+    } else if (error == 0) {
+        error = berth__pages_map_file(first->at, bytes, fd, offset, writable);
+        if (error != 0) {
+            berth__ledger_uncharge(arenas->ledger, bytes);
+        }
+    }
+    if (error != 0) {
+        berth__slots_give(first, slots_for(bytes));
+        return error;
+    }
+    first->huge.file = true;
+    publish(arena, first, length, false);
+    *block = first->at;
+    return 0;
+}
+
 void berth__huge_free(void *block) {
     struct berth__chunk *first = checked_first(block);
     struct berth__arena *arena = first->arena;
     size_t bytes = first->huge.bytes;
+    if (first->huge.file) {
+        free_file(first);
+        return;
+    }
     unpublish(first);
     berth__ledger_uncharge_own(arena->arenas->ledger, bytes);
     berth__slots_give(first, first->huge.slots);
@@ -212,22 +273,6 @@ static bool shrink(struct berth__chunk *first, size_t bytes) {
         berth__slots_give(nth(first, slots_for(bytes)), slots_before - slots_for(bytes));
     }
     berth__ledger_uncharge(first->arena->arenas->ledger, excess);
-    return true;
-}
-
-/* Whole slots taken for growth are emptied first, so that only one kind of memory is to be
- * accounted for: none. */
-static bool empty_slots(struct berth__chunk *first, size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        struct berth__chunk *slot = nth(first, i);
-        if (slot->committed > 0) {
-            if (berth__pages_decommit(slot->at, slot->committed) != 0) {
-                return false;
-            }
-            berth__ledger_uncharge(&berth__ledger, slot->committed);
-            slot->committed = 0;
-        }
-    }
     return true;
 }
 
@@ -308,6 +353,7 @@ void *berth__huge_move(void *block, size_t size) {
     (void)!berth__pages_decommit(from->at, old); /* readable but empty if that fails */
     berth__slots_give(from, from->huge.slots);
     set_committed(to, bytes);
+    to->huge.file = false;
     publish(arena, to, bytes, false);
     return to->at;
 }

@@ -93,6 +93,7 @@ void berth__arenas_read(struct berth__arenas *arenas, struct berth__arenas_count
     counts->threads = berth__load_relaxed(&arenas->thread_count);
     counts->huge = berth__load_relaxed(&arenas->huge_bytes);
     counts->huge_blocks = berth__load_relaxed(&arenas->huge_count);
+    counts->file = berth__load_relaxed(&arenas->file_bytes);
     counts->sum.lends += berth__load_relaxed(&arenas->huge_lends);
     counts->sum.returns += berth__load_relaxed(&arenas->huge_returns);
     counts->cached_bound = berth__load_relaxed(&arenas->cached_bound);

@@ -30,7 +30,7 @@ struct berth__arena_counts {
 struct berth__arenas_counts {
     struct berth__arena_counts sum;
     uint64_t arenas, threads;
-    uint64_t huge, huge_blocks;
+    uint64_t huge, huge_blocks, file;
     uint64_t cached_bound;
     uint64_t live_low_bytes, live_high_bytes; /* what the program holds, at class sizes */
     uint64_t failures, waits, waits_failed, ladder_runs;

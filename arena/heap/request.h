@@ -69,6 +69,10 @@ bool berth__huge_resize(void *block, size_t size);
  */
 void *berth__huge_move(void *block, size_t size);
 
+/* Maps a part of a file as a block. 0 or -errno. */
+int berth__file_map(struct berth__arenas *arenas, int fd, int64_t offset, size_t length,
+                    bool writable, void **block);
+
 /* Pages of the run that a block is; stops the process if it is none. */
 size_t berth__run_pages(const void *block);
 bool berth__run_resize(void *block, size_t size);

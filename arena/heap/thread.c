@@ -7,6 +7,7 @@
 #include "chunk/meta.h"
 #include "os/clock.h"
 #include "os/fault.h"
+#include "os/topology.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -50,6 +51,9 @@ static void attach_heap(struct berth__cache *cache) {
 }
 
 static struct berth__cache *cache_create(struct berth__arenas *arenas) {
+    if (berth__load_relaxed(&arenas->arena_count) > 0) {
+        berth__topology_refine();
+    }
     struct berth__arena *arena = berth__arenas_here(arenas);
     struct berth__cache *cache = arena == NULL ? NULL : berth__meta_alloc(BERTH_CACHE_BYTES);
     if (cache == NULL) {
@@ -101,16 +105,54 @@ static void unpark(struct berth__cache *cache) {
     }
 }
 
+static void park_default(struct berth__tls *tls) {
+    struct berth__cache *cache = tls->cache;
+    berth__cache_send_remote(cache);
+    tls->parked = cache;
+    tls->cache = (struct berth__cache *)(uintptr_t)&berth__no_cache;
+    tls->mark = BERTH_NO_MARK;
+    park(cache);
+}
+
+/* The table of the other pools' caches is put aside as a whole. */
+static void park_pools(struct berth__tls *tls) {
+    tls->parked_pools = tls->pools;
+    tls->parked_slots = tls->pool_slots;
+    tls->pools = NULL;
+    tls->pool_slots = 0;
+    for (uint32_t i = 0; i < tls->parked_slots; i++) {
+        struct berth__cache *cache = tls->parked_pools[i];
+        if (cache != NULL && cache->serial != 0) {
+            berth__cache_send_remote(cache);
+            park(cache);
+        }
+    }
+}
+
 void berth__cache_park(void) {
     struct berth__tls *tls = &berth__tls;
     if (tls->parked == NULL && tls->cache != &berth__no_cache) {
-        struct berth__cache *cache = tls->cache;
-        berth__cache_send_remote(cache);
-        tls->parked = cache;
-        tls->cache = (struct berth__cache *)(uintptr_t)&berth__no_cache;
-        tls->mark = BERTH_NO_MARK;
-        park(cache);
+        park_default(tls);
     }
+    if (tls->parked_pools == NULL && tls->pools != NULL) {
+        park_pools(tls);
+    }
+}
+
+static void unpark_pools(struct berth__tls *tls) {
+    if (tls->parked_pools == NULL) {
+        return;
+    }
+    for (uint32_t i = 0; i < tls->parked_slots; i++) {
+        struct berth__cache *cache = tls->parked_pools[i];
+        if (cache != NULL && cache->serial != 0) {
+            unpark(cache);
+        }
+    }
+    tls->pools = tls->parked_pools;
+    tls->pool_slots = tls->parked_slots;
+    tls->parked_pools = NULL;
+    tls->parked_slots = 0;
 }
 
 static void claim_one(struct berth__cache *cache) {
@@ -182,6 +224,7 @@ static bool grow_table(struct berth__tls *tls, uint32_t number) {
 
 static struct berth__cache *pool_cache(struct berth__tls *tls, struct berth__arenas *arenas) {
     uint32_t number = arenas->number;
+    unpark_pools(tls);
     if (number >= tls->pool_slots && !grow_table(tls, number)) {
         return NULL;
     }
@@ -223,6 +266,8 @@ void berth__threads_forget_own(void) {
     tls->cache = (struct berth__cache *)(uintptr_t)&berth__no_cache;
     tls->mark = BERTH_NO_MARK;
     tls->parked = NULL;
+    tls->parked_pools = NULL;
+    tls->parked_slots = 0;
     for (uint32_t i = 0; i < tls->pool_slots; i++) {
         tls->pools[i] = NULL;
     }
@@ -237,6 +282,7 @@ static void end_thread(struct berth__tls *tls) {
         tls->cache = tls->parked;
         tls->parked = NULL;
     }
+    unpark_pools(tls);
     struct berth__cache *cache = tls->cache;
     tls->cache = (struct berth__cache *)(uintptr_t)&berth__no_cache;
     tls->mark = BERTH_NO_MARK;

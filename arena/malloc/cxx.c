@@ -7,8 +7,8 @@
  * standard says.
  */
 #include "malloc/door.h"
+#include "os/dynamic.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 
 #define WEAK __attribute__((weak))
@@ -80,7 +80,7 @@ static BERTH_COLD void *nothrow_slow(const char *name, size_t size, const void *
     if (_ZSt15get_new_handlerv == NULL || _ZSt15get_new_handlerv() == NULL) {
         return NULL;
     }
-    nothrow_new *next = (nothrow_new *)(uintptr_t)dlsym(RTLD_NEXT, name);
+    nothrow_new *next = (nothrow_new *)(uintptr_t)berth__dynamic_find_next(name);
     return next == NULL ? retry_with_handler(size, BERTH_GRANULE) : next(size, tag);
 }
 

@@ -12,8 +12,10 @@
 /* The system calls of the engine, as a test names them. */
 #define BERTH_OS_CALLS(X)                                                                          \
     X(RESERVE)                                                                                     \
-    X(COMMIT) X(DECOMMIT) X(PURGE) X(POPULATE) X(RELEASE) X(MOVE) X(ADVISE) X(BIND) X(FILE)        \
-        X(MAP_FILE) X(AFFINITY) X(THREAD)
+    X(COMMIT)                                                                                      \
+    X(DECOMMIT)                                                                                    \
+    X(PURGE)                                                                                       \
+    X(POPULATE) X(RELEASE) X(MOVE) X(ADVISE) X(BIND) X(FILE) X(MAP_FILE) X(AFFINITY) X(THREAD)
 
 enum berth__os_call {
 #define BERTH_X(name) BERTH_OS_##name,

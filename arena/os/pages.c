@@ -127,6 +127,15 @@ int berth__pages_move(void *from, void *to, size_t bytes) {
     return result(moved == MAP_FAILED ? -1 : 0, saved_errno);
 }
 
+int berth__pages_map_file(void *at, size_t bytes, int fd, int64_t offset, bool writable) {
+    int saved_errno = errno;
+    int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
+    void *mapped = berth__os_fails(BERTH_OS_MAP_FILE)
+                       ? MAP_FAILED
+                       : mmap(at, bytes, protection, MAP_SHARED | MAP_FIXED, fd, offset);
+    return result(mapped == MAP_FAILED ? -1 : 0, saved_errno);
+}
+
 void berth__pages_prefer_node(void *at, size_t bytes, unsigned node) {
     unsigned long mask[16] = {0};
     unsigned bits = 8 * sizeof(mask[0]);

@@ -50,6 +50,10 @@ void berth__pages_want_huge(void *at, size_t bytes, bool wanted);
  * reserved again. -ENOSYS or another error where the kernel cannot: nothing has changed then. */
 int berth__pages_move(void *from, void *to, size_t bytes) BERTH_MUST_USE;
 
+/* Maps a part of a file over reserved pages; decommitting ends that. -errno if it cannot be. */
+int berth__pages_map_file(void *at, size_t bytes, int fd, int64_t offset,
+                          bool writable) BERTH_MUST_USE;
+
 /* Prefers a NUMA node for pages that are not yet touched. A hint. */
 void berth__pages_prefer_node(void *at, size_t bytes, unsigned node);
 

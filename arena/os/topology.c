@@ -3,6 +3,7 @@
 #include "base/bits.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -84,6 +85,21 @@ void berth__topology_init(void) {
     berth__cpus_allowed = berth__cpu_allowed(&allowed);
     if (!from_memfd()) {
         from_mask(&allowed, berth__cpus_allowed);
+    }
+    errno = saved_errno;
+}
+
+void berth__topology_refine(void) {
+    enum { CPUS_WORTH_ASKING = 4 };
+    static _Atomic bool refined;
+    if (!BERTH_HWLOC || berth__topology_exact || berth__cpus_allowed <= CPUS_WORTH_ASKING ||
+        atomic_exchange(&refined, true)) {
+        return;
+    }
+    static struct berth__topology found;
+    int saved_errno = errno;
+    if (berth__topology_from_hwloc(&found, NULL)) {
+        (void)berth__topology_set(&found);
     }
     errno = saved_errno;
 }

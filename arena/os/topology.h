@@ -40,8 +40,12 @@ extern bool berth__topology_exact;
 /* CPUs that this process may use by its affinity mask. */
 extern unsigned berth__cpus_allowed;
 
-/* Finds the topology out, once. */
+/* What is known at once: the affinity mask, or what `berth run` handed on. */
 void berth__topology_init(void);
+
+/* Asks hwloc, once, where it is linked in and the machine has more CPUs than one domain is likely to
+ * have. Takes some milliseconds and allocates, so it is called when a second thread comes. */
+void berth__topology_refine(void);
 
 /* Checks and takes over a description; false: it is not one, nothing changed. */
 bool berth__topology_set(const struct berth__topology *topology);

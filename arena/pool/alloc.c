@@ -1,6 +1,7 @@
 /*
  * The public allocation calls.
  */
+#include "pool/api.h"
 #include "pool/pool.h"
 
 #include "base/check.h"
@@ -40,7 +41,7 @@ BERTH_INLINE struct berth__cache *cache_of(berth_pool *pool) {
                : (struct berth__cache *)(uintptr_t)&berth__no_cache;
 }
 
-void *berth_alloc(berth_pool *pool, size_t size) {
+void *berth__do_alloc(berth_pool *pool, size_t size) {
     if (BERTH_LIKELY(size <= BERTH_SMALL_MAX)) {
         void *block = berth__cache_pop(cache_of(pool), size);
         if (BERTH_LIKELY(block != NULL)) {
@@ -50,9 +51,9 @@ void *berth_alloc(berth_pool *pool, size_t size) {
     return serve(pool, size, BERTH_GRANULE, 0);
 }
 
-void *berth_alloc_flags(berth_pool *pool, size_t size, unsigned flags) {
+void *berth__do_alloc_flags(berth_pool *pool, size_t size, unsigned flags) {
     if (flags == 0) {
-        return berth_alloc(pool, size);
+        return berth__do_alloc(pool, size);
     }
     if ((flags & ~(unsigned)KNOWN_FLAGS) != 0) {
         errno = EINVAL;
@@ -65,18 +66,19 @@ void *berth_alloc_flags(berth_pool *pool, size_t size, unsigned flags) {
     return serve(pool, size, berth__max(alignment, BERTH_GRANULE), request_flags);
 }
 
-void *berth_alloc_aligned(berth_pool *pool, size_t alignment, size_t size) {
+void *berth__do_alloc_aligned(berth_pool *pool, size_t alignment, size_t size) {
     if (!berth__is_power_of_2(alignment)) {
         errno = EINVAL;
         return NULL;
     }
-    return alignment <= BERTH_GRANULE ? berth_alloc(pool, size) : serve(pool, size, alignment, 0);
+    return alignment <= BERTH_GRANULE ? berth__do_alloc(pool, size)
+                                      : serve(pool, size, alignment, 0);
 }
 
-size_t berth_alloc_batch(berth_pool *pool, size_t size, size_t count, void **blocks) {
+size_t berth__do_alloc_batch(berth_pool *pool, size_t size, size_t count, void **blocks) {
     size_t done = 0;
     while (done < count) {
-        void *block = berth_alloc(pool, size);
+        void *block = berth__do_alloc(pool, size);
         if (block == NULL) {
             break;
         }
@@ -85,40 +87,40 @@ size_t berth_alloc_batch(berth_pool *pool, size_t size, size_t count, void **blo
     return done;
 }
 
-void berth_free(void *block) {
+void berth__do_free(void *block) {
     struct berth__tls *tls = &berth__tls;
     if (BERTH_UNLIKELY(!berth__cache_push(tls->cache, tls->mark, block))) {
         berth__block_free(block);
     }
 }
 
-void berth_free_batch(void *const *blocks, size_t count) {
+void berth__do_free_batch(void *const *blocks, size_t count) {
     for (size_t i = 0; i < count; i++) {
-        berth_free(blocks[i]);
+        berth__do_free(blocks[i]);
     }
 }
 
 /* A size fits a block if the block's class, or a larger alignment's, could have been chosen for it:
  * it must not be beyond the block, and not so small that another class would have served. */
-void berth_free_sized(void *block, size_t size) {
+void berth__do_free_sized(void *block, size_t size) {
     if (block != NULL && size > berth__block_size(block)) {
         berth__misuse("free with a size beyond the block's", block);
     }
-    berth_free(block);
+    berth__do_free(block);
 }
 
-size_t berth_usable_size(const void *block) {
+size_t berth__do_usable_size(const void *block) {
     return block == NULL ? 0 : berth__block_size(block);
 }
 
-size_t berth_good_size(size_t size) {
+size_t berth__do_good_size(size_t size) {
     return berth__good_size(size);
 }
 
-void *berth_realloc(berth_pool *pool, void *block, size_t size) {
+void *berth__do_realloc(berth_pool *pool, void *block, size_t size) {
     if (block == NULL) {
-        pool = pool == NULL ? berth_pool_default() : pool;
-        return pool == NULL ? NULL : berth_alloc(pool, size);
+        pool = pool == NULL ? berth__do_pool_default() : pool;
+        return pool == NULL ? NULL : berth__do_alloc(pool, size);
     }
     struct berth__request request = {
         .arenas = berth__block_arenas(block), .size = size, .alignment = BERTH_GRANULE};

@@ -1,3 +1,5 @@
+#include "pool/limit.h"
+#include "pool/api.h"
 #include "pool/pool.h"
 
 #include <berth/limit.h>
@@ -24,7 +26,7 @@ static void return_excess(struct berth__ledger *ledger) {
     }
 }
 
-int berth_limit_set(uint64_t bytes) {
+int berth__do_limit_set(uint64_t bytes) {
     if (bytes == 0) {
         return -EINVAL;
     }
@@ -36,12 +38,12 @@ int berth_limit_set(uint64_t bytes) {
     return 0;
 }
 
-uint64_t berth_limit_get(void) {
+uint64_t berth__do_limit_get(void) {
     (void)berth__start();
     return berth__load_relaxed(&berth__ledger.limit);
 }
 
-uint64_t berth_limit_used(void) {
+uint64_t berth__do_limit_used(void) {
     return berth__load_relaxed(&berth__ledger.used);
 }
 
@@ -49,7 +51,7 @@ static bool has_own_limit(const berth_pool *pool) {
     return berth__pool_arenas(pool)->ledger != &berth__ledger;
 }
 
-int berth_pool_limit_set(berth_pool *pool, uint64_t bytes) {
+int berth__do_pool_limit_set(berth_pool *pool, uint64_t bytes) {
     if (bytes == 0) {
         return -EINVAL;
     }
@@ -64,12 +66,12 @@ int berth_pool_limit_set(berth_pool *pool, uint64_t bytes) {
     return 0;
 }
 
-uint64_t berth_pool_limit_get(const berth_pool *pool) {
+uint64_t berth__do_pool_limit_get(const berth_pool *pool) {
     return has_own_limit(pool) ? berth__load_relaxed(&berth__pool_arenas(pool)->ledger->limit)
                                : BERTH_UNLIMITED;
 }
 
-uint64_t berth_pool_limit_used(const berth_pool *pool) {
+uint64_t berth__do_pool_limit_used(const berth_pool *pool) {
     return has_own_limit(pool) ? berth__load_relaxed(&berth__pool_arenas(pool)->ledger->used) : 0;
 }
 
@@ -81,7 +83,7 @@ static void *charge_attempt(const struct berth__request *request, unsigned charg
     return berth__ledger_charge(&berth__ledger, request->size, charge_flags) ? &charged : NULL;
 }
 
-int berth_limit_reserve(size_t bytes) {
+int berth__do_limit_reserve(size_t bytes) {
     if (bytes > PTRDIFF_MAX || !berth__start()) {
         return -ENOMEM;
     }
@@ -95,7 +97,7 @@ int berth_limit_reserve(size_t bytes) {
     return 0;
 }
 
-void berth_limit_release(size_t bytes) {
+void berth__do_limit_release(size_t bytes) {
     uint64_t reserved = berth__load_relaxed(&reserved_elsewhere);
     do { /* more than was reserved is ignored: the ledger must not lose what others charged */
         bytes = berth__min(bytes, reserved);

@@ -1,4 +1,5 @@
 #include "pool/pool.h"
+#include "pool/api.h"
 
 #include "base/check.h"
 #include "chunk/meta.h"
@@ -7,6 +8,7 @@
 #include "os/cgroup.h"
 #include "os/clock.h"
 #include "pool/init.h"
+#include "pool/maintenance.h"
 #include "pool/options.h"
 
 #include <errno.h>
@@ -85,7 +87,7 @@ berth_pool *berth__pool_at(unsigned number) {
     return number < BERTH_POOLS_MAX ? berth__load_acquire(&pools[number]) : NULL;
 }
 
-berth_pool *berth_pool_default(void) {
+berth_pool *berth__do_pool_default(void) {
     if (!berth__start()) {
         errno = ENOMEM;
         return NULL;
@@ -104,8 +106,8 @@ static berth_pool *find_locked(const char *name) BERTH_REQUIRES(pools_lock) {
     return NULL;
 }
 
-berth_pool *berth_pool_find(const char *name) {
-    if (berth_pool_default() == NULL) {
+berth_pool *berth__do_pool_find(const char *name) {
+    if (berth__do_pool_default() == NULL) {
         return NULL;
     }
     berth__lock_acquire(&pools_lock);
@@ -117,11 +119,11 @@ berth_pool *berth_pool_find(const char *name) {
     return pool;
 }
 
-const char *berth_pool_name(const berth_pool *pool) {
+const char *berth__do_pool_name(const berth_pool *pool) {
     return pool->name;
 }
 
-berth_pool *berth_pool_of(const void *block) {
+berth_pool *berth__do_pool_of(const void *block) {
     return berth__pool_of_arenas(berth__block_arenas(block));
 }
 
@@ -208,10 +210,10 @@ static berth_pool *new_pool(const char *name, const struct berth_pool_options *o
     return pool;
 }
 
-berth_pool *berth_pool_create(const char *name, const struct berth_pool_options *options) {
+berth_pool *berth__do_pool_create(const char *name, const struct berth_pool_options *options) {
     static const struct berth_pool_options defaults = BERTH_POOL_OPTIONS_INIT;
     options = options == NULL ? &defaults : options;
-    if (berth_pool_default() == NULL) {
+    if (berth__do_pool_default() == NULL) {
         return NULL;
     }
     if (!name_is_valid(name) || !options_are_valid(options)) {
@@ -229,6 +231,9 @@ berth_pool *berth_pool_create(const char *name, const struct berth_pool_options 
         berth__store_release(&pools[berth__pool_arenas(pool)->number], pool);
     }
     berth__lock_release(&pools_lock);
+    if (pool != NULL) {
+        berth__maintenance_start();
+    }
     return pool;
 }
 
@@ -253,7 +258,7 @@ static int may_end(berth_pool *pool, unsigned flags) {
     return !forced && has_live_blocks(berth__pool_arenas(pool)) ? -EBUSY : 0;
 }
 
-int berth_pool_destroy(berth_pool *pool, unsigned flags) {
+int berth__do_pool_destroy(berth_pool *pool, unsigned flags) {
     int error = may_end(pool, flags);
     if (error != 0) {
         return error;
@@ -273,7 +278,7 @@ int berth_pool_destroy(berth_pool *pool, unsigned flags) {
     return error;
 }
 
-int berth_pool_reset(berth_pool *pool, unsigned flags) {
+int berth__do_pool_reset(berth_pool *pool, unsigned flags) {
     int error = may_end(pool, flags);
     if (error != 0) {
         return error;

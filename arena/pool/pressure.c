@@ -1,4 +1,5 @@
 #include "heap/fork.h"
+#include "pool/api.h"
 #include "pool/init.h"
 #include "pool/pool.h"
 
@@ -35,7 +36,7 @@ static unsigned find_locked(berth_pressure_callback *call, void *context) BERTH_
     return i;
 }
 
-int berth_pressure_add(berth_pressure_callback *callback, void *context, unsigned flags) {
+int berth__do_pressure_add(berth_pressure_callback *callback, void *context, unsigned flags) {
     if (callback == NULL || (flags & ~(unsigned)BERTH_PRESSURE_MALLOC_SAFE) != 0) {
         return -EINVAL;
     }
@@ -53,7 +54,7 @@ int berth_pressure_add(berth_pressure_callback *callback, void *context, unsigne
     return error;
 }
 
-int berth_pressure_remove(berth_pressure_callback *callback, void *context) {
+int berth__do_pressure_remove(berth_pressure_callback *callback, void *context) {
     berth__lock_acquire(&lock);
     unsigned i = find_locked(callback, context);
     int error = i < callback_count ? 0 : -ENOENT;

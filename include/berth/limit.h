@@ -23,14 +23,14 @@ extern "C" {
  *
  * Errors: -EINVAL for 0. Threads: any. Blocks: may lock, may make system calls. Since: 0.1.
  */
-int berth_limit_set(uint64_t bytes);
+BERTH_API int berth_limit_set(uint64_t bytes);
 
 /** The process's limit in bytes, or BERTH_UNLIMITED. Threads: any. Blocks: wait-free. Since: 0.1.
  */
-uint64_t berth_limit_get(void);
+BERTH_API uint64_t berth_limit_get(void);
 
 /** Bytes charged to the process's limit now. Threads: any. Blocks: wait-free. Since: 0.1. */
-uint64_t berth_limit_used(void);
+BERTH_API uint64_t berth_limit_used(void);
 
 /**
  * The same three for one pool's own limit. berth_pool_limit_get answers BERTH_UNLIMITED, and
@@ -39,9 +39,9 @@ uint64_t berth_limit_used(void);
  * Errors: -EINVAL for a limit of 0; -ENOTSUP for a pool that was created without a limit, or the
  * default pool (its limit is the process's). Since: 0.1.
  */
-int berth_pool_limit_set(berth_pool *pool, uint64_t bytes);
-uint64_t berth_pool_limit_get(const berth_pool *pool);
-uint64_t berth_pool_limit_used(const berth_pool *pool);
+BERTH_API int berth_pool_limit_set(berth_pool *pool, uint64_t bytes);
+BERTH_API uint64_t berth_pool_limit_get(const berth_pool *pool);
+BERTH_API uint64_t berth_pool_limit_used(const berth_pool *pool);
 
 /**
  * Counts memory that was mapped elsewhere (a library's own mmap, a file, a device) against the
@@ -50,10 +50,10 @@ uint64_t berth_pool_limit_used(const berth_pool *pool);
  * Errors: -ENOMEM: there is no room, nothing is counted. Threads: any. Blocks: may lock, make
  * system calls, run pressure callbacks; does not wait. Since: 0.1.
  */
-int berth_limit_reserve(size_t bytes);
+BERTH_API int berth_limit_reserve(size_t bytes);
 
 /** Takes back as many bytes as were reserved. Threads: any. Blocks: may lock. Since: 0.1. */
-void berth_limit_release(size_t bytes);
+BERTH_API void berth_limit_release(size_t bytes);
 
 /**
  * A callback that is asked to free memory when a request found no room.
@@ -77,7 +77,7 @@ enum {
  * Errors: -EINVAL (no callback, unknown flags), -EEXIST (the pair is there already), -ENOSPC (64
  * are). Threads: any. Blocks: may lock. Since: 0.1.
  */
-int berth_pressure_add(berth_pressure_callback *callback, void *context, unsigned flags);
+BERTH_API int berth_pressure_add(berth_pressure_callback *callback, void *context, unsigned flags);
 
 /**
  * Removes a callback; when this returns, it is not running and will not be called again (unless it
@@ -85,7 +85,7 @@ int berth_pressure_add(berth_pressure_callback *callback, void *context, unsigne
  *
  * Errors: -ENOENT. Threads: any. Blocks: may lock, and waits for a running callback. Since: 0.1.
  */
-int berth_pressure_remove(berth_pressure_callback *callback, void *context);
+BERTH_API int berth_pressure_remove(berth_pressure_callback *callback, void *context);
 
 #ifdef __cplusplus
 }

@@ -7,6 +7,8 @@
 #ifndef BERTH_POOL_H
 #define BERTH_POOL_H
 
+#include <berth/version.h>
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -55,7 +57,7 @@ struct berth_pool_options {
  * Errors: NULL with ENOMEM if not even the first metadata can be mapped. Threads: any. Owns:
  * nothing to release. Blocks: may make system calls the first time. Since: 0.1.
  */
-berth_pool *berth_pool_default(void);
+BERTH_API berth_pool *berth_pool_default(void);
 
 /**
  * Creates a pool.
@@ -68,7 +70,7 @@ berth_pool *berth_pool_default(void);
  * berth_pool_destroy; options->memory is borrowed. Blocks: may lock, may make system calls.
  * Since: 0.1.
  */
-berth_pool *berth_pool_create(const char *name, const struct berth_pool_options *options);
+BERTH_API berth_pool *berth_pool_create(const char *name, const struct berth_pool_options *options);
 
 /** Flags of berth_pool_destroy and berth_pool_reset. */
 enum {
@@ -86,7 +88,7 @@ enum {
  * time or afterwards. Owns: takes the pool; gives options->memory back. Blocks: may make system
  * calls. Since: 0.1.
  */
-int berth_pool_destroy(berth_pool *pool, unsigned flags);
+BERTH_API int berth_pool_destroy(berth_pool *pool, unsigned flags);
 
 /**
  * Makes a pool empty again, as after its creation: a request's or a connection's heap in one call.
@@ -94,24 +96,24 @@ int berth_pool_destroy(berth_pool *pool, unsigned flags);
  * Errors and the rest as berth_pool_destroy; the pool stays usable, its options unchanged. Since:
  * 0.1.
  */
-int berth_pool_reset(berth_pool *pool, unsigned flags);
+BERTH_API int berth_pool_reset(berth_pool *pool, unsigned flags);
 
 /** The name of a pool ("default" for the default one). Owns: the pool. Since: 0.1. */
-const char *berth_pool_name(const berth_pool *pool);
+BERTH_API const char *berth_pool_name(const berth_pool *pool);
 
 /**
  * The pool with this name.
  *
  * Errors: NULL with ENOENT. Threads: any. Blocks: may lock. Since: 0.1.
  */
-berth_pool *berth_pool_find(const char *name);
+BERTH_API berth_pool *berth_pool_find(const char *name);
 
 /**
  * The pool that a block belongs to. The process is stopped if the pointer is no block.
  *
  * Threads: any. Blocks: wait-free. Since: 0.1.
  */
-berth_pool *berth_pool_of(const void *block);
+BERTH_API berth_pool *berth_pool_of(const void *block);
 
 /**
  * Allocates size bytes, aligned to 16. A size of 0 gets a block of the smallest class.
@@ -121,7 +123,7 @@ berth_pool *berth_pool_of(const void *block);
  * the caller, until berth_free. Blocks: not at all when the thread's cache has a block; else may
  * lock, make system calls, run pressure callbacks of this thread's making, and wait. Since: 0.1.
  */
-void *berth_alloc(berth_pool *pool, size_t size);
+BERTH_API void *berth_alloc(berth_pool *pool, size_t size);
 
 /** Flags of berth_alloc_flags; combine with |. */
 enum {
@@ -141,7 +143,7 @@ enum {
  * Errors: NULL with ENOMEM as berth_alloc; EINVAL for unknown flags. Otherwise as berth_alloc.
  * Since: 0.1.
  */
-void *berth_alloc_flags(berth_pool *pool, size_t size, unsigned flags);
+BERTH_API void *berth_alloc_flags(berth_pool *pool, size_t size, unsigned flags);
 
 /**
  * Allocates with an alignment, a power of two of any size.
@@ -149,7 +151,7 @@ void *berth_alloc_flags(berth_pool *pool, size_t size, unsigned flags);
  * Errors: NULL with EINVAL if the alignment is no power of two; ENOMEM. Otherwise as berth_alloc.
  * Since: 0.1.
  */
-void *berth_alloc_aligned(berth_pool *pool, size_t alignment, size_t size);
+BERTH_API void *berth_alloc_aligned(berth_pool *pool, size_t alignment, size_t size);
 
 /**
  * Allocates `count` blocks of one size into blocks[0..count).
@@ -157,14 +159,14 @@ void *berth_alloc_aligned(berth_pool *pool, size_t alignment, size_t size);
  * Returns how many were allocated: fewer than count only when memory ran out (errno is ENOMEM
  * then); those are valid. Otherwise as berth_alloc. Since: 0.1.
  */
-size_t berth_alloc_batch(berth_pool *pool, size_t size, size_t count, void **blocks);
+BERTH_API size_t berth_alloc_batch(berth_pool *pool, size_t size, size_t count, void **blocks);
 
 /**
  * Frees `count` blocks, of any sizes and pools; NULLs among them are skipped.
  *
  * Otherwise as berth_free. Since: 0.1.
  */
-void berth_free_batch(void *const *blocks, size_t count);
+BERTH_API void berth_free_batch(void *const *blocks, size_t count);
 
 /**
  * Changes the size of a block; the content up to the smaller of both sizes is kept.
@@ -176,7 +178,7 @@ void berth_free_batch(void *const *blocks, size_t count);
  * Errors: NULL with ENOMEM: the old block is unchanged and still the caller's. Owns: takes the
  * block, returns one. Otherwise as berth_alloc. Since: 0.1.
  */
-void *berth_realloc(berth_pool *pool, void *block, size_t size);
+BERTH_API void *berth_realloc(berth_pool *pool, void *block, size_t size);
 
 /**
  * Frees a block of any pool; NULL is ignored. Keeps errno.
@@ -187,7 +189,7 @@ void *berth_realloc(berth_pool *pool, void *block, size_t size);
  * Threads: any, also others than the one that allocated. Owns: takes the block. Blocks: wait-free
  * while the cache has room; else may lock and make system calls. Since: 0.1.
  */
-void berth_free(void *block);
+BERTH_API void berth_free(void *block);
 
 /**
  * Frees a block whose size the caller knows: `size` must be what was asked for, or anything up to
@@ -195,14 +197,14 @@ void berth_free(void *block);
  *
  * Otherwise as berth_free. Since: 0.1.
  */
-void berth_free_sized(void *block, size_t size);
+BERTH_API void berth_free_sized(void *block, size_t size);
 
 /**
  * Bytes of a block, all of which may be written: at least what was asked for. 0 for NULL.
  *
  * Threads: any. Blocks: wait-free. Since: 0.1.
  */
-size_t berth_usable_size(const void *block);
+BERTH_API size_t berth_usable_size(const void *block);
 
 /**
  * The size of the block that a request for `size` bytes gets: asking for that instead wastes
@@ -210,7 +212,7 @@ size_t berth_usable_size(const void *block);
  *
  * Threads: any. Blocks: wait-free. Since: 0.1.
  */
-size_t berth_good_size(size_t size);
+BERTH_API size_t berth_good_size(size_t size);
 
 /**
  * Maps `length` bytes of a file, from `offset` (a multiple of the page size), as memory of the
@@ -220,7 +222,8 @@ size_t berth_good_size(size_t size);
  * gives. Threads: any. Owns: the caller; the descriptor may be closed. Blocks: makes system calls.
  * Since: 0.1.
  */
-void *berth_map_file(berth_pool *pool, int fd, int64_t offset, size_t length, bool writable);
+BERTH_API void *berth_map_file(berth_pool *pool, int fd, int64_t offset, size_t length,
+                               bool writable);
 
 /**
  * Returns unused memory of a pool (NULL: of all pools) to the kernel, as far as it can be found:
@@ -229,7 +232,7 @@ void *berth_map_file(berth_pool *pool, int fd, int64_t offset, size_t length, bo
  * Threads: any. Blocks: may lock, makes system calls; time grows with the memory that is given
  * back. Since: 0.1.
  */
-size_t berth_trim(berth_pool *pool);
+BERTH_API size_t berth_trim(berth_pool *pool);
 
 /**
  * Says that this thread is about to sleep: its caches may be emptied by others until it next
@@ -237,7 +240,7 @@ size_t berth_trim(berth_pool *pool);
  *
  * Threads: any, for itself. Blocks: lock-free, a few stores. Since: 0.1.
  */
-void berth_thread_idle(void);
+BERTH_API void berth_thread_idle(void);
 
 /**
  * Gives back what this thread caches, in all pools, and settles its counters: live bytes in the
@@ -245,7 +248,7 @@ void berth_thread_idle(void);
  *
  * Threads: any, for itself. Blocks: may lock and make system calls. Since: 0.1.
  */
-void berth_thread_flush(void);
+BERTH_API void berth_thread_flush(void);
 
 #ifdef __cplusplus
 }

@@ -6,6 +6,9 @@
 #define BERTH_VERSION_MINOR 1
 #define BERTH_VERSION_PATCH 0
 
+/* Marks what the shared libraries export. */
+#define BERTH_API __attribute__((visibility("default")))
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -15,7 +18,7 @@ extern "C" {
  *
  * Threads: any. Owns: a constant string. Blocks: wait-free. Since: 0.1.
  */
-const char *berth_version(void);
+BERTH_API const char *berth_version(void);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,25 @@
+/*
+ * stats_print: the metrics on stderr when the process ends.
+ */
+#include "pool/api.h"
+#include "pool/options.h"
+#include "pool/pool.h"
+
+#include <berth/metrics.h>
+#include <berth/version.h>
+
+#include <unistd.h>
+
+#define TEXT_OF(x) #x
+#define VERSION_TEXT(major, minor, patch) TEXT_OF(major) "." TEXT_OF(minor) "." TEXT_OF(patch)
+
+const char *berth__do_version(void) {
+    return VERSION_TEXT(BERTH_VERSION_MAJOR, BERTH_VERSION_MINOR, BERTH_VERSION_PATCH);
+}
+
+__attribute__((destructor)) static void at_exit(void) {
+    if (berth__default_arenas() != NULL &&
+        berth__options_get()->value[BERTH_OPTION_stats_print] != 0) {
+        (void)berth__do_metrics_write_fd(STDERR_FILENO, BERTH_METRICS_TEXT, BERTH_METRICS_ALL);
+    }
+}

@@ -1,0 +1,242 @@
+/*
+ * From the engine's counts to the public structures.
+ */
+#include "heap/read.h"
+#include "chunk/meta.h"
+#include "heap/request.h"
+#include "metrics/read.h"
+#include "pool/api.h"
+#include "pool/limit.h"
+#include "pool/pool.h"
+
+#include <errno.h>
+#include <string.h>
+
+static void read_pool(struct berth__arenas *arenas, struct berth_pool_metrics *out) {
+    struct berth__arenas_counts counts;
+    berth__arenas_read(arenas, &counts);
+    const struct berth__arena_counts *sum = &counts.sum;
+    bool limited = arenas->ledger != &berth__ledger;
+    *out = (struct berth_pool_metrics){
+        .limit_bytes = limited ? berth__load_relaxed(&arenas->ledger->limit) : BERTH_UNLIMITED,
+        .limit_used_bytes = limited ? berth__load_relaxed(&arenas->ledger->used) : 0,
+        .count = sum->lends > sum->returns ? sum->lends - sum->returns : 0,
+        .used_bytes = counts.live_high_bytes,
+        .capacity_bytes = sum->chunk + counts.huge + counts.file,
+        .live_low_bytes = counts.live_low_bytes,
+        .live_high_bytes = counts.live_high_bytes,
+        .chunk_bytes = sum->chunk,
+        .huge_bytes = counts.huge,
+        .huge_blocks = counts.huge_blocks,
+        .file_bytes = counts.file,
+        .slab_lent_bytes = sum->slab_lent,
+        .remote_bytes = sum->remote,
+        .slab_free_bytes = sum->free_slab,
+        .slab_tail_bytes = sum->slab_tail,
+        .run_lent_bytes = sum->run_lent,
+        .run_cached_bytes = sum->cached_run,
+        .run_free_bytes = sum->free_run,
+        .run_dirty_bytes = sum->dirty_run,
+        .arenas = counts.arenas,
+        .heaps = sum->heaps,
+        .threads = counts.threads,
+        .allocations = sum->lends,
+        .frees = sum->returns,
+        .failures = counts.failures,
+        .waits = counts.waits,
+        .wait_failures = counts.waits_failed,
+        .refills = sum->refills,
+        .flushes = sum->flushes,
+        .remote_batches = sum->remote_batches,
+        .remote_frees = sum->remote_blocks,
+        .slabs_made = sum->slabs_made,
+        .slabs_returned = sum->slabs_returned,
+        .chunk_maps = sum->chunk_maps,
+        .chunk_unmaps = sum->chunk_unmaps,
+        .purged_bytes = sum->purged,
+        .purges = sum->purge_calls,
+        .contended = sum->contended,
+    };
+}
+
+static void add_pool(const struct berth_pool_metrics *pool, bool mapped_by_us,
+                     struct berth_process_metrics *sum) {
+    sum->chunk_bytes += mapped_by_us ? pool->chunk_bytes : 0;
+    sum->huge_bytes += pool->huge_bytes;
+    sum->file_bytes += pool->file_bytes;
+    sum->live_low_bytes += pool->live_low_bytes;
+    sum->live_high_bytes += pool->live_high_bytes;
+    sum->allocations += pool->allocations;
+    sum->frees += pool->frees;
+    sum->failures += pool->failures;
+    sum->pools++;
+}
+
+static void read_process(struct berth_process_metrics *out) {
+    _Atomic uint64_t *steps = berth__ladder_counts;
+    int64_t budget_left = berth__load_relaxed(&berth__cache_budget);
+    *out = (struct berth_process_metrics){
+        .limit_bytes = berth__load_relaxed(&berth__ledger.limit),
+        .limit_used_bytes = berth__load_relaxed(&berth__ledger.used),
+        .limit_peak_bytes = berth__load_relaxed(&berth__ledger.peak),
+        .limit_refusals = berth__load_relaxed(&berth__ledger.failures),
+        .retained_bytes = berth__retained_bytes(),
+        .metadata_bytes = berth__meta_bytes(),
+        .reserved_bytes = berth__reserved_elsewhere(),
+        .cache_budget_bytes = berth__cache_budget_total,
+        .cache_granted_bytes = berth__cache_budget_total - (uint64_t)budget_left,
+        .ladder_own_cache = berth__load_relaxed(&steps[BERTH_LADDER_OWN_CACHE]),
+        .ladder_caches = berth__load_relaxed(&steps[BERTH_LADDER_CACHES]),
+        .ladder_parked = berth__load_relaxed(&steps[BERTH_LADDER_PARKED]),
+        .ladder_return = berth__load_relaxed(&steps[BERTH_LADDER_RETURN]),
+        .ladder_callbacks = berth__load_relaxed(&steps[BERTH_LADDER_CALLBACKS]),
+        .ladder_waits = berth__load_relaxed(&steps[BERTH_LADDER_WAIT]),
+    };
+    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
+        struct berth__arenas *arenas = berth__engine_arenas(i);
+        if (arenas != NULL) {
+            struct berth_pool_metrics pool;
+            read_pool(arenas, &pool);
+            add_pool(&pool, arenas->lent == NULL, out);
+        }
+    }
+    out->mapped_bytes = out->chunk_bytes + out->huge_bytes + out->file_bytes + out->retained_bytes +
+                        out->metadata_bytes;
+}
+
+static struct berth__arena *nth_arena(struct berth__arenas *arenas, unsigned index) {
+    struct berth__arena *arena;
+    for (BERTH_EACH_ARENA(arena, arenas)) {
+        if (index-- == 0) {
+            return arena;
+        }
+    }
+    return NULL;
+}
+
+static bool read_arena(struct berth__arenas *arenas, unsigned index,
+                       struct berth_arena_metrics *out) {
+    struct berth__arena *arena = nth_arena(arenas, index);
+    if (arena == NULL) {
+        return false;
+    }
+    struct berth__arena_counts counts;
+    berth__arena_read(arena, &counts);
+    *out = (struct berth_arena_metrics){
+        .node = arena->node == BERTH_NODE_ANY ? UINT64_MAX : arena->node,
+        .chunks = counts.chunks,
+        .chunk_bytes = counts.chunk,
+        .slabs = counts.slabs,
+        .slab_lent_bytes = counts.slab_lent,
+        .remote_bytes = counts.remote,
+        .slab_free_bytes = counts.free_slab,
+        .slab_tail_bytes = counts.slab_tail,
+        .run_lent_bytes = counts.run_lent,
+        .run_cached_bytes = counts.cached_run,
+        .run_free_bytes = counts.free_run,
+        .run_dirty_bytes = counts.dirty_run,
+        .heaps = counts.heaps,
+        .purged_bytes = counts.purged,
+        .contended = counts.contended,
+    };
+    return true;
+}
+
+static void read_class(struct berth__arenas *arenas, unsigned small_class,
+                       struct berth_class_metrics *out) {
+    struct berth__class_counts counts;
+    berth__class_read(arenas, small_class, &counts);
+    *out = (struct berth_class_metrics){
+        .size_bytes = berth__classes[small_class].size,
+        .slabs = counts.slabs,
+        .lent_blocks = counts.lent,
+        .free_blocks = counts.free,
+        .allocations = counts.lends,
+        .frees = counts.returns,
+    };
+}
+
+/* ---- rows, for the writers ---- */
+
+bool berth__row_read(struct berth__row *row, enum berth__level level, unsigned pool_number,
+                     unsigned index) {
+    if (level == BERTH_LEVEL_PROCESS) {
+        row->pool = NULL;
+        read_process(&row->of.process);
+        return true;
+    }
+    berth_pool *pool = berth__pool_at(pool_number);
+    if (pool == NULL) {
+        return false;
+    }
+    struct berth__arenas *arenas = berth__pool_arenas(pool);
+    row->pool = pool->name;
+    row->index = index;
+    switch (level) {
+    case BERTH_LEVEL_POOL: read_pool(arenas, &row->of.pool_metrics); return index == 0;
+    case BERTH_LEVEL_ARENA: return read_arena(arenas, index, &row->of.arena);
+    case BERTH_LEVEL_CLASS:
+        if (index >= BERTH_SMALL_CLASS_COUNT) {
+            return false;
+        }
+        read_class(arenas, index, &row->of.class_metrics);
+        row->index = berth__classes[index].size;
+        return true;
+    case BERTH_LEVEL_PROCESS:
+    case BERTH_LEVEL_COUNT: break;
+    }
+    return false;
+}
+
+/* ---- public ---- */
+
+/* Copies what both sides know, and zeroes what only the caller knows. */
+static int hand_out(void *to, size_t to_size, const void *from, size_t from_size) {
+    memset(to, 0, to_size);
+    memcpy(to, from, berth__min(to_size, from_size));
+    return 0;
+}
+
+int berth__do_metrics_read(struct berth_process_metrics *metrics, size_t size) {
+    if (metrics == NULL) {
+        return -EINVAL;
+    }
+    struct berth_process_metrics read;
+    read_process(&read);
+    return hand_out(metrics, size, &read, sizeof(read));
+}
+
+int berth__do_metrics_read_pool(const berth_pool *pool, struct berth_pool_metrics *metrics,
+                                size_t size) {
+    if (pool == NULL || metrics == NULL) {
+        return -EINVAL;
+    }
+    struct berth_pool_metrics read;
+    read_pool(berth__pool_arenas(pool), &read);
+    return hand_out(metrics, size, &read, sizeof(read));
+}
+
+int berth__do_metrics_read_arena(const berth_pool *pool, unsigned index,
+                                 struct berth_arena_metrics *metrics, size_t size) {
+    if (pool == NULL || metrics == NULL) {
+        return -EINVAL;
+    }
+    struct berth_arena_metrics read;
+    if (!read_arena(berth__pool_arenas(pool), index, &read)) {
+        return -ENOENT;
+    }
+    return hand_out(metrics, size, &read, sizeof(read));
+}
+
+int berth__do_metrics_read_class(const berth_pool *pool, unsigned index,
+                                 struct berth_class_metrics *metrics, size_t size) {
+    if (pool == NULL || metrics == NULL) {
+        return -EINVAL;
+    }
+    if (index >= BERTH_SMALL_CLASS_COUNT) {
+        return -ENOENT;
+    }
+    struct berth_class_metrics read;
+    read_class(berth__pool_arenas(pool), index, &read);
+    return hand_out(metrics, size, &read, sizeof(read));
+}

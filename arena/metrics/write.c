@@ -1,0 +1,356 @@
+/*
+ * The metrics as text, JSON and OpenMetrics.
+ *
+ * OpenMetrics wants all samples of one family together, so the rows of all pools are read first,
+ * into pages mapped for the purpose; that also makes the forms consistent with themselves.
+ */
+#include "base/text.h"
+#include "metrics/read.h"
+#include "os/pages.h"
+#include "pool/api.h"
+#include "pool/pool.h"
+
+#include <berth/version.h>
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- output ---- */
+
+struct output {
+    berth_metrics_sink *sink;
+    void *context;
+    struct berth__text text;
+    char buffer[4096];
+};
+
+static void flush(struct output *out) {
+    out->sink(out->context, out->text.buffer, out->text.length);
+    berth__text_init(&out->text, out->buffer, sizeof(out->buffer));
+}
+
+/* The text to add a line of moderate length to. */
+static struct berth__text *line(struct output *out) {
+    if (out->text.length > sizeof(out->buffer) / 2) {
+        flush(out);
+    }
+    return &out->text;
+}
+
+/* ---- a snapshot ---- */
+
+struct snapshot {
+    struct berth__row *rows[BERTH_LEVEL_COUNT];
+    size_t count[BERTH_LEVEL_COUNT];
+    void *pages;
+    size_t bytes;
+};
+
+static bool level_wanted(enum berth__level level, unsigned levels) {
+    static const unsigned flag[] = {[BERTH_LEVEL_POOL] = BERTH_METRICS_POOLS,
+                                    [BERTH_LEVEL_ARENA] = BERTH_METRICS_ARENAS,
+                                    [BERTH_LEVEL_CLASS] = BERTH_METRICS_CLASSES};
+    return level == BERTH_LEVEL_PROCESS || (levels & flag[level]) != 0;
+}
+
+/* Classes that were never used would only be noise. */
+static bool row_is_empty(enum berth__level level, const struct berth__row *row) {
+    const struct berth_class_metrics *class = &row->of.class_metrics;
+    return level == BERTH_LEVEL_CLASS && class->allocations == 0 && class->slabs == 0;
+}
+
+/* Reads all rows of a level into rows[0..most), or only counts them where rows is NULL. */
+static size_t read_level(enum berth__level level, struct berth__row *rows, size_t most) {
+    size_t count = 0;
+    unsigned pools = level == BERTH_LEVEL_PROCESS ? 1 : BERTH_POOLS_MAX;
+    for (unsigned pool = 0; pool < pools; pool++) {
+        struct berth__row row;
+        for (unsigned i = 0; berth__row_read(&row, level, pool, i); i++) {
+            if (rows != NULL && count < most && !row_is_empty(level, &row)) {
+                rows[count] = row;
+            }
+            count += rows == NULL || !row_is_empty(level, &row);
+            if (level == BERTH_LEVEL_PROCESS) {
+                break;
+            }
+        }
+    }
+    return rows == NULL ? count : berth__min(count, most);
+}
+
+static bool take_snapshot(struct snapshot *snapshot, unsigned levels) {
+    size_t most[BERTH_LEVEL_COUNT] = {0};
+    size_t total = 0;
+    memset(snapshot, 0, sizeof(*snapshot));
+    for (unsigned level = 0; level < BERTH_LEVEL_COUNT; level++) {
+        most[level] = level_wanted(level, levels) ? read_level(level, NULL, 0) : 0;
+        total += most[level];
+    }
+    snapshot->bytes = berth__round_up(total * sizeof(struct berth__row), berth__page_bytes);
+    snapshot->pages = berth__pages_reserve(snapshot->bytes, berth__page_bytes);
+    if (snapshot->pages == NULL || berth__pages_commit(snapshot->pages, snapshot->bytes) != 0) {
+        return false;
+    }
+    struct berth__row *at = snapshot->pages;
+    for (unsigned level = 0; level < BERTH_LEVEL_COUNT; level++) {
+        snapshot->rows[level] = at;
+        if (most[level] > 0) {
+            snapshot->count[level] = read_level(level, at, most[level]);
+        }
+        at += most[level];
+    }
+    return true;
+}
+
+/* ---- text ---- */
+
+/* "12345", or "12.1 MiB" for bytes; the largest number stands for "none". */
+static void text_value(struct berth__text *text, const struct berth__metric *metric,
+                       uint64_t value) {
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    if (value == UINT64_MAX) {
+        berth__text_string(text, "none");
+        return;
+    }
+    unsigned unit = 0;
+    uint64_t tenths = value * 10;
+    while (metric->unit == BERTH_METRIC_BYTES && tenths >= 10240 && unit < 4 &&
+           value < UINT64_MAX / 10) {
+        tenths /= 1024;
+        unit++;
+    }
+    berth__text_uint(text, unit > 0 ? tenths / 10 : value);
+    if (unit > 0) {
+        berth__text_format(text, ".%u", (unsigned)(tenths % 10));
+    }
+    if (metric->unit == BERTH_METRIC_BYTES) {
+        berth__text_format(text, " %s", units[unit]);
+    }
+}
+
+static void pad_to(struct berth__text *text, size_t start, size_t width) {
+    do {
+        berth__text_char(text, ' ');
+    } while (text->length - start < width);
+}
+
+static void text_row(struct output *out, const struct berth__level_info *level,
+                     const struct berth__row *row) {
+    for (unsigned i = 0; i < level->count; i++) {
+        struct berth__text *text = line(out);
+        size_t start = text->length;
+        berth__text_format(text, "  %s", level->metrics[i].name);
+        pad_to(text, start, 24);
+        text_value(text, &level->metrics[i], row->of.value[i]);
+        berth__text_char(text, '\n');
+    }
+}
+
+static void text_heading(struct output *out, const struct berth__row *row) {
+    if (row->pool == NULL) {
+        berth__text_string(line(out), "process\n");
+    } else {
+        berth__text_format(line(out), "pool %s\n", row->pool);
+    }
+}
+
+/* Arenas and classes as tables, a row each. */
+static void text_table(struct output *out, enum berth__level level,
+                       const struct snapshot *snapshot) {
+    const struct berth__level_info *info = &berth__levels[level];
+    const char *pool = NULL;
+    for (size_t r = 0; r < snapshot->count[level]; r++) {
+        const struct berth__row *row = &snapshot->rows[level][r];
+        if (row->pool != pool) {
+            pool = row->pool;
+            berth__text_format(line(out), "%s of pool %s\n ",
+                               level == BERTH_LEVEL_ARENA ? "arenas" : "classes", pool);
+            for (unsigned i = 0; i < info->count; i++) {
+                berth__text_format(line(out), " %s", info->metrics[i].name);
+            }
+            berth__text_char(line(out), '\n');
+        }
+        berth__text_char(line(out), ' ');
+        for (unsigned i = 0; i < info->count; i++) {
+            struct berth__text *text = line(out);
+            size_t start = text->length;
+            berth__text_char(text, ' ');
+            if (row->of.value[i] == UINT64_MAX) {
+                berth__text_char(text, '-');
+            } else {
+                berth__text_uint(text, row->of.value[i]);
+            }
+            pad_to(text, start, strlen(info->metrics[i].name));
+        }
+        berth__text_char(line(out), '\n');
+    }
+}
+
+static void write_text(struct output *out, const struct snapshot *snapshot) {
+    berth__text_format(line(out), "berth %s, process %u\n", berth__do_version(),
+                       (unsigned)getpid());
+    for (unsigned level = 0; level <= BERTH_LEVEL_POOL; level++) {
+        for (size_t r = 0; r < snapshot->count[level]; r++) {
+            text_heading(out, &snapshot->rows[level][r]);
+            text_row(out, &berth__levels[level], &snapshot->rows[level][r]);
+        }
+    }
+    text_table(out, BERTH_LEVEL_ARENA, snapshot);
+    text_table(out, BERTH_LEVEL_CLASS, snapshot);
+}
+
+/* ---- JSON ---- */
+
+/* Members of a row, without braces. The largest number, which no reader of JSON keeps exactly, is
+ * null. Names of pools need no escaping. */
+static void json_members(struct output *out, const struct berth__level_info *level,
+                         const struct berth__row *row) {
+    for (unsigned i = 0; i < level->count; i++) {
+        struct berth__text *text = line(out);
+        berth__text_format(text, "%s\"%s\":", i == 0 ? "" : ",", level->metrics[i].name);
+        if (row->of.value[i] == UINT64_MAX) {
+            berth__text_string(text, "null");
+        } else {
+            berth__text_uint(text, row->of.value[i]);
+        }
+    }
+}
+
+/* The rows of one pool at a level, as an array member. */
+static void json_array(struct output *out, const char *name, enum berth__level level,
+                       const struct snapshot *snapshot, const char *pool) {
+    bool first = true;
+    berth__text_format(line(out), ",\"%s\":[", name);
+    for (size_t r = 0; r < snapshot->count[level]; r++) {
+        const struct berth__row *row = &snapshot->rows[level][r];
+        if (strcmp(row->pool, pool) == 0) {
+            berth__text_string(line(out), first ? "{" : ",{");
+            json_members(out, &berth__levels[level], row);
+            berth__text_char(line(out), '}');
+            first = false;
+        }
+    }
+    berth__text_char(line(out), ']');
+}
+
+static void write_json(struct output *out, const struct snapshot *snapshot, unsigned levels) {
+    berth__text_format(line(out), "{\"version\":\"%s\",\"pid\":%u,\"process\":{",
+                       berth__do_version(), (unsigned)getpid());
+    json_members(out, &berth__levels[BERTH_LEVEL_PROCESS], snapshot->rows[BERTH_LEVEL_PROCESS]);
+    berth__text_string(line(out), "},\"pools\":[");
+    for (size_t r = 0; r < snapshot->count[BERTH_LEVEL_POOL]; r++) {
+        const struct berth__row *row = &snapshot->rows[BERTH_LEVEL_POOL][r];
+        berth__text_format(line(out), "%s{\"name\":\"%s\",", r == 0 ? "" : ",", row->pool);
+        json_members(out, &berth__levels[BERTH_LEVEL_POOL], row);
+        if ((levels & BERTH_METRICS_ARENAS) != 0) {
+            json_array(out, "arena", BERTH_LEVEL_ARENA, snapshot, row->pool);
+        }
+        if ((levels & BERTH_METRICS_CLASSES) != 0) {
+            json_array(out, "class", BERTH_LEVEL_CLASS, snapshot, row->pool);
+        }
+        berth__text_char(line(out), '}');
+    }
+    berth__text_string(line(out), "]}\n");
+}
+
+/* ---- OpenMetrics ---- */
+
+static void family_head(struct output *out, const char *prefix,
+                        const struct berth__metric *metric) {
+    const char *type = metric->kind == BERTH_METRIC_COUNTER ? "counter" : "gauge";
+    berth__text_format(line(out), "# TYPE %s%s %s\n", prefix, metric->name, type);
+    if (metric->unit == BERTH_METRIC_BYTES) {
+        berth__text_format(line(out), "# UNIT %s%s bytes\n", prefix, metric->name);
+    }
+    berth__text_format(line(out), "# HELP %s%s %s\n", prefix, metric->name, metric->help);
+}
+
+static void sample(struct output *out, const struct berth__level_info *level, unsigned i,
+                   const struct berth__row *row) {
+    const struct berth__metric *metric = &level->metrics[i];
+    struct berth__text *text = line(out);
+    berth__text_format(text, "%s%s%s", level->prefix, metric->name,
+                       metric->kind == BERTH_METRIC_COUNTER ? "_total" : "");
+    if (row->pool != NULL) {
+        berth__text_format(text, "{pool=\"%s\"", row->pool);
+        if (level->label != NULL) {
+            berth__text_format(text, ",%s=\"%lu\"", level->label, (unsigned long)row->index);
+        }
+        berth__text_char(text, '}');
+    }
+    berth__text_char(text, ' ');
+    if (row->of.value[i] == UINT64_MAX) {
+        berth__text_string(text, "+Inf");
+    } else {
+        berth__text_uint(text, row->of.value[i]);
+    }
+    berth__text_char(text, '\n');
+}
+
+static void write_openmetrics(struct output *out, const struct snapshot *snapshot) {
+    berth__text_format(line(out),
+                       "# TYPE berth_build info\n# HELP berth_build The version of berth.\n"
+                       "berth_build_info{version=\"%s\"} 1\n",
+                       berth__do_version());
+    for (unsigned l = 0; l < BERTH_LEVEL_COUNT; l++) {
+        const struct berth__level_info *level = &berth__levels[l];
+        for (unsigned i = 0; i < level->count && snapshot->count[l] > 0; i++) {
+            family_head(out, level->prefix, &level->metrics[i]);
+            for (size_t r = 0; r < snapshot->count[l]; r++) {
+                sample(out, level, i, &snapshot->rows[l][r]);
+            }
+        }
+    }
+    berth__text_string(line(out), "# EOF\n");
+}
+
+/* ---- public ---- */
+
+int berth__do_metrics_write(enum berth_metrics_format format, unsigned levels,
+                            berth_metrics_sink *sink, void *context) {
+    if (sink == NULL || format > BERTH_METRICS_OPENMETRICS ||
+        (levels & ~(unsigned)BERTH_METRICS_ALL) != 0) {
+        return -EINVAL;
+    }
+    if (format == BERTH_METRICS_JSON) {
+        levels |= BERTH_METRICS_POOLS; /* the others hang below */
+    }
+    struct snapshot snapshot;
+    if (!berth__start() || !take_snapshot(&snapshot, levels)) {
+        return -ENOMEM;
+    }
+    struct output out = {.sink = sink, .context = context};
+    berth__text_init(&out.text, out.buffer, sizeof(out.buffer));
+    switch (format) {
+    case BERTH_METRICS_TEXT: write_text(&out, &snapshot); break;
+    case BERTH_METRICS_JSON: write_json(&out, &snapshot, levels); break;
+    case BERTH_METRICS_OPENMETRICS: write_openmetrics(&out, &snapshot); break;
+    }
+    flush(&out);
+    berth__pages_unreserve(snapshot.pages, snapshot.bytes);
+    return 0;
+}
+
+struct fd_sink {
+    int fd, error;
+};
+
+static void write_to_fd(void *context, const char *text, size_t length) {
+    struct fd_sink *sink = context;
+    while (length > 0 && sink->error == 0) {
+        ssize_t done = write(sink->fd, text, length);
+        if (done < 0) {
+            sink->error = errno == EINTR ? 0 : -errno;
+        } else {
+            text += done;
+            length -= (size_t)done;
+        }
+    }
+}
+
+int berth__do_metrics_write_fd(int fd, enum berth_metrics_format format, unsigned levels) {
+    struct fd_sink sink = {.fd = fd};
+    int error = berth__do_metrics_write(format, levels, write_to_fd, &sink);
+    return error != 0 ? error : sink.error;
+}

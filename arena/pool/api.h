@@ -1,0 +1,95 @@
+/*
+ * The public calls, one declaration each, behind a table: one engine per process.
+ *
+ * libberth and the malloc door both contain the engine. Where both are loaded (a program links
+ * libberth, and the door is preloaded), there must be one ledger and one set of pools; so each
+ * public call goes through `berth__engine`, which points to the table of the one that serves this
+ * process: the door's, since it has served malloc before anything else could run; else the first
+ * loaded. The table is found by the exported symbol `berth_engine`; a table of another version
+ * stops the process with both paths named.
+ */
+#ifndef BERTH_POOL_API_H
+#define BERTH_POOL_API_H
+
+#include "base/compiler.h"
+
+#include <berth/limit.h>
+#include <berth/metrics.h>
+#include <berth/pool.h>
+
+/* X(result, name, parameters, arguments) */
+#define BERTH_PUBLIC_CALLS(X)                                                                      \
+    X(berth_pool *, pool_default, (void), ())                                                      \
+    X(berth_pool *, pool_create, (const char *name, const struct berth_pool_options *options),     \
+      (name, options))                                                                             \
+    X(int, pool_destroy, (berth_pool * pool, unsigned flags), (pool, flags))                       \
+    X(int, pool_reset, (berth_pool * pool, unsigned flags), (pool, flags))                         \
+    X(const char *, pool_name, (const berth_pool *pool), (pool))                                   \
+    X(berth_pool *, pool_find, (const char *name), (name))                                         \
+    X(berth_pool *, pool_of, (const void *block), (block))                                         \
+    X(void *, alloc, (berth_pool * pool, size_t size), (pool, size))                               \
+    X(void *, alloc_flags, (berth_pool * pool, size_t size, unsigned flags), (pool, size, flags))  \
+    X(void *, alloc_aligned, (berth_pool * pool, size_t alignment, size_t size),                   \
+      (pool, alignment, size))                                                                     \
+    X(size_t, alloc_batch, (berth_pool * pool, size_t size, size_t count, void **blocks),          \
+      (pool, size, count, blocks))                                                                 \
+    X(void, free, (void *block), (block))                                                          \
+    X(void, free_batch, (void *const *blocks, size_t count), (blocks, count))                      \
+    X(void, free_sized, (void *block, size_t size), (block, size))                                 \
+    X(void *, realloc, (berth_pool * pool, void *block, size_t size), (pool, block, size))         \
+    X(size_t, usable_size, (const void *block), (block))                                           \
+    X(size_t, good_size, (size_t size), (size))                                                    \
+    X(void *, map_file, (berth_pool * pool, int fd, int64_t offset, size_t length, bool writable), \
+      (pool, fd, offset, length, writable))                                                        \
+    X(size_t, trim, (berth_pool * pool), (pool))                                                   \
+    X(void, thread_idle, (void), ())                                                               \
+    X(void, thread_flush, (void), ())                                                              \
+    X(int, limit_set, (uint64_t bytes), (bytes))                                                   \
+    X(uint64_t, limit_get, (void), ())                                                             \
+    X(uint64_t, limit_used, (void), ())                                                            \
+    X(int, pool_limit_set, (berth_pool * pool, uint64_t bytes), (pool, bytes))                     \
+    X(uint64_t, pool_limit_get, (const berth_pool *pool), (pool))                                  \
+    X(uint64_t, pool_limit_used, (const berth_pool *pool), (pool))                                 \
+    X(int, limit_reserve, (size_t bytes), (bytes))                                                 \
+    X(void, limit_release, (size_t bytes), (bytes))                                                \
+    X(int, pressure_add, (berth_pressure_callback * callback, void *context, unsigned flags),      \
+      (callback, context, flags))                                                                  \
+    X(int, pressure_remove, (berth_pressure_callback * callback, void *context),                   \
+      (callback, context))                                                                         \
+    X(int, metrics_read, (struct berth_process_metrics * metrics, size_t size), (metrics, size))   \
+    X(int, metrics_read_pool,                                                                      \
+      (const berth_pool *pool, struct berth_pool_metrics *metrics, size_t size),                   \
+      (pool, metrics, size))                                                                       \
+    X(int, metrics_read_arena,                                                                     \
+      (const berth_pool *pool, unsigned index, struct berth_arena_metrics *metrics, size_t size),  \
+      (pool, index, metrics, size))                                                                \
+    X(int, metrics_read_class,                                                                     \
+      (const berth_pool *pool, unsigned index, struct berth_class_metrics *metrics, size_t size),  \
+      (pool, index, metrics, size))                                                                \
+    X(int, metrics_write,                                                                          \
+      (enum berth_metrics_format format, unsigned levels, berth_metrics_sink *sink,                \
+       void *context),                                                                             \
+      (format, levels, sink, context))                                                             \
+    X(int, metrics_write_fd, (int fd, enum berth_metrics_format format, unsigned levels),          \
+      (fd, format, levels))                                                                        \
+    X(const char *, version, (void), ())
+
+/* What this copy of the engine does for each call. */
+#define BERTH_X(result, name, parameters, arguments) result berth__do_##name parameters;
+BERTH_PUBLIC_CALLS(BERTH_X)
+#undef BERTH_X
+
+/* Grows at its end only; a change of what is there is a new ABI. */
+enum { BERTH_ENGINE_ABI = 1 };
+
+struct berth__engine_table {
+    uint32_t abi;
+    uint32_t size; /* bytes of the table */
+    uint32_t door; /* 1: the malloc door's */
+    uint32_t unused;
+#define BERTH_X(result, name, parameters, arguments) result(*name) parameters;
+    BERTH_PUBLIC_CALLS(BERTH_X)
+#undef BERTH_X
+};
+
+#endif

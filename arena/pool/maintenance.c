@@ -1,0 +1,113 @@
+#include "pool/maintenance.h"
+
+#include "base/atomics.h"
+#include "base/text.h"
+#include "heap/decay.h"
+#include "heap/engine.h"
+#include "heap/fork.h"
+#include "os/fault.h"
+#include "os/file.h"
+#include "pool/options.h"
+#include "pool/pool.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+
+enum {
+    BUSY_MS = 20,  /* between looks while memory is owed */
+    IDLE_MS = 250, /* and while none is */
+    STACK_BYTES = 128 << 10,
+    LOOKS_PER_CENSUS = 16, /* idle looks between two counts of the threads */
+};
+
+static _Atomic bool running;
+
+/* Threads of this process, from /proc/self/stat: the 20th field, the 18th after the name's closing
+ * parenthesis. 0 if unknown. */
+static unsigned thread_count(void) {
+    char stat[1024];
+    if (berth__file_read("/proc/self/stat", stat, sizeof(stat)) < 0) {
+        return 0;
+    }
+    const char *at = strrchr(stat, ')');
+    for (unsigned field = 0; at != NULL && field < 18; field++) {
+        at = strchr(at + 1, ' ');
+    }
+    unsigned count = 0;
+    for (at = at == NULL ? "" : at + 1; *at >= '0' && *at <= '9'; at++) {
+        count = count * 10 + (unsigned)(*at - '0');
+    }
+    return count;
+}
+
+/* Pays what every arena owes. True if something was owed. */
+static bool pay_all(void) {
+    bool paid = false;
+    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
+        struct berth__arenas *arenas = berth__engine_arenas(i);
+        struct berth__arena *arena;
+        if (arenas == NULL) {
+            continue;
+        }
+        for (BERTH_EACH_ARENA(arena, arenas)) {
+            paid = berth__decay_pay(arena, SIZE_MAX) > 0 || paid;
+        }
+    }
+    return paid;
+}
+
+/* A process ends with its last thread; that must not be this one. */
+static void *maintain(void *unused) {
+    (void)unused;
+    unsigned idle_looks = 0;
+    for (;;) {
+        bool owed = berth__default_arenas() != NULL && pay_all();
+        berth__limit_refresh();
+        idle_looks = owed ? 0 : idle_looks + 1;
+        if (idle_looks % LOOKS_PER_CENSUS == LOOKS_PER_CENSUS - 1 && thread_count() == 1) {
+            return NULL;
+        }
+        struct timespec pause = {.tv_nsec = (owed ? BUSY_MS : IDLE_MS) * 1000000l};
+        nanosleep(&pause, NULL);
+    }
+}
+
+/* The thread takes no signals: those are the program's. */
+static bool create_thread(void) {
+    pthread_attr_t attributes;
+    pthread_t thread;
+    sigset_t all;
+    sigset_t before;
+    if (berth__os_fails(BERTH_OS_THREAD) || pthread_attr_init(&attributes) != 0) {
+        return false;
+    }
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    bool created = pthread_create(&thread, &attributes, maintain, NULL) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    if (created) {
+        pthread_setname_np(thread, "berth");
+    }
+    return created;
+}
+
+void berth__maintenance_start(void) {
+    if (!berth__start() || berth__options_get()->value[BERTH_OPTION_maintenance] == 0) {
+        return;
+    }
+    if (!atomic_exchange(&running, true) && !create_thread()) {
+        berth__store_relaxed(&running, false);
+    }
+}
+
+void berth__maintenance_reset_in_child(void) {
+    berth__store_relaxed(&running, false);
+    if (!berth__fork_must_detour()) {
+        berth__maintenance_start();
+    }
+}
