@@ -190,7 +190,7 @@ void berth__cache_send_remote(struct berth__cache *cache) {
     cache->remote_count = 0;
     cache->remote_bytes = 0;
     cache->remote_limit = (uint32_t)berth__min(2 * cache->remote_limit, BERTH_REMOTE_BYTES);
-    berth__remote_send(cache->remote, count);
+    berth__remote_send(cache->remote, count, false);
 }
 
 /* Gives the `count` oldest blocks of a bin back. */
@@ -393,6 +393,9 @@ void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool
     }
     pay_dues(cache);
     idle(cache);
+    if (block != NULL) {
+        berth__unpoison(block, class_size(small_class));
+    }
     return block;
 }
 
@@ -441,6 +444,7 @@ void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry) 
         berth__misuse("free of a pointer inside a block", block);
     }
     busy(cache);
+    berth__poison(block, size);
     if (entry - cache->mark < sizeof(cache->bins)) {
         take_own(cache, bin, block);
     } else {

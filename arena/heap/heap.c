@@ -367,7 +367,7 @@ static unsigned give_stretch_locked(struct berth__heap *heap, void *const *block
         void *moved[BERTH_REMOTE_BLOCKS];
         n = (unsigned)berth__min(n, BERTH_REMOTE_BLOCKS);
         memcpy(moved, blocks, n * sizeof(*blocks));
-        berth__remote_send(moved, n);
+        berth__remote_send(moved, n, !count_returns);
         return n;
     }
     unsigned taken = berth__slab_take_back(slab, blocks, n);

@@ -1,12 +1,15 @@
 #include "heap/remote.h"
 
+#include "base/poison.h"
+
 #include "heap/misuse.h"
 #include "os/fault.h"
 
 #include <string.h>
 
 enum { DEPTH_SHIFT = 48, DEPTH_MAX = 0xffff };
-static const uint64_t ADDRESS_MASK = (UINT64_C(1) << DEPTH_SHIFT) - 1;
+static const uint64_t ADDRESS_MASK = ((UINT64_C(1) << DEPTH_SHIFT) - 1) & ~UINT64_C(1);
+static const uint64_t COUNTED = 1; /* in a message's own word, not in the one on the stack */
 
 struct message {
     uint64_t next; /* the stack's word below this one */
@@ -52,6 +55,7 @@ static unsigned pack_one(void **blocks, unsigned count, struct message **packed)
         largest = size_of(blocks[i]) > size_of(blocks[largest]) ? i : largest;
     }
     struct message *carrier = blocks[largest];
+    berth__unpoison(carrier, size_of(carrier));
     blocks[largest] = blocks[--count];
     unsigned capacity = capacity_of(size_of(carrier));
     unsigned named = 0;
@@ -75,7 +79,7 @@ static unsigned pack_one(void **blocks, unsigned count, struct message **packed)
 }
 
 /* Makes a chain of messages of blocks that belong to one heap, newest first. */
-static struct message *pack(void **blocks, unsigned count, struct message **last,
+static struct message *pack(void **blocks, unsigned count, bool counted, struct message **last,
                             unsigned *messages) {
     struct message *first = NULL;
     *messages = 0;
@@ -85,7 +89,7 @@ static struct message *pack(void **blocks, unsigned count, struct message **last
         if (first == NULL) {
             *last = packed;
         }
-        packed->next = word_of(first, 0);
+        packed->next = word_of(first, 0) | (counted ? COUNTED : 0);
         first = packed;
         ++*messages;
     }
@@ -108,22 +112,22 @@ static uint64_t bytes_of(void *const *blocks, unsigned count) {
     return bytes;
 }
 
-static void push(struct berth__heap *heap, void **blocks, unsigned count) {
+static void push(struct berth__heap *heap, void **blocks, unsigned count, bool counted) {
     berth__add_relaxed(&heap->remote_sent, bytes_of(blocks, count));
     struct message *last = NULL;
     unsigned messages = 0;
-    struct message *first = pack(blocks, count, &last, &messages);
+    struct message *first = pack(blocks, count, counted, &last, &messages);
     uint64_t below = berth__load_relaxed(&heap->remote);
     uint64_t above;
     do {
-        last->next = below;
+        last->next = below | (counted ? COUNTED : 0);
         above = word_of(first, depth_of(below) + messages);
         berth__delay_point();
     } while (!berth__cas_weak_release(&heap->remote, &below, above)); /* R1 */
     help_if_deep(heap, depth_of(above));
 }
 
-void berth__remote_send(void **blocks, unsigned count) {
+void berth__remote_send(void **blocks, unsigned count, bool counted) {
     while (count > 0) { /* blocks[0..same) become those of one heap */
         uint32_t number = BERTH_ENTRY_HEAP(entry_of(blocks[0]));
         unsigned same = 0;
@@ -134,7 +138,7 @@ void berth__remote_send(void **blocks, unsigned count) {
                 blocks[same++] = block;
             }
         }
-        push(berth__load_acquire(&berth__heaps[number]), blocks, same);
+        push(berth__load_acquire(&berth__heaps[number]), blocks, same, counted);
         blocks += same;
         count -= same;
     }
@@ -151,20 +155,32 @@ static unsigned unpack(struct message *message, void **blocks) {
     return count;
 }
 
+static void give_locked(struct berth__heap *heap, void *const *blocks, unsigned count, bool counted)
+    BERTH_REQUIRES(heap->lock) {
+    berth__count_add(&heap->remote_drained, bytes_of(blocks, count));
+    berth__count_add(&heap->remote_batches, 1);
+    berth__count_add(&heap->remote_blocks, count);
+    berth__heap_give_locked(heap, blocks, count, !counted);
+}
+
 void berth__remote_drain_locked(struct berth__heap *heap) {
     uint64_t word = berth__exchange_acquire(&heap->remote, 0); /* A1 */
     void *blocks[2 * BERTH_REMOTE_BLOCKS + 1];
     unsigned count = 0;
-    while (word != 0) {
+    bool counted = false;
+    while (top_of(word) != NULL) {
         struct message *message = top_of(word);
         word = message->next;
-        count += unpack(message, blocks + count);
-        if (count >= BERTH_REMOTE_BLOCKS || word == 0) {
-            berth__count_add(&heap->remote_drained, bytes_of(blocks, count));
-            berth__heap_give_locked(heap, blocks, count, true);
-            berth__count_add(&heap->remote_batches, 1);
-            berth__count_add(&heap->remote_blocks, count);
+        bool next_counted = (word & COUNTED) != 0;
+        if (count > 0 && (next_counted != counted || count > BERTH_REMOTE_BLOCKS)) {
+            give_locked(heap, blocks, count, counted);
             count = 0;
         }
+        counted = next_counted;
+        count += unpack(message, blocks + count);
+        berth__poison(message, size_of(message));
+    }
+    if (count > 0) {
+        give_locked(heap, blocks, count, counted);
     }
 }

@@ -26,6 +26,7 @@ static void *lend_uncached(struct berth__arenas *arenas, unsigned small_class, b
     }
     if (berth__heap_lend_locked(heap, small_class, 1, &block, anywhere, &warmed) == 1) {
         berth__heap_count_locked(heap, small_class, 1, 0);
+        berth__unpoison(block, berth__classes[small_class].size);
     }
     berth__lock_release(&heap->lock);
     return block;
@@ -131,7 +132,8 @@ static void free_uncached(void *block, uint64_t entry) {
     if (!berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT), class->reciprocal)) {
         berth__misuse("free of a pointer inside a block", block);
     }
-    berth__remote_send(&block, 1);
+    berth__poison(block, class->size);
+    berth__remote_send(&block, 1, false);
 }
 
 static void free_small(void *block, uint64_t entry) {

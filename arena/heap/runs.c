@@ -234,6 +234,7 @@ void *berth__run_attempt(const struct berth__request *request, unsigned charge_f
             return NULL;
         }
     }
+    berth__unpoison(run, pages * BERTH_PAGE);
     if ((request->flags & BERTH_REQUEST_ZERO) != 0 && !zero) {
         memset(run, 0, pages * BERTH_PAGE);
     }
@@ -259,6 +260,7 @@ void berth__run_free(void *block) {
     if (BERTH_UNLIKELY((before & page_bit(page)) != 0)) {
         berth__misuse("double free", block);
     }
+    berth__poison(block, pages * BERTH_PAGE);
     struct berth__arena *arena = chunk->arena;
     struct berth__arena *here = arena_here(arena->arenas);
     unsigned run_class = berth__run_class(pages);
@@ -281,7 +283,9 @@ bool berth__run_resize(void *block, size_t size) {
     needed = berth__run_class_pages(berth__run_class(needed));
     bool zero = false;
     if (needed > pages) {
-        return berth__arena_grow_run(block, needed - pages, &zero);
+        bool grown = berth__arena_grow_run(block, needed - pages, &zero);
+        berth__unpoison(block, (grown ? needed : pages) * BERTH_PAGE);
+        return grown;
     }
     if (size <= BERTH_SMALL_MAX) {
         return false; /* a small block serves it better */
