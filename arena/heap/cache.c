@@ -197,7 +197,7 @@ void berth__cache_send_remote(struct berth__cache *cache) {
 static void give_oldest_locked(struct berth__cache *cache, struct berth__bin *bin, unsigned count)
     BERTH_REQUIRES(cache->heap->lock) {
     void **end = berth__bin_end(bin);
-    berth__heap_give_locked(cache->heap, end - count, count, false);
+    berth__heap_give_locked(cache->heap, end - count, count, BERTH_GIVE_CACHE);
     berth__count_add(&cache->heap->flushes, 1);
     memmove(bin->top + count, bin->top, (berth__bin_count(bin) - count) * sizeof(void *));
     bin->top += count;
@@ -417,7 +417,7 @@ static void take_own(struct berth__cache *cache, struct berth__bin *bin, void *b
     }
     berth__heap_count_locked(heap, berth__bin_class(cache, bin), 0, 1);
     if (bin->capacity == 0) {
-        berth__heap_give_locked(heap, &block, 1, false);
+        berth__heap_give_locked(heap, &block, 1, BERTH_GIVE_CACHE);
     } else {
         *--bin->top = block;
         bin->settled = (uint16_t)berth__bin_count(bin);

@@ -37,9 +37,9 @@ enum {
     BERTH_REMOTE_DEEP = 64,        /* messages on a stack that its owner leaves lying */
 };
 
-/* Sends blocks of slabs home, each to its heap. Reorders the array. `counted`: the heap's count of
- * freed blocks has them already. */
-void berth__remote_send(void **blocks, unsigned count, bool counted);
+/* Sends at most BERTH_REMOTE_BLOCKS blocks of slabs home, each to its heap. `counted`: the heap's
+ * count of freed blocks has them already. */
+void berth__remote_send(void *const *blocks, unsigned count, bool counted);
 
 /* Takes everything on the stack back. */
 void berth__remote_drain_locked(struct berth__heap *heap) BERTH_REQUIRES(heap->lock);
