@@ -34,6 +34,9 @@ static void count_one(struct calls *calls, uint64_t number) {
     case SYS_madvise: calls->advise++; break;
     case SYS_mprotect: calls->protect++; break;
     case SYS_futex: calls->futex++; break;
+    case SYS_sched_yield: calls->yield++; break;
+    case SYS_getcpu: calls->getcpu++; break;
+    case SYS_clock_gettime: break; /* the latency load's own */
     default: calls->other++; break;
     }
 }
@@ -85,5 +88,6 @@ void calls_print(FILE *out, const struct calls *calls) {
         return;
     fprintf(out, ", \"calls\": {\"map\": %lu, \"unmap\": %lu, \"advise\": %lu, \"protect\": %lu",
             calls->map, calls->unmap, calls->advise, calls->protect);
-    fprintf(out, ", \"futex\": %lu, \"other\": %lu}", calls->futex, calls->other);
+    fprintf(out, ", \"futex\": %lu, \"yield\": %lu, \"getcpu\": %lu, \"other\": %lu}", calls->futex,
+            calls->yield, calls->getcpu, calls->other);
 }

@@ -19,6 +19,8 @@ struct calls {
     uint64_t advise;
     uint64_t protect;
     uint64_t futex;
+    uint64_t yield;
+    uint64_t getcpu;
     uint64_t other;
 };
 
