@@ -186,11 +186,13 @@ def main():
         for allocator in bench.allocators:
             print(f"{allocator.name:18} {allocator.version}  {allocator.path or ''}")
         return 0
+    status = 0
     try:
         bench.measure()
     except KeyboardInterrupt:
         print("stopped; what was measured so far:", file=sys.stderr)
-    return 0 if publish(bench.results, arguments.out) else 1
+        status = 130
+    return status if publish(bench.results, arguments.out) else 1
 
 
 if __name__ == "__main__":

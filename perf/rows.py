@@ -71,7 +71,7 @@ def exchange(producers, consumers):
 def exchanges(threads):
     half, rest = max(threads // 2, 1), max(threads - 1, 1)
     ratios = [(1, 1), (1, rest), (rest, 1), (2, 2), (half, half)]
-    return [exchange(*ratio) for ratio in dict.fromkeys(ratios) if max(ratio) < max(threads, 2)]
+    return [exchange(*ratio) for ratio in dict.fromkeys(ratios) if sum(ratio) <= max(threads, 2)]
 
 
 LATENCY_NOTES = tuple(
