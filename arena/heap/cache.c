@@ -132,7 +132,8 @@ static bool grow_bin(struct berth__cache *cache, struct berth__bin *bin) {
     if (bin->capacity >= most) {
         return false;
     }
-    unsigned wish = bin->capacity == 0 ? 3 : 2u * bin->capacity + 1;
+    unsigned first = class_size(berth__bin_class(cache, bin)) <= BERTH_GRANULE ? 7 : 3;
+    unsigned wish = bin->capacity == 0 ? first : 2u * bin->capacity + 1;
     return set_capacity(cache, bin, (unsigned)berth__min(wish, most)) ||
            (bin->capacity == 0 && set_capacity(cache, bin, 1));
 }

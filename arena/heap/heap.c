@@ -7,6 +7,7 @@
 #include "heap/decay.h"
 #include "heap/misuse.h"
 #include "heap/remote.h"
+#include "os/cpu.h"
 #include "os/fault.h"
 
 #include <string.h>
@@ -94,12 +95,14 @@ void berth__heap_orphan(struct berth__heap *heap) {
 }
 
 struct berth__heap *berth__heap_shared(struct berth__arena *arena) {
-    struct berth__heap *heap = berth__load_acquire(&arena->shared);
+    _Atomic(struct berth__heap *) *shared =
+        &arena->shared[berth__cpu_current() % BERTH_SHARED_HEAPS];
+    struct berth__heap *heap = berth__load_acquire(shared);
     if (heap != NULL) {
         return heap;
     }
     struct berth__heap *fresh = berth__heap_create(arena);
-    if (fresh != NULL && !berth__cas_acq_rel(&arena->shared, &heap, fresh)) {
+    if (fresh != NULL && !berth__cas_acq_rel(shared, &heap, fresh)) {
         berth__heap_orphan(fresh); /* another thread was first: somebody will adopt ours */
         return heap;
     }

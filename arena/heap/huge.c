@@ -155,7 +155,7 @@ void *berth__huge_attempt(const struct berth__request *request, unsigned charge_
                           bool anywhere) {
     (void)anywhere; /* slots belong to no arena */
     struct berth__arenas *arenas = request->arenas;
-    struct berth__arena *arena = berth__arenas_here(arenas);
+    struct berth__arena *arena = berth__arena_of_thread(arenas);
     if (arena == NULL || arenas->lent != NULL || request->size > PTRDIFF_MAX / 2 ||
         request->alignment > PTRDIFF_MAX / 4) {
         return NULL;
@@ -202,7 +202,7 @@ static void free_file(struct berth__chunk *first) {
 
 int berth__file_map(struct berth__arenas *arenas, int fd, int64_t offset, size_t length,
                     bool writable, void **block) {
-    struct berth__arena *arena = berth__arenas_here(arenas);
+    struct berth__arena *arena = berth__arena_of_thread(arenas);
     size_t bytes = berth__round_up(length, berth__page_bytes);
     struct berth__chunk *first = arena == NULL ? NULL : berth__slots_take(slots_for(bytes));
     if (first == NULL) {
