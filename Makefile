@@ -13,7 +13,7 @@ CMAKE_FLAGS ?=
 BENCH_FLAGS ?=
 
 release := build/release
-configure := cmake --preset release -DCMAKE_INSTALL_PREFIX=$(PREFIX) \
+configure := cmake --preset release -DCMAKE_INSTALL_PREFIX="$(PREFIX)" \
 	-DBERTH_WERROR=$(WERROR) $(CMAKE_FLAGS)
 # CMake's own make is told its number of jobs, and is not part of this one.
 build := env -u MAKELEVEL -u MAKEFLAGS cmake --build $(release) --parallel $(JOBS)
@@ -47,7 +47,7 @@ bench:
 	@python3 perf/bench.py $(BENCH_FLAGS)
 
 install: all
-	@DESTDIR=$(DESTDIR) cmake --install $(release)
+	@DESTDIR="$(DESTDIR)" cmake --install $(release)
 
 lint:
 	@cmake/need-packages lint

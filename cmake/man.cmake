@@ -1,5 +1,5 @@
-# The man pages: berth(7), berth(1), berth-options(7) from the table of options, and the pages of the
-# public calls from the comments in the headers. Those of the calls need python3; without it they are
+# The man pages: berth(7), berth(1), berth-options(7) and berth-metrics(7) from the tables in arena/,
+# and the pages of the public calls from the comments in the headers. Those of the calls need python3; without it they are
 # left out, with a message.
 
 set(man_source ${PROJECT_SOURCE_DIR}/docs/man)
@@ -13,15 +13,17 @@ if(TARGET berth_tool)
   install(FILES ${man_build}/man1/berth.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 endif()
 
-# berth-options(7): printed by a program that has the table compiled in.
+# berth-options(7) and berth-metrics(7): printed by a program that has the tables compiled in.
 if(NOT CMAKE_CROSSCOMPILING OR CMAKE_CROSSCOMPILING_EMULATOR)
-  add_executable(berth_tables ${generate}/tables.c)
-  target_include_directories(berth_tables PRIVATE arena)
-  add_custom_command(OUTPUT ${man_build}/man7/berth-options.7
-    COMMAND berth_tables options man > ${man_build}/man7/berth-options.7
-    DEPENDS berth_tables VERBATIM)
-  add_custom_target(man_options ALL DEPENDS ${man_build}/man7/berth-options.7)
-  install(FILES ${man_build}/man7/berth-options.7 DESTINATION ${CMAKE_INSTALL_MANDIR}/man7)
+  add_executable(berth_tables ${generate}/tables.c arena/metrics/tables.c)
+  target_include_directories(berth_tables PRIVATE arena include)
+  foreach(table options metrics)
+    set(page ${man_build}/man7/berth-${table}.7)
+    add_custom_command(OUTPUT ${page} COMMAND berth_tables ${table} man > ${page}
+      DEPENDS berth_tables VERBATIM)
+    add_custom_target(man_${table} ALL DEPENDS ${page})
+    install(FILES ${page} DESTINATION ${CMAKE_INSTALL_MANDIR}/man7)
+  endforeach()
 endif()
 
 find_program(BERTH_PYTHON python3)

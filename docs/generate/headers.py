@@ -1,8 +1,9 @@
 """Reads the public headers: which declarations there are, and what their comments say.
 
 A header is a sequence of blocks: a comment that begins with /** and the declarations that follow it
-up to an empty line. Declarations without such a comment are a block whose comment is None. Made for
-the way the headers in include/berth are written, not for C in general.
+up to an empty line. Declarations without such a comment are a block whose comment is None. Names that
+end in _ are not for users. Made for the way the headers in include/berth are written, not for C in
+general.
 """
 
 import re

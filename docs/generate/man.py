@@ -76,14 +76,27 @@ def rich(text):
                   text)
 
 
+def shown(declaration):
+    """A declaration in a synopsis; of a table only the name, of a call not what exports it."""
+    text = declaration.text
+    if text.startswith("BERTH_API "):
+        text = text.removeprefix("BERTH_API ").replace("\n" + " " * len("BERTH_API "), "\n")
+    if declaration.kind == "macro" and text.count("\n") > 4:
+        text = text.split("\n")[0].rstrip("\\ ") + " ..."
+    return escape(text) + ";" * (declaration.kind != "macro")
+
+
+def for_users(declaration):
+    return not all(name.endswith("_") for name in declaration.names)
+
+
 def synopsis(page):
     lines = [".nf", ".B #include <berth/berth.h>"]
     before = None
     for _, block in page.blocks:
         if not (before and before.functions() and block.functions()):
             lines.append("")
-        for declaration in block.declarations:
-            lines.append(escape(declaration.text) + ";" * (declaration.kind != "macro"))
+        lines += [shown(d) for d in block.declarations if for_users(d)]
         before = block
     return lines + [".fi"]
 
@@ -91,7 +104,7 @@ def synopsis(page):
 def describe(block):
     if block.comment is None:
         return []
-    names = [name for name in block.names() if not name.endswith("_")]  # those are not for users
+    names = [name for name in block.names() if not name.endswith("_")]
     lines = [".SS " + ", ".join(names)]
     paragraphs, fields = headers.split_comment(block.comment)
     for number, paragraph in enumerate(paragraphs):

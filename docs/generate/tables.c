@@ -3,14 +3,17 @@
  *
  *   tables options markdown     docs/options.md
  *   tables options man          the man page berth-options(7)
+ *   tables metrics markdown     docs/metrics.md
+ *   tables metrics man          the man page berth-metrics(7)
  *
- * The tables are compiled in, so that what is printed is what the library does. To document another
- * table: one more function in `pages`.
+ * The tables are compiled in (the metrics as arena/metrics/tables.c has them for the writers), so
+ * that what is printed is what the library does. To document another table: one more function in
+ * `pages`.
  */
+#include "metrics/tables.h"
 #include "pool/options_table.h"
 
 #include <inttypes.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -138,12 +141,78 @@ static void print_options_man(void) {
     puts(".SH SEE ALSO\n.BR berth (1),\n.BR berth_pool_create (3),\n.BR berth (7)");
 }
 
+/* What a level is about: by name in the docs. */
+static const char *const level_titles[] = {"Process", "Pool", "Arena", "Size class"};
+static const char *const level_labels[] = {"", "pool", "pool, arena", "pool, size"};
+_Static_assert(sizeof(level_titles) / sizeof(level_titles[0]) == BERTH_LEVEL_COUNT,
+               "each level has a title");
+
+static const char *kind_of(const struct berth__metric *metric) {
+    return metric->kind == BERTH_METRIC_COUNTER ? "counter" : "gauge";
+}
+
+static const char *unit_of(const struct berth__metric *metric) {
+    return metric->unit == BERTH_METRIC_BYTES ? ", bytes" : "";
+}
+
+static void print_metrics_markdown(void) {
+    puts(
+        "<!-- Generated from the tables in include/berth/metrics.h by `make docs`; do not edit. "
+        "-->\n"
+        "# Metrics\n\n"
+        "`berth_metrics_read` and its kin fill structures whose fields have these names;\n"
+        "`berth_metrics_write` writes them as text, JSON or OpenMetrics. In OpenMetrics a name is\n"
+        "preceded by the prefix of its level, and a counter's name ends in `_total`.");
+    for (unsigned l = 0; l < BERTH_LEVEL_COUNT; l++) {
+        const struct berth__level_info *level = &berth__levels[l];
+        printf("\n## %s\n\nOpenMetrics prefix: `%s`.", level_titles[l], level->prefix);
+        printf(*level_labels[l] == '\0' ? "\n\n" : " Labels: %s.\n\n", level_labels[l]);
+        puts("| metric | kind | meaning |\n|---|---|---|");
+        for (unsigned i = 0; i < level->count; i++) {
+            const struct berth__metric *metric = &level->metrics[i];
+            printf("| `%s` | %s%s | ", metric->name, kind_of(metric), unit_of(metric));
+            print_markdown_text(metric->help);
+            puts(" |");
+        }
+    }
+}
+
+static void print_metrics_man(void) {
+    puts(".\\\" Generated from the tables in include/berth/metrics.h.\n"
+         ".TH BERTH-METRICS 7 \"\" berth\n"
+         ".SH NAME\n"
+         "berth-metrics \\- what the berth allocator counts\n"
+         ".SH DESCRIPTION\n"
+         ".BR berth_metrics_read (3)\n"
+         "and its kin fill structures whose fields have these names;\n"
+         ".BR berth_metrics_write (3)\n"
+         "writes them as text, JSON or OpenMetrics.\n"
+         "In OpenMetrics a name is preceded by the prefix of its level, and the name of a counter\n"
+         "ends in\n"
+         ".BR _total .");
+    for (unsigned l = 0; l < BERTH_LEVEL_COUNT; l++) {
+        const struct berth__level_info *level = &berth__levels[l];
+        printf(".SH %s\nOpenMetrics prefix:\n.BR %s .\n", level_titles[l], level->prefix);
+        if (*level_labels[l] != '\0') {
+            printf("Labels: %s.\n", level_labels[l]);
+        }
+        for (unsigned i = 0; i < level->count; i++) {
+            const struct berth__metric *metric = &level->metrics[i];
+            printf(".TP\n.BR %s \" (%s%s)\"\n", metric->name, kind_of(metric), unit_of(metric));
+            print_man_text(metric->help);
+        }
+    }
+    puts(".SH SEE ALSO\n.BR berth_metrics (3),\n.BR berth (7)");
+}
+
 static const struct {
     const char *table, *format;
     void (*print)(void);
 } pages[] = {
     {"options", "markdown", print_options_markdown},
     {"options", "man", print_options_man},
+    {"metrics", "markdown", print_metrics_markdown},
+    {"metrics", "man", print_metrics_man},
 };
 
 int main(int argc, char **argv) {
