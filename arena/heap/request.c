@@ -176,6 +176,14 @@ static uint32_t small_size(const void *block, uint64_t entry, const char *fault)
     return class->size;
 }
 
+static size_t huge_size(const void *block) {
+    const struct berth__chunk *first = berth__chunk_of(block);
+    if (BERTH_UNLIKELY(first->at != (const char *)block)) {
+        berth__misuse("size of a pointer inside a block", block);
+    }
+    return first->huge.bytes;
+}
+
 size_t berth__block_size(const void *block) {
     if (BERTH_UNLIKELY(berth__emergency_owns(block))) {
         return berth__emergency_size(block);
@@ -184,7 +192,7 @@ size_t berth__block_size(const void *block) {
     switch (BERTH_ENTRY_KIND(entry)) {
     case BERTH_UNIT_SLAB: return small_size(block, entry, "size of a pointer inside a block");
     case BERTH_UNIT_RUN: return berth__run_pages(block) * BERTH_PAGE;
-    case BERTH_UNIT_HUGE: return berth__chunk_of(block)->huge.bytes;
+    case BERTH_UNIT_HUGE: return huge_size(block);
     case BERTH_UNIT_HUGE_BODY:
     case BERTH_UNIT_SAMPLED:
     default: berth__misuse("size of a pointer inside a block", block);
