@@ -542,6 +542,9 @@ size_t berth__heap_purge_some(struct berth__heap *heap, bool *more) {
         pages = is_lent_memory(slab) ? 0 : whole_machine_pages(berth__slab_purgeable(slab));
         berth__slab_hide(slab, pages);
         unsigned hidden = before - berth__slab_free_count(slab);
+        if (hidden == 0) {
+            pages = 0; /* only pages behind the last block: nothing would keep the slab meanwhile */
+        }
         *purge_from(slab) = (uint16_t)berth__min(before + capacity / 8 + 1, capacity);
         berth__count_sub(&class->free_blocks, hidden);
         berth__count_add(&heap->lent_bytes, (uint64_t)hidden * berth__slab_class(slab)->size);
