@@ -17,7 +17,10 @@
 
 #include <string.h>
 
-enum { CPU_CACHE_RUNS = 64 };
+enum {
+    CPU_CACHE_RUNS = 64,
+    PUSHES_PER_STEP = 16, /* so that a program whose every run hits a cache pays its debts too */
+};
 
 struct berth__cpu_cache {
     struct berth__lock lock BERTH_LINE_ALIGNED;
@@ -159,9 +162,13 @@ static bool push(struct berth__arena *arena, void *run, size_t pages, unsigned r
     }
     put_in_locked(cache, run_class, run);
     berth__count_add(&cache->returns, 1);
+    bool step = berth__load_relaxed(&cache->returns) % PUSHES_PER_STEP == 0;
     berth__lock_release(&cache->lock);
     for (unsigned i = 0; i < evicted_count; i++) {
         return_run(evicted[i]);
+    }
+    if (step) {
+        berth__decay_step(arena);
     }
     return true;
 }
