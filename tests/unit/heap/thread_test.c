@@ -202,7 +202,7 @@ static void late(void *argument) {
     }
     berth_thread_idle();
     berth_thread_flush();
-    if (round < 4) { /* that is how many rounds there are */
+    if (round < (UNIT_SANITIZED ? 1 : 4)) { /* there are no more rounds */
         pthread_setspecific(late_key, (void *)(round + 1));
     }
 }

@@ -247,6 +247,9 @@ static void the_variable_takes_effect(void **state) {
     };
     for (unsigned i = 0; i < BERTH_ARRAY_COUNT(cases); i++) {
         char line[512];
+        if (UNIT_SANITIZED && cases[i].check == check_maintenance) {
+            continue;
+        }
         assert_int_equal(
             unit_in_child_line(with_conf, (void *)(uintptr_t)&cases[i], line, sizeof(line)), 0);
         assert_string_equal(line, "");
