@@ -5,6 +5,7 @@
 #include "heap/cache.h"
 #include "heap/heap.h"
 #include "heap/request.h"
+#include "heap/visit.h"
 #include "os/cgroup.h"
 #include "os/topology.h"
 
@@ -119,6 +120,17 @@ static bool kernel_uses_any(struct berth__arenas *arenas) BERTH_NO_TSA {
     return false;
 }
 
+/* Visits of other pools pass by all heaps. */
+static void withdraw_heaps(struct berth__arenas *arenas) BERTH_NO_TSA {
+    struct berth__arena *arena;
+    for (BERTH_EACH_ARENA(arena, arenas)) {
+        for (struct berth__list *at = arena->heaps.next; at != &arena->heaps; at = at->next) {
+            berth__heap_withdraw(BERTH_LIST_ENTRY(at, struct berth__heap, link));
+        }
+    }
+    berth__visits_wait();
+}
+
 static void destroy_heaps(struct berth__arena *arena) BERTH_NO_TSA {
     while (!berth__list_empty(&arena->heaps)) {
         struct berth__heap *heap = BERTH_LIST_ENTRY(arena->heaps.next, struct berth__heap, link);
@@ -127,8 +139,7 @@ static void destroy_heaps(struct berth__arena *arena) BERTH_NO_TSA {
     }
 }
 
-/* Everything but the structure itself goes. */
-static int empty(struct berth__arenas *arenas) BERTH_NO_TSA {
+int berth__arenas_empty(struct berth__arenas *arenas) BERTH_NO_TSA {
     if (kernel_uses_any(arenas)) {
         return -EBUSY;
     }
@@ -137,6 +148,7 @@ static int empty(struct berth__arenas *arenas) BERTH_NO_TSA {
         struct berth__list *first = arenas->huge_blocks.next;
         berth__huge_free(BERTH_LIST_ENTRY(first, struct berth__chunk, owner_link)->at);
     }
+    withdraw_heaps(arenas);
     struct berth__arena *arena;
     for (BERTH_EACH_ARENA(arena, arenas)) {
         destroy_heaps(arena);
@@ -148,23 +160,4 @@ static int empty(struct berth__arenas *arenas) BERTH_NO_TSA {
     berth__store_relaxed(&arenas->arena_count, 0);
     arenas->left_bytes = 0;
     return 0;
-}
-
-int berth__arenas_destroy(struct berth__arenas *arenas) {
-    int error = empty(arenas);
-    if (error == 0) {
-        if (arenas->lent != NULL) {
-            berth__span_return(arenas->lent);
-        }
-        berth__meta_free(arenas, sizeof(*arenas));
-    }
-    return error;
-}
-
-int berth__arenas_reset(struct berth__arenas *arenas, uint64_t new_serial) {
-    int error = empty(arenas);
-    if (error == 0) {
-        arenas->serial = new_serial;
-    }
-    return error;
 }

@@ -32,6 +32,7 @@ struct berth__arenas {
     uint32_t number;          /* index in the table of pools; 0: the default pool */
     uint64_t serial;          /* never reused; tells a stale thread cache */
     struct berth__span *lent; /* the caller's memory, or NULL */
+    _Atomic bool hidden;      /* it is being ended, or emptied */
 
     _Atomic(struct berth__arena *) arena[BERTH_ARENAS_MAX]; /* by domain; NULL until used */
     _Atomic unsigned arena_count;                           /* of those */
@@ -76,11 +77,9 @@ BERTH_INLINE struct berth__arena *berth__arenas_next(struct berth__arenas *arena
     ((arena) = berth__arenas_next((arenas), &arena##_i)) != NULL;                                  \
     arena##_i++
 
-/* Returns everything to the address space, all at once: in time by chunks, not blocks. Nothing may
- * be concurrent; refused with -EBUSY while the kernel may be using a block. */
-int berth__arenas_destroy(struct berth__arenas *arenas);
-
-/* The same, but the arenas stay, empty, under a new serial. */
-int berth__arenas_reset(struct berth__arenas *arenas, uint64_t new_serial);
+/* Returns everything to the address space, all at once: in time by chunks, not blocks. The arenas
+ * must be hidden, and nobody may use them; refused with -EBUSY while the kernel may be using a
+ * block. */
+int berth__arenas_empty(struct berth__arenas *arenas);
 
 #endif

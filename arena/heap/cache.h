@@ -67,7 +67,7 @@ struct berth__cache {
     struct berth__arena *arena;
     struct berth__arenas *arenas;
     uint64_t owner;          /* its thread's pointer; for fork */
-    uint64_t serial;         /* arenas->serial; another value: the pool is gone */
+    _Atomic uint64_t serial; /* arenas->serial; another value: the pool is gone */
     struct berth__list link; /* in arenas->caches */
     bool owns_heap;
     _Atomic bool busy; /* its thread is on a slow path that changes it */

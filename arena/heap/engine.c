@@ -68,6 +68,7 @@ static bool start(void) {
     }
     BERTH_CHECK(arenas->number == 0, "the default pool is the first");
     berth__threads_init();
+    berth__engine_show(arenas);
     berth__store_release(&berth__engine_default, arenas);
     return true;
 }
@@ -88,7 +89,9 @@ bool berth__engine_start(void) {
 }
 
 struct berth__arenas *berth__engine_arenas(unsigned number) {
-    return number < BERTH_POOLS_MAX ? berth__load_acquire(&pools[number]) : NULL;
+    struct berth__arenas *arenas =
+        number < BERTH_POOLS_MAX ? berth__load_acquire(&pools[number]) : NULL;
+    return arenas == NULL || berth__load_acquire(&arenas->hidden) ? NULL : arenas;
 }
 
 struct berth__arenas *berth__engine_add(const struct berth__policy *policy) {
@@ -100,6 +103,7 @@ struct berth__arenas *berth__engine_add(const struct berth__policy *policy) {
             if (arenas == NULL) {
                 break;
             }
+            berth__store_relaxed(&arenas->hidden, true);
             berth__store_release(&pools[number], arenas);
         }
     }
@@ -107,8 +111,20 @@ struct berth__arenas *berth__engine_add(const struct berth__policy *policy) {
     return arenas;
 }
 
-void berth__engine_remove(uint32_t number) {
-    berth__store_release(&pools[number], NULL);
+void berth__engine_hide(struct berth__arenas *arenas) {
+    berth__store_release(&arenas->hidden, true);
+    berth__visits_wait();
+}
+
+void berth__engine_show(struct berth__arenas *arenas) {
+    berth__store_release(&arenas->hidden, false);
+}
+
+/* A visit may have found them in the table, and be about to see that they are hidden. */
+void berth__engine_remove(struct berth__arenas *arenas) {
+    berth__store_release(&pools[arenas->number], NULL);
+    berth__visits_wait();
+    berth__meta_free(arenas, sizeof(*arenas));
 }
 
 struct berth__lock *berth__engine_lock(void) {

@@ -5,6 +5,7 @@
 #define BERTH_HEAP_ENGINE_H
 
 #include "heap/cache.h"
+#include "heap/visit.h"
 
 enum { BERTH_POOLS_MAX = 1024 };
 
@@ -23,8 +24,8 @@ bool berth__engine_start(void);
 /* Fills in the configuration before the engine starts; set by the layer that reads options. */
 extern void (*berth__engine_configure)(struct berth__engine_config *config);
 
-/* The arenas of the pool with this number; NULL if there is none. Number 0 is the default pool's.
- */
+/* The arenas of the pool with this number; NULL if there is none, or it is hidden. Number 0 is the
+ * default pool's. To be called, and its result used, in a visit, or with a pool that cannot end. */
 struct berth__arenas *berth__engine_arenas(unsigned number);
 
 extern _Atomic(struct berth__arenas *) berth__engine_default;
@@ -34,9 +35,15 @@ BERTH_INLINE struct berth__arenas *berth__default_arenas(void) {
     return berth__load_acquire(&berth__engine_default);
 }
 
-/* Adds a pool's arenas under the lowest free number; NULL if there is no memory, or no number. */
+/* Adds a pool's arenas, hidden, under the lowest free number; NULL if there is no memory, or no
+ * number. */
 struct berth__arenas *berth__engine_add(const struct berth__policy *policy);
-void berth__engine_remove(uint32_t number);
+
+/* Hides a pool's arenas, and returns when nobody looks at them any more; shows them again; or ends
+ * them for good. One thread at a time. */
+void berth__engine_hide(struct berth__arenas *arenas);
+void berth__engine_show(struct berth__arenas *arenas);
+void berth__engine_remove(struct berth__arenas *arenas);
 bool berth__engine_is_full(void);
 /* The lock of the table of pools, for fork. */
 struct berth__lock *berth__engine_lock(void);

@@ -66,8 +66,11 @@ struct berth__heap *berth__heap_create(struct berth__arena *arena) {
     return heap;
 }
 
-void berth__heap_destroy(struct berth__heap *heap) {
+void berth__heap_withdraw(struct berth__heap *heap) {
     berth__store_release(&berth__heaps[heap->number], NULL);
+}
+
+void berth__heap_destroy(struct berth__heap *heap) {
     berth__meta_free(heap, sizeof(*heap));
 }
 

@@ -83,6 +83,7 @@ static void return_memory(const struct berth__request *request) {
         returned += trim_arenas(request->arenas, bytes - returned);
     }
     for (unsigned i = 0; i < BERTH_POOLS_MAX && returned < bytes; i++) {
+        unsigned visit = berth__visit_begin();
         struct berth__arenas *other = berth__engine_arenas(i);
         if (other != NULL && other != request->arenas) {
             flush_own_cache(other);
@@ -90,6 +91,7 @@ static void return_memory(const struct berth__request *request) {
             empty_caches(other);
             returned += trim_arenas(other, bytes - returned);
         }
+        berth__visit_end(visit);
     }
     berth__retained_release(bytes, 0); /* chunks that became empty meanwhile */
 }

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "chunk/meta.h"
+#include "heap/engine.h"
 #include "os/clock.h"
 #include "os/fault.h"
 #include "os/topology.h"
@@ -64,7 +65,7 @@ static struct berth__cache *cache_create(struct berth__arenas *arenas) {
     cache->owner = berth__thread_self();
     cache->arena = arena;
     cache->arenas = arenas;
-    cache->serial = arenas->serial;
+    berth__store_relaxed(&cache->serial, arenas->serial);
     cache->remote_limit = BERTH_CACHE_FREE_BYTES;
     cache->swept_ms = cache->refills_since_ms = (uint32_t)berth__clock_coarse_ms();
     attach_heap(cache);
@@ -100,9 +101,19 @@ static void park(struct berth__cache *cache) {
 static void unpark(struct berth__cache *cache) {
     uint32_t parked = BERTH_CACHE_PARKED;
     while (!berth__cas_acquire(&cache->state, &parked, BERTH_CACHE_ACTIVE)) { /* K2 */
+        if (parked == BERTH_CACHE_ACTIVE) {
+            return; /* its pool was hidden when the others were parked */
+        }
         parked = BERTH_CACHE_PARKED;
         berth__pause();
     }
+}
+
+/* True if the thread's cache in a slot of its table is of a pool that is there, and nobody ends
+ * meanwhile. In a visit. */
+static bool is_alive(const struct berth__cache *cache, uint32_t number) {
+    struct berth__arenas *arenas = cache == NULL ? NULL : berth__engine_arenas(number);
+    return arenas != NULL && berth__load_relaxed(&cache->serial) == arenas->serial;
 }
 
 static void park_default(struct berth__tls *tls) {
@@ -120,13 +131,15 @@ static void park_pools(struct berth__tls *tls) {
     tls->parked_slots = tls->pool_slots;
     tls->pools = NULL;
     tls->pool_slots = 0;
+    unsigned visit = berth__visit_begin();
     for (uint32_t i = 0; i < tls->parked_slots; i++) {
         struct berth__cache *cache = tls->parked_pools[i];
-        if (cache != NULL && cache->serial != 0) {
+        if (is_alive(cache, i)) {
             berth__cache_send_remote(cache);
             park(cache);
         }
     }
+    berth__visit_end(visit);
 }
 
 void berth__cache_park(void) {
@@ -143,12 +156,14 @@ static void unpark_pools(struct berth__tls *tls) {
     if (tls->parked_pools == NULL) {
         return;
     }
+    unsigned visit = berth__visit_begin();
     for (uint32_t i = 0; i < tls->parked_slots; i++) {
         struct berth__cache *cache = tls->parked_pools[i];
-        if (cache != NULL && cache->serial != 0) {
+        if (is_alive(cache, i)) {
             unpark(cache);
         }
     }
+    berth__visit_end(visit);
     tls->pools = tls->parked_pools;
     tls->pool_slots = tls->parked_slots;
     tls->parked_pools = NULL;
@@ -262,7 +277,7 @@ static struct berth__cache *pool_cache(struct berth__tls *tls, struct berth__are
         return NULL;
     }
     struct berth__cache *cache = tls->pools[number];
-    if (cache != NULL && cache->serial != arenas->serial) {
+    if (cache != NULL && berth__load_relaxed(&cache->serial) != arenas->serial) {
         berth__meta_free(cache, BERTH_CACHE_BYTES); /* disowned: of a pool that is gone */
         cache = NULL;
     }
@@ -291,7 +306,7 @@ struct berth__cache *berth__cache_peek(struct berth__arenas *arenas) {
     }
     struct berth__cache *cache =
         arenas->number < tls->pool_slots ? tls->pools[arenas->number] : NULL;
-    return cache != NULL && cache->serial == arenas->serial ? cache : NULL;
+    return cache != NULL && berth__load_relaxed(&cache->serial) == arenas->serial ? cache : NULL;
 }
 
 void berth__threads_forget_own(void) {
@@ -308,6 +323,24 @@ void berth__threads_forget_own(void) {
 
 /* ---- the end ---- */
 
+/* The cache of a pool that may be ending: then whoever ends it disowns the cache, and it is only to
+ * be freed. */
+static void end_pool_cache(struct berth__cache *cache, uint32_t number) {
+    bool ended = false;
+    while (!ended) {
+        unsigned visit = berth__visit_begin();
+        if (is_alive(cache, number)) {
+            cache_destroy(cache);
+            ended = true;
+        } else if (berth__load_acquire(&cache->serial) == 0) {
+            berth__meta_free(cache, BERTH_CACHE_BYTES);
+            ended = true;
+        }
+        berth__visit_end(visit);
+        berth__pause();
+    }
+}
+
 static void end_thread(struct berth__tls *tls) {
     tls->ended = true;
     unpark_default(tls);
@@ -319,11 +352,8 @@ static void end_thread(struct berth__tls *tls) {
         cache_destroy(cache);
     }
     for (uint32_t i = 0; i < tls->pool_slots; i++) {
-        cache = tls->pools[i];
-        if (cache != NULL && cache->serial != 0) {
-            cache_destroy(cache);
-        } else if (cache != NULL) {
-            berth__meta_free(cache, BERTH_CACHE_BYTES);
+        if (tls->pools[i] != NULL) {
+            end_pool_cache(tls->pools[i], i);
         }
     }
     if (tls->pools != NULL) {

@@ -75,7 +75,9 @@ static void add_pool(const struct berth_pool_metrics *pool, bool mapped_by_us,
 
 static void read_process(struct berth_process_metrics *out) {
     _Atomic uint64_t *steps = berth__ladder_counts;
-    int64_t budget_left = berth__load_relaxed(&berth__cache_budget);
+    bool started = berth__default_arenas() != NULL;
+    uint64_t budget = started ? berth__cache_budget_total : 0;
+    uint64_t budget_left = started ? (uint64_t)berth__load_relaxed(&berth__cache_budget) : 0;
     *out = (struct berth_process_metrics){
         .limit_bytes = berth__load_relaxed(&berth__ledger.limit),
         .limit_used_bytes = berth__load_relaxed(&berth__ledger.used),
@@ -84,8 +86,8 @@ static void read_process(struct berth_process_metrics *out) {
         .retained_bytes = berth__retained_bytes(),
         .metadata_bytes = berth__meta_bytes(),
         .reserved_bytes = berth__reserved_elsewhere(),
-        .cache_budget_bytes = berth__cache_budget_total,
-        .cache_granted_bytes = berth__cache_budget_total - (uint64_t)budget_left,
+        .cache_budget_bytes = budget,
+        .cache_granted_bytes = budget - budget_left,
         .ladder_own_cache = berth__load_relaxed(&steps[BERTH_LADDER_OWN_CACHE]),
         .ladder_caches = berth__load_relaxed(&steps[BERTH_LADDER_CACHES]),
         .ladder_parked = berth__load_relaxed(&steps[BERTH_LADDER_PARKED]),
@@ -94,12 +96,14 @@ static void read_process(struct berth_process_metrics *out) {
         .ladder_waits = berth__load_relaxed(&steps[BERTH_LADDER_WAIT]),
     };
     for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
+        unsigned visit = berth__visit_begin();
         struct berth__arenas *arenas = berth__engine_arenas(i);
         if (arenas != NULL) {
             struct berth_pool_metrics pool;
             read_pool(arenas, &pool);
             add_pool(&pool, arenas->lent == NULL, out);
         }
+        berth__visit_end(visit);
     }
     out->mapped_bytes = out->chunk_bytes + out->huge_bytes + out->file_bytes + out->retained_bytes +
                         out->metadata_bytes;
@@ -159,19 +163,10 @@ static void read_class(struct berth__arenas *arenas, unsigned small_class,
 
 /* ---- rows, for the writers ---- */
 
-bool berth__row_read(struct berth__row *row, enum berth__level level, unsigned pool_number,
-                     unsigned index) {
-    if (level == BERTH_LEVEL_PROCESS) {
-        row->pool = NULL;
-        read_process(&row->of.process);
-        return true;
-    }
-    berth_pool *pool = berth__pool_at(pool_number);
-    if (pool == NULL) {
-        return false;
-    }
+static bool row_of_pool(struct berth__row *row, enum berth__level level, const berth_pool *pool,
+                        unsigned index) {
     struct berth__arenas *arenas = berth__pool_arenas(pool);
-    row->pool = pool->name;
+    memcpy(row->pool, pool->name, sizeof(row->pool));
     row->index = index;
     switch (level) {
     case BERTH_LEVEL_POOL: read_pool(arenas, &row->of.pool_metrics); return index == 0;
@@ -187,6 +182,21 @@ bool berth__row_read(struct berth__row *row, enum berth__level level, unsigned p
     case BERTH_LEVEL_COUNT: break;
     }
     return false;
+}
+
+bool berth__row_read(struct berth__row *row, enum berth__level level, unsigned pool_number,
+                     unsigned index) {
+    if (level == BERTH_LEVEL_PROCESS) {
+        row->pool[0] = '\0';
+        read_process(&row->of.process);
+        return true;
+    }
+    unsigned visit = berth__visit_begin();
+    berth_pool *pool =
+        berth__engine_arenas(pool_number) == NULL ? NULL : berth__pool_at(pool_number);
+    bool read = pool != NULL && row_of_pool(row, level, pool, index);
+    berth__visit_end(visit);
+    return read;
 }
 
 /* ---- public ---- */
@@ -213,7 +223,9 @@ int berth__do_metrics_read_pool(const berth_pool *pool, struct berth_pool_metric
         return -EINVAL;
     }
     struct berth_pool_metrics read;
+    unsigned visit = berth__visit_begin(); /* other pools' heaps are passed by */
     read_pool(berth__pool_arenas(pool), &read);
+    berth__visit_end(visit);
     return hand_out(metrics, size, &read, sizeof(read));
 }
 
@@ -223,7 +235,10 @@ int berth__do_metrics_read_arena(const berth_pool *pool, unsigned index,
         return -EINVAL;
     }
     struct berth_arena_metrics read;
-    if (!read_arena(berth__pool_arenas(pool), index, &read)) {
+    unsigned visit = berth__visit_begin();
+    bool found = read_arena(berth__pool_arenas(pool), index, &read);
+    berth__visit_end(visit);
+    if (!found) {
         return -ENOENT;
     }
     return hand_out(metrics, size, &read, sizeof(read));
@@ -238,6 +253,8 @@ int berth__do_metrics_read_class(const berth_pool *pool, unsigned index,
         return -ENOENT;
     }
     struct berth_class_metrics read;
+    unsigned visit = berth__visit_begin(); /* other pools' heaps are passed by */
     read_class(berth__pool_arenas(pool), index, &read);
+    berth__visit_end(visit);
     return hand_out(metrics, size, &read, sizeof(read));
 }

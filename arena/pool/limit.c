@@ -19,10 +19,12 @@ static void return_excess(struct berth__ledger *ledger) {
         return;
     }
     for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
+        unsigned visit = berth__visit_begin();
         struct berth__arenas *arenas = berth__engine_arenas(i);
         if (arenas != NULL && berth__ledger_excess(ledger) > 0) {
             berth__reclaim_all(arenas);
         }
+        berth__visit_end(visit);
     }
 }
 

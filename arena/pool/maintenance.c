@@ -42,18 +42,23 @@ static unsigned thread_count(void) {
     return count;
 }
 
+static bool pay(struct berth__arenas *arenas) {
+    bool paid = false;
+    struct berth__arena *arena;
+    for (BERTH_EACH_ARENA(arena, arenas)) {
+        paid = berth__decay_pay(arena, SIZE_MAX) > 0 || paid;
+    }
+    return paid;
+}
+
 /* Pays what every arena owes. True if something was owed. */
 static bool pay_all(void) {
     bool paid = false;
     for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
+        unsigned visit = berth__visit_begin();
         struct berth__arenas *arenas = berth__engine_arenas(i);
-        struct berth__arena *arena;
-        if (arenas == NULL) {
-            continue;
-        }
-        for (BERTH_EACH_ARENA(arena, arenas)) {
-            paid = berth__decay_pay(arena, SIZE_MAX) > 0 || paid;
-        }
+        paid = (arenas != NULL && pay(arenas)) || paid;
+        berth__visit_end(visit);
     }
     return paid;
 }

@@ -239,6 +239,7 @@ berth_pool *berth__do_pool_create(const char *name, const struct berth_pool_opti
     }
     if (pool != NULL) {
         berth__store_release(&pools[berth__pool_arenas(pool)->number], pool);
+        berth__engine_show(berth__pool_arenas(pool));
     }
     berth__lock_release(&pools_lock);
     if (pool != NULL) {
@@ -255,41 +256,51 @@ static bool has_live_blocks(struct berth__arenas *arenas) {
     return counts.live_high_bytes > berth__caches_bytes(arenas);
 }
 
-static int may_end(berth_pool *pool, unsigned flags) {
-    if (pool == NULL || pool == &default_pool || (flags & ~(unsigned)BERTH_FORCE) != 0) {
-        return -EINVAL;
-    }
-    bool forced = (flags & BERTH_FORCE) != 0;
-    return !forced && has_live_blocks(berth__pool_arenas(pool)) ? -EBUSY : 0;
-}
-
-int berth__do_pool_destroy(berth_pool *pool, unsigned flags) {
-    int error = may_end(pool, flags);
-    if (error != 0) {
-        return error;
-    }
+/* Hides the pool, and empties it if that is allowed: 0, or -errno and it is as before. */
+static int hide_and_empty(berth_pool *pool, bool forced) BERTH_REQUIRES(pools_lock) {
     struct berth__arenas *arenas = berth__pool_arenas(pool);
-    uint32_t number = arenas->number;
-    berth__lock_acquire(&pools_lock);
-    error = berth__arenas_destroy(arenas);
-    if (error == 0) {
-        berth__store_release(&pools[number], NULL);
-        berth__engine_remove(number);
-    }
-    berth__lock_release(&pools_lock);
-    if (error == 0) {
-        berth__meta_free(pool, sizeof(*pool));
+    berth__engine_hide(arenas);
+    int error = !forced && has_live_blocks(arenas) ? -EBUSY : berth__arenas_empty(arenas);
+    if (error != 0) {
+        berth__engine_show(arenas);
     }
     return error;
 }
 
-int berth__do_pool_reset(berth_pool *pool, unsigned flags) {
-    int error = may_end(pool, flags);
-    if (error != 0) {
-        return error;
+static bool may_end(const berth_pool *pool, unsigned flags) {
+    return pool != NULL && pool != &default_pool && (flags & ~(unsigned)BERTH_FORCE) == 0;
+}
+
+int berth__do_pool_destroy(berth_pool *pool, unsigned flags) {
+    if (!may_end(pool, flags)) {
+        return -EINVAL;
     }
+    struct berth__arenas *arenas = berth__pool_arenas(pool);
     berth__lock_acquire(&pools_lock);
-    error = berth__arenas_reset(berth__pool_arenas(pool), berth__engine_next_serial());
+    int error = hide_and_empty(pool, (flags & BERTH_FORCE) != 0);
+    if (error == 0) {
+        if (arenas->lent != NULL) {
+            berth__span_return(arenas->lent);
+        }
+        berth__store_release(&pools[arenas->number], NULL);
+        berth__engine_remove(arenas);
+        berth__meta_free(pool, sizeof(*pool));
+    }
+    berth__lock_release(&pools_lock);
+    return error;
+}
+
+int berth__do_pool_reset(berth_pool *pool, unsigned flags) {
+    if (!may_end(pool, flags)) {
+        return -EINVAL;
+    }
+    struct berth__arenas *arenas = berth__pool_arenas(pool);
+    berth__lock_acquire(&pools_lock);
+    int error = hide_and_empty(pool, (flags & BERTH_FORCE) != 0);
+    if (error == 0) {
+        arenas->serial = berth__engine_next_serial();
+        berth__engine_show(arenas);
+    }
     berth__lock_release(&pools_lock);
     return error;
 }

@@ -10,6 +10,7 @@ void berth__do_thread_idle(void) {
 
 void berth__do_thread_flush(void) {
     berth__cache_unpark();
+    unsigned visit = berth__visit_begin();
     for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
         struct berth__arenas *arenas = berth__engine_arenas(i);
         struct berth__cache *cache = arenas == NULL ? NULL : berth__cache_peek(arenas);
@@ -17,6 +18,7 @@ void berth__do_thread_flush(void) {
             berth__cache_flush(cache, true);
         }
     }
+    berth__visit_end(visit);
 }
 
 size_t berth__do_trim(berth_pool *pool) {
@@ -25,8 +27,10 @@ size_t berth__do_trim(berth_pool *pool) {
     }
     size_t returned = 0;
     for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
+        unsigned visit = berth__visit_begin();
         struct berth__arenas *arenas = berth__engine_arenas(i);
         returned += arenas == NULL ? 0 : berth__reclaim_all(arenas);
+        berth__visit_end(visit);
     }
     return returned;
 }
