@@ -86,9 +86,33 @@ unsigned berth__class_of_aligned(size_t size, size_t alignment);
 /* Runs. A run class is a number of pages; the first one holds BERTH_SMALL_MAX + 1 bytes. */
 enum { BERTH_RUN_CLASS_COUNT = 60, BERTH_RUN_CLASS_MIN_PAGES = 5 };
 
-/* The class that holds `pages` (5 to 1024), and the pages of a class. */
-unsigned berth__run_class(size_t pages);
-size_t berth__run_class_pages(unsigned run_class);
+/* Eight classes per doubling: 5 6 7 8 | 9 10 .. 16 | 18 20 .. 32 | 36 .. 64 | .. | 576 .. 1024. */
+enum {
+    BERTH_RUN_STEPS = 8,
+    BERTH_RUN_FIRST_DOUBLING = 3, /* log2 */
+    BERTH_RUN_CLASSES_BELOW_8 = 3,
+};
+
+/* The class that holds `pages` (1 to 1024). */
+BERTH_INLINE unsigned berth__run_class(size_t pages) {
+    if (pages <= 8) {
+        return pages < BERTH_RUN_CLASS_MIN_PAGES ? 0 : (unsigned)pages - BERTH_RUN_CLASS_MIN_PAGES;
+    }
+    unsigned doubling = berth__highest_bit(pages - 1); /* pages in (2^doubling, 2^(doubling+1)] */
+    unsigned step_shift = doubling - BERTH_RUN_FIRST_DOUBLING;
+    unsigned step = (unsigned)((pages - 1 - ((size_t)1 << doubling)) >> step_shift);
+    return BERTH_RUN_CLASSES_BELOW_8 + 1 + (doubling - BERTH_RUN_FIRST_DOUBLING) * BERTH_RUN_STEPS + step;
+}
+
+BERTH_INLINE size_t berth__run_class_pages(unsigned run_class) {
+    if (run_class <= BERTH_RUN_CLASSES_BELOW_8) {
+        return run_class + BERTH_RUN_CLASS_MIN_PAGES;
+    }
+    unsigned above = run_class - BERTH_RUN_CLASSES_BELOW_8 - 1;
+    unsigned doubling = above / BERTH_RUN_STEPS + BERTH_RUN_FIRST_DOUBLING;
+    return ((size_t)1 << doubling) +
+           ((size_t)(above % BERTH_RUN_STEPS + 1) << (doubling - BERTH_RUN_FIRST_DOUBLING));
+}
 
 /* Bytes that a request of `size` gets: a small block, a run, or, above BERTH_CHUNK, whole pages.
  * 0 if no address space could hold it. */
