@@ -226,7 +226,20 @@ static void strip_bin(struct berth__cache *cache, struct berth__bin *bin) {
     *bin = berth__no_cache.bins[small_class];
 }
 
+/* What a fork in another thread must not find half done is bracketed by these. */
+static void busy(struct berth__cache *cache) {
+    berth__store_relaxed(&cache->busy, true);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+static void idle(struct berth__cache *cache) {
+    atomic_signal_fence(memory_order_seq_cst);
+    berth__store_release(&cache->busy, false);
+}
+
 void berth__cache_flush(struct berth__cache *cache, bool grant) {
+    bool was_busy = berth__load_relaxed(&cache->busy); /* within a refill, or under a claim */
+    busy(cache);
     berth__lock_acquire(&cache->heap->lock);
     for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
         flush_bin_locked(cache, &cache->bins[c]);
@@ -239,6 +252,9 @@ void berth__cache_flush(struct berth__cache *cache, bool grant) {
         }
         return_grant(cache, berth__load_relaxed(&cache->granted));
         cache->inline_used = 0;
+    }
+    if (!was_busy) {
+        idle(cache);
     }
 }
 
@@ -357,17 +373,6 @@ static void *lend_to_bin_locked(struct berth__cache *cache, struct berth__bin *b
     berth__heap_count_locked(cache->heap, small_class, 1, 0);
     bin->settled = (uint16_t)berth__bin_count(bin);
     return block;
-}
-
-/* What a fork in another thread must not find half done is bracketed by these. */
-static void busy(struct berth__cache *cache) {
-    berth__store_relaxed(&cache->busy, true);
-    atomic_signal_fence(memory_order_seq_cst);
-}
-
-static void idle(struct berth__cache *cache) {
-    atomic_signal_fence(memory_order_seq_cst);
-    berth__store_release(&cache->busy, false);
 }
 
 /* The lock is known as the heap's here, as the cache's heap's in what is called. */
