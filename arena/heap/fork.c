@@ -175,6 +175,15 @@ static void set_aside(struct berth__lock *lock) BERTH_NO_TSA {
     struct berth__heap *heap = BERTH_CONTAINER_OF(lock, struct berth__heap, lock);
     berth__list_remove(&heap->link);
     berth__list_remove(&heap->orphan_link);
+    for (unsigned i = 0; i < BERTH_SHARED_HEAPS; i++) {
+        struct berth__heap *aside = heap;
+        (void)berth__cas_acq_rel(&heap->arena->shared[i], &aside, NULL);
+    }
+}
+
+/* In the child, while no lock is this thread's. */
+static bool is_set_aside(const struct berth__heap *heap) {
+    return berth__load_relaxed(&heap->lock.holder) != 0;
 }
 
 static void release_in_child(struct berth__lock *lock, void *context) BERTH_NO_TSA {
@@ -210,9 +219,13 @@ static void after_fork_in_parent(void) BERTH_NO_TSA {
     }
 }
 
-/* The cache of a thread that is gone: what it holds goes back, unless it was on a slow path. */
+/* The cache of a thread that is gone: what it holds goes back, unless it was on a slow path, or its
+ * heap is set aside. */
 static void bury_cache(struct berth__cache *cache) {
     berth__list_remove(&cache->link);
+    if (is_set_aside(cache->heap)) {
+        return;
+    }
     if (!berth__load_relaxed(&cache->busy)) {
         berth__cache_flush(cache, true);
     }
@@ -227,7 +240,7 @@ static void leave_own_cache(struct berth__cache *cache) {
         return;
     }
     berth__list_remove(&cache->link);
-    if (cache->owns_heap) {
+    if (cache->owns_heap && !is_set_aside(cache->heap)) {
         cache->owns_heap = false;
         berth__sub_relaxed(&cache->arena->owners, 1);
         berth__heap_orphan(cache->heap);
