@@ -173,13 +173,14 @@ void berth__cache_settle(struct berth__cache *cache) {
 /* ---- moving blocks ---- */
 
 /* Gathered blocks count as cached, at their bound, from the first on. */
-static void gather(struct berth__cache *cache, void *block, uint32_t size) {
+static void gather(struct berth__cache *cache, void *block, uint64_t entry) {
     if (cache->remote_count == 0) {
         cache->remote_bound = cache->remote_limit + BERTH_SMALL_MAX;
         berth__add_relaxed(&cache->arenas->cached_bound, cache->remote_bound);
     }
-    cache->remote[cache->remote_count++] = block;
-    cache->remote_bytes += size;
+    struct berth__remote_block *item = &cache->remote[cache->remote_count++];
+    *item = berth__remote_block(block, entry);
+    cache->remote_bytes += item->size;
 }
 
 void berth__cache_send_remote(struct berth__cache *cache) {
@@ -286,6 +287,10 @@ static void sweep(struct berth__cache *cache) {
 
 /* What every slow path does besides its own work, without a lock. */
 static void pay_dues(struct berth__cache *cache) {
+    enum { EVERY = 8 }; /* looking at the clocks costs as much as a small refill */
+    if (++cache->slow_calls % EVERY != 0 && !berth__decay_owes(cache->arena)) {
+        return;
+    }
     berth__decay_step(cache->arena);
     sweep(cache);
 }
@@ -436,8 +441,8 @@ static void take_own(struct berth__cache *cache, struct berth__bin *bin, void *b
     pay_dues(cache);
 }
 
-static void take_remote(struct berth__cache *cache, void *block, uint32_t size) {
-    gather(cache, block, size);
+static void take_remote(struct berth__cache *cache, void *block, uint64_t entry) {
+    gather(cache, block, entry);
     if (cache->remote_count == BERTH_REMOTE_BLOCKS || cache->remote_bytes > cache->remote_limit ||
         berth__wait_anyone()) {
         berth__cache_send_remote(cache);
@@ -457,7 +462,7 @@ void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry) 
     if (entry - cache->mark < sizeof(cache->bins)) {
         take_own(cache, bin, block);
     } else {
-        take_remote(cache, block, size);
+        take_remote(cache, block, entry);
     }
     idle(cache);
 }

@@ -76,13 +76,14 @@ struct berth__cache {
     uint64_t reserved;        /* sum of capacity * size */
     uint32_t refills;         /* since `refills_since_ms`: what earns a heap */
     uint32_t refills_since_ms;
+    uint32_t slow_calls;  /* slow paths taken */
     uint32_t swept_ms;    /* when unused bins were last looked at */
     uint32_t inline_used; /* slots of inline_slots that are handed out */
 
     uint32_t remote_count, remote_bytes, remote_limit, remote_bound;
-    void *remote[BERTH_REMOTE_BLOCKS];
+    struct berth__remote_block remote[BERTH_REMOTE_BLOCKS];
 
-    void *inline_slots[86]; /* the first small arrays */
+    void *inline_slots[53]; /* the first small arrays */
 };
 _Static_assert(sizeof(struct berth__cache) <= BERTH_CACHE_BYTES, "a page");
 

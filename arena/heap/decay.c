@@ -3,6 +3,7 @@
 #include "chunk/retained.h"
 #include "heap/arenas.h"
 #include "heap/heap.h"
+#include "heap/request.h"
 #include "os/clock.h"
 
 /* Per tick, demand loses a quarter, regret 1/64, the memory of purges 1/32. */
@@ -150,11 +151,13 @@ static size_t pay_both(struct berth__arena *arena, size_t bytes, unsigned acts) 
 
 void berth__decay_step(struct berth__arena *arena) {
     look_at_clock(arena);
+    berth__run_caches_trim(arena);
     pay_both(arena, BERTH_DECAY_BUDGET, BERTH_DECAY_ACTS);
 }
 
 size_t berth__decay_pay(struct berth__arena *arena, size_t bytes) {
     look_at_clock(arena);
+    berth__run_caches_trim(arena);
     return pay_both(arena, bytes, UINT32_MAX);
 }
 

@@ -53,6 +53,12 @@ void berth__decay_step(struct berth__arena *arena);
 /* The same for a thread that has nothing else to do: pays up to `bytes`. Returns what it paid. */
 size_t berth__decay_pay(struct berth__arena *arena, size_t bytes);
 
+/* True if a payment is due now. */
+BERTH_INLINE bool berth__decay_owes(struct berth__arena *arena) {
+    return (berth__load_relaxed(&arena->decay.owed) |
+            berth__load_relaxed(&berth__slots_decay.owed)) != 0;
+}
+
 /* True if memory is owed: slow paths should come by more often. */
 bool berth__decay_in_debt(struct berth__arena *arena);
 
