@@ -16,11 +16,13 @@ void berth__decay_init(struct berth__decay *decay) {
 
 static void fade(_Atomic uint64_t *value, unsigned shift, unsigned ticks) {
     uint64_t now = berth__load_relaxed(value);
-    uint64_t later = now;
-    for (unsigned i = 0; i < ticks && later != 0; i++) {
-        later -= (later >> shift) + 1;
-    }
-    berth__sub_relaxed(value, now - later); /* keeps what others add meanwhile */
+    uint64_t later;
+    do {
+        later = now;
+        for (unsigned i = 0; i < ticks && later != 0; i++) {
+            later -= (later >> shift) + 1;
+        }
+    } while (!berth__cas_weak_relaxed(value, &now, later));
 }
 
 struct berth__decay berth__slots_decay;
@@ -60,20 +62,25 @@ static void tick(struct berth__decay *decay, uint64_t unused, uint32_t decay_ms,
     owe_at_least(decay, berth__min(due, berth__max(part, BERTH_DECAY_BUDGET)));
 }
 
-static void look(struct berth__decay *decay, uint64_t unused, uint32_t decay_ms, uint64_t now_ms) {
+/* True if this call made the clock tick. */
+static bool look(struct berth__decay *decay, uint64_t unused, uint32_t decay_ms, uint64_t now_ms) {
     uint64_t last = berth__load_relaxed(&decay->tick_ms);
-    if (now_ms - last >= BERTH_DECAY_TICK_MS &&
-        berth__cas_acq_rel(&decay->tick_ms, &last, now_ms)) {
+    bool ticks = (int64_t)(now_ms - last) >= BERTH_DECAY_TICK_MS && /* another may be ahead of us */
+                 berth__cas_acq_rel(&decay->tick_ms, &last, now_ms);
+    if (ticks) {
         tick(decay, unused, decay_ms, now_ms - last);
     }
     owe_at_least(decay, beyond(due_of(decay, unused), BERTH_DECAY_SLACK));
+    return ticks;
 }
 
 static void look_at_clock(struct berth__arena *arena) {
     uint64_t now_ms = berth__clock_coarse_ms();
     uint32_t decay_ms = arena->arenas->policy.decay_ms;
-    look(&arena->decay, unused_in_arena(arena), decay_ms, now_ms);
-    look(&berth__slots_decay, berth__retained_bytes(), decay_ms, now_ms);
+    if (look(&arena->decay, unused_in_arena(arena), decay_ms, now_ms)) {
+        berth__heaps_collect(arena);
+    }
+    (void)look(&berth__slots_decay, berth__retained_bytes(), decay_ms, now_ms);
 }
 
 /* Purges a slab of the next heap in turn that has one queued. */

@@ -40,10 +40,12 @@ extern struct berth__decay berth__slots_decay;
 BERTH_INLINE void berth__decay_demand(struct berth__decay *decay, uint64_t bytes, bool fresh) {
     berth__add_relaxed(&decay->demand, bytes);
     uint64_t purged = fresh ? berth__load_relaxed(&decay->purged_lately) : 0;
-    if (purged != 0) {
+    while (purged != 0) {
         uint64_t regretted = berth__min(bytes, purged);
-        berth__store_relaxed(&decay->purged_lately, purged - regretted);
-        berth__add_relaxed(&decay->regret, regretted);
+        if (berth__cas_weak_relaxed(&decay->purged_lately, &purged, purged - regretted)) {
+            berth__add_relaxed(&decay->regret, regretted);
+            break;
+        }
     }
 }
 
