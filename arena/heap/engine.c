@@ -4,6 +4,7 @@
 #include "chunk/meta.h"
 #include "chunk/wait.h"
 #include "heap/decay.h"
+#include "os/clock.h"
 #include "os/topology.h"
 
 #include <errno.h>
@@ -73,18 +74,41 @@ static bool start(void) {
 }
 
 bool berth__engine_start(void) {
-    int now = berth__load_acquire(&state);
-    if (BERTH_LIKELY(now == RUNNING)) {
-        return true;
-    }
-    int expected = NOT_STARTED;
-    if (berth__cas_acq_rel(&state, &expected, STARTING)) {
-        berth__store_release(&state, start() ? RUNNING : FAILED);
-    }
-    while ((now = berth__load_acquire(&state)) == STARTING) {
-        berth__pause();
+    int now;
+    while ((now = berth__load_acquire(&state)) != RUNNING && now != FAILED) {
+        int expected = NOT_STARTED;
+        if (now == NOT_STARTED && berth__cas_acq_rel(&state, &expected, STARTING)) {
+            berth__store_release(&state, start() ? RUNNING : FAILED);
+        } else {
+            berth__pause();
+        }
     }
     return now == RUNNING;
+}
+
+/* Thread pointer of the forking thread for which `state` is STARTING though nobody starts. */
+static _Atomic uint64_t start_holder;
+
+/* Gives up after a while: a signal handler that forks may have interrupted the start itself. */
+void berth__engine_hold_start(void) {
+    enum { PATIENCE_MS = 200 };
+    uint64_t give_up_ms = berth__clock_coarse_ms() + PATIENCE_MS;
+    int expected = NOT_STARTED;
+    while (!berth__cas_acq_rel(&state, &expected, STARTING)) {
+        if (expected != STARTING || berth__clock_coarse_ms() > give_up_ms) {
+            return;
+        }
+        expected = NOT_STARTED;
+        berth__pause();
+    }
+    berth__store_relaxed(&start_holder, berth__thread_self());
+}
+
+void berth__engine_release_start(void) {
+    if (berth__load_relaxed(&start_holder) == berth__thread_self()) {
+        berth__store_relaxed(&start_holder, 0);
+        berth__store_release(&state, NOT_STARTED);
+    }
 }
 
 struct berth__arenas *berth__engine_arenas(unsigned number) {

@@ -23,6 +23,11 @@ bool berth__engine_start(void);
 /* Fills in the configuration before the engine starts; set by the layer that reads options. */
 extern void (*berth__engine_configure)(struct berth__engine_config *config);
 
+/* Around a fork: keeps other threads from starting the engine, after waiting for one that does, so
+ * that no child finds it half started. By the forking thread. */
+void berth__engine_hold_start(void);
+void berth__engine_release_start(void);
+
 /* The arenas of the pool with this number; NULL if there is none. Number 0 is the default pool's.
  */
 struct berth__arenas *berth__engine_arenas(unsigned number);

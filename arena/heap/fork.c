@@ -201,6 +201,7 @@ static void release_in_child(struct berth__lock *lock, void *context) BERTH_NO_T
 }
 
 static void before_fork(void) BERTH_NO_TSA {
+    berth__engine_hold_start();
     if (berth__default_arenas() == NULL) {
         return;
     }
@@ -213,6 +214,7 @@ static void before_fork(void) BERTH_NO_TSA {
 }
 
 static void after_fork_in_parent(void) BERTH_NO_TSA {
+    berth__engine_release_start();
     visit_all(release, NULL);
     if (berth__lock_is_mine(&preparing)) {
         berth__lock_release(&preparing);
@@ -277,6 +279,7 @@ static void bury_all_threads(void) {
 }
 
 static void after_fork_in_child(void) BERTH_NO_TSA {
+    berth__engine_release_start();
     if (berth__default_arenas() == NULL) {
         return;
     }
