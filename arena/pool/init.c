@@ -8,6 +8,8 @@
 #include "heap/fork.h"
 #include <stdlib.h>
 
+const char berth__pool_init_anchor = 0;
+
 __attribute__((constructor)) static void at_load(void) {
     berth__pool_register_locks();
     berth__fork_init(berth__maintenance_reset_in_child);

@@ -8,4 +8,8 @@
 void berth__pool_register_locks(void);
 void berth__pressure_register_lock(void);
 
+/* Refers to init.c: a static link takes from an archive only what something refers to, and its
+ * constructor would be left out. */
+extern const char berth__pool_init_anchor;
+
 #endif

@@ -17,6 +17,7 @@
 static struct berth__lock pools_lock = {.rank = BERTH_RANK_NAMES};
 static _Atomic(berth_pool *) pools[BERTH_POOLS_MAX];
 static berth_pool default_pool = {.name = "default"};
+__attribute__((used)) static const char *const take_init = &berth__pool_init_anchor;
 
 /* ---- the process's options ---- */
 
