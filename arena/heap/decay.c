@@ -6,8 +6,17 @@
 #include "heap/request.h"
 #include "os/clock.h"
 
-/* Per tick, demand loses a quarter, regret 1/64, the memory of purges 1/32. */
-enum { DEMAND_SHIFT = 2, REGRET_SHIFT = 6, PURGED_SHIFT = 5, TICKS_MAX = 64 };
+/* Per tick, demand loses a quarter, regret 1/64, the memory of purges 1/32. While a program calls
+ * us, but asks for next to nothing, it is done with what it regretted: that loses 1/16. */
+enum {
+    DEMAND_SHIFT = 2,
+    REGRET_SHIFT = 6,
+    REGRET_SHIFT_FREEING = 4,
+    PURGED_SHIFT = 5,
+    TICKS_MAX = 64,
+    TICKS_ACTIVE = 5,         /* between two looks at the clock of a program that is at work */
+    DEMAND_NOTHING = 1 << 20, /* bytes */
+};
 
 void berth__decay_init(struct berth__decay *decay) {
     berth__store_relaxed(&decay->tick_ms, berth__clock_coarse_ms());
@@ -54,8 +63,9 @@ static void owe_at_least(struct berth__decay *decay, uint64_t bytes) {
 static void tick(struct berth__decay *decay, uint64_t unused, uint32_t decay_ms,
                  uint64_t elapsed_ms) {
     unsigned ticks = (unsigned)berth__min(elapsed_ms / BERTH_DECAY_TICK_MS, TICKS_MAX);
+    bool freeing = ticks <= TICKS_ACTIVE && berth__load_relaxed(&decay->demand) < DEMAND_NOTHING;
     fade(&decay->demand, DEMAND_SHIFT, ticks);
-    fade(&decay->regret, REGRET_SHIFT, ticks);
+    fade(&decay->regret, freeing ? REGRET_SHIFT_FREEING : REGRET_SHIFT, ticks);
     fade(&decay->purged_lately, PURGED_SHIFT, ticks);
     uint64_t due = due_of(decay, unused);
     uint64_t part = elapsed_ms >= decay_ms ? due : due / decay_ms * elapsed_ms;
@@ -159,7 +169,8 @@ static size_t pay_both(struct berth__arena *arena, size_t bytes, unsigned acts) 
 void berth__decay_step(struct berth__arena *arena) {
     look_at_clock(arena);
     berth__run_caches_trim(arena);
-    pay_both(arena, BERTH_DECAY_BUDGET, BERTH_DECAY_ACTS);
+    bool deep = berth__load_relaxed(&arena->decay.owed) > BERTH_DECAY_SLACK;
+    pay_both(arena, BERTH_DECAY_BUDGET, deep ? BERTH_DECAY_ACTS_DEEP : BERTH_DECAY_ACTS);
 }
 
 size_t berth__decay_pay(struct berth__arena *arena, size_t bytes) {
