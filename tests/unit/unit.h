@@ -73,7 +73,7 @@ static inline int unit_in_child_line(void (*function)(void *), void *context, ch
         close(ends[0]);
         close(ends[1]);
         function(context);
-        _exit(0);
+        exit(0);
     }
     close(ends[1]);
     size_t filled = 0;
