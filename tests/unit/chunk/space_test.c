@@ -4,7 +4,6 @@
 #include "chunk/space.h"
 
 #include "chunk/chunk.h"
-#include "chunk/ledger.h"
 #include "chunk/meta.h"
 #include "chunk/wait.h"
 #include "maps.h"
@@ -31,13 +30,6 @@ static struct berth__chunk *take(size_t count) {
     struct berth__chunk *first = berth__slots_take(count);
     UNIT_CHECK(first != NULL);
     return first;
-}
-
-/* As the owner of a slot does: charges, commits, and says so. */
-static void fill(struct berth__chunk *slot, size_t bytes) {
-    UNIT_CHECK(berth__ledger_charge(&berth__ledger, bytes - slot->committed, 0));
-    UNIT_CHECK(berth__pages_commit(slot->at, bytes) == 0);
-    slot->committed = bytes;
 }
 
 /* ---- the primary span ---- */
@@ -399,89 +391,7 @@ static void lending_without_metadata_is_refused_and_leaves_nothing(void **state)
 #endif
 }
 
-/* ---- memory in slots that nobody uses ---- */
-
-static void retain_and_release(void *unused) {
-    (void)unused;
-    start(64 * MIB);
-    struct berth__chunk *a = take(1);
-    struct berth__chunk *b = take(1);
-    struct berth__chunk *c = take(1);
-    fill(a, BERTH_CHUNK);
-    fill(b, MIB);
-    fill(c, BERTH_CHUNK);
-    berth__slots_give(c, 1);
-    berth__slots_give(a, 1);
-    berth__slots_give(b, 1);
-    UNIT_CHECK(berth__retained_bytes() == 9 * MIB);
-    UNIT_CHECK(berth__retained_release(SIZE_MAX, 60000) == 0); /* none is that old */
-    UNIT_CHECK(take(1) == a && a->committed == BERTH_CHUNK);   /* used again as it is */
-    UNIT_CHECK(berth__retained_bytes() == 5 * MIB);
-    UNIT_CHECK(berth__retained_release(1, 0) == BERTH_CHUNK); /* c: given back first */
-    UNIT_CHECK(c->committed == 0 && b->committed == MIB);
-    UNIT_CHECK(berth__load_relaxed(&berth__ledger.used) == 5 * MIB);
-    berth__slots_give(a, 1);
-    UNIT_CHECK(berth__retained_release(SIZE_MAX, 0) == 5 * MIB);
-    UNIT_CHECK(berth__retained_bytes() == 0);
-    UNIT_CHECK(berth__load_relaxed(&berth__ledger.used) == 0);
-    UNIT_CHECK(unit_range_read(berth__primary.slots, berth__primary.slots_bytes, false).writable ==
-               0);
-    UNIT_CHECK(take(3) == a);
-}
-
-static void unused_memory_is_kept_and_returned_oldest_first(void **state) {
-    /* The limit would count memory that is not there, or memory stay that nobody counts. */
-    (void)state;
-    assert_int_equal(unit_in_child(retain_and_release, NULL), 0);
-}
-
-static void release_a_row(void *unused) {
-    (void)unused;
-    start(64 * MIB);
-    struct berth__chunk *first = take(6);
-    for (size_t i = 0; i < 6; i++) {
-        fill(berth__chunk_of(first->at + i * BERTH_CHUNK), i == 3 ? MIB : BERTH_CHUNK);
-    }
-    berth__slots_give(first, 6);
-    UNIT_CHECK(berth__retained_release(2 * BERTH_CHUNK, 0) == 2 * BERTH_CHUNK);
-    UNIT_CHECK(berth__retained_bytes() == 3 * BERTH_CHUNK + MIB);
-    UNIT_CHECK(berth__retained_release(SIZE_MAX, 0) == 3 * BERTH_CHUNK + MIB);
-    UNIT_CHECK(berth__load_relaxed(&berth__ledger.used) == 0);
-    UNIT_CHECK(take(6) == first && first->committed == 0);
-}
-
-static void neighbours_are_unmapped_together(void **state) {
-    /* A large block would cost a system call for each 4 MiB, or lose a part. */
-    (void)state;
-    assert_int_equal(unit_in_child(release_a_row, NULL), 0);
-}
-
-#if BERTH_FAULTS
-static void release_in_vain(void *unused) {
-    (void)unused;
-    start(SMALLEST);
-    struct berth__chunk *slot = take(1);
-    fill(slot, MIB);
-    slot->at[0] = 1;
-    berth__slots_give(slot, 1);
-    berth__os_fail_after(BERTH_OS_DECOMMIT, 0, 1);
-    UNIT_CHECK(berth__retained_release(SIZE_MAX, 0) == 0);
-    UNIT_CHECK(berth__retained_bytes() == MIB); /* it stays mapped, and charged */
-    UNIT_CHECK(berth__load_relaxed(&berth__ledger.used) == MIB);
-    UNIT_CHECK(unit_range_read(slot->at, MIB, true).resident == 0);
-    UNIT_CHECK(berth__retained_release(SIZE_MAX, 0) == MIB);
-    UNIT_CHECK(berth__load_relaxed(&berth__ledger.used) == 0);
-}
-#endif
-
-static void what_cannot_be_unmapped_stays_charged_without_memory(void **state) {
-    /* At the bound of mappings the ledger would forget what is mapped. */
-    (void)state;
-    UNIT_ONLY_IF(BERTH_FAULTS);
-#if BERTH_FAULTS
-    assert_int_equal(unit_in_child(release_in_vain, NULL), 0);
-#endif
-}
+/* ---- all of it ---- */
 
 static void count_record(void *context, struct berth__chunk *record) {
     unsigned *counts = context;
@@ -525,9 +435,6 @@ int main(void) {
         cmocka_unit_test(when_there_are_as_many_spans_as_may_be_no_more_is_counted),
         cmocka_unit_test(memory_that_is_lent_to_us_is_cut_to_whole_units),
         cmocka_unit_test(lending_without_metadata_is_refused_and_leaves_nothing),
-        cmocka_unit_test(unused_memory_is_kept_and_returned_oldest_first),
-        cmocka_unit_test(neighbours_are_unmapped_together),
-        cmocka_unit_test(what_cannot_be_unmapped_stays_charged_without_memory),
         cmocka_unit_test(a_visit_sees_every_slot_that_was_ever_used),
     };
     return UNIT_RUN(tests);
