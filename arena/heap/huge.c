@@ -235,6 +235,9 @@ int berth__file_map(struct berth__arenas *arenas, int fd, int64_t offset, size_t
             berth__ledger_uncharge(arenas->ledger, bytes);
         }
     }
+    if (error == -EADDRINUSE) {
+        return -ENOMEM; /* the addresses are lost */
+    }
     if (error != 0) {
         berth__slots_give(first, slots_for(bytes));
         return error;

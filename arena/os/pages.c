@@ -149,13 +149,23 @@ int berth__pages_move(void *from, void *to, size_t bytes) {
     return error;
 }
 
+/* Not mapped in place at once: a driver that refuses leaves a hole there. */
 int berth__pages_map_file(void *at, size_t bytes, int fd, int64_t offset, bool writable) {
     int saved_errno = errno;
     int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
     void *mapped = berth__os_fails(BERTH_OS_MAP_FILE)
                        ? MAP_FAILED
-                       : mmap(at, bytes, protection, MAP_SHARED | MAP_FIXED, fd, offset);
-    return result(mapped == MAP_FAILED ? -1 : 0, saved_errno);
+                       : mmap(NULL, bytes, protection, MAP_SHARED, fd, offset);
+    if (mapped == MAP_FAILED) {
+        return result(-1, saved_errno);
+    }
+    int error = 0;
+    if (mremap(mapped, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, at) == MAP_FAILED) {
+        error = target_restored(at, bytes, -errno);
+        (void)munmap(mapped, bytes);
+    }
+    errno = saved_errno;
+    return error;
 }
 
 void berth__pages_prefer_node(void *at, size_t bytes, unsigned node) {

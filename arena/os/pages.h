@@ -51,7 +51,8 @@ void berth__pages_want_huge(void *at, size_t bytes, bool wanted);
  * -EADDRINUSE the range `to` may be somebody else's, and must never be used again. */
 int berth__pages_move(void *from, void *to, size_t bytes) BERTH_MUST_USE;
 
-/* Maps a part of a file over reserved pages; decommitting ends that. -errno if it cannot be. */
+/* Maps a part of a file over reserved pages; decommitting ends that. -errno if it cannot be, with
+ * the exception above. */
 int berth__pages_map_file(void *at, size_t bytes, int fd, int64_t offset,
                           bool writable) BERTH_MUST_USE;
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 enum { MIB = 1 << 20 };
 
@@ -217,6 +218,24 @@ static void a_file_lies_over_reserved_pages_until_they_are_decommitted(void **st
     close(fd);
 }
 
+static void a_file_that_cannot_be_mapped_leaves_no_hole(void **state) {
+    /* As a move that fails; a socket is a file whose driver refuses late. */
+    (void)state;
+    char *at = berth__pages_reserve(2 * MIB, 65536);
+    int ends[2];
+    int udp = socket(AF_INET, SOCK_DGRAM, 0);
+    int tcp = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(pipe(ends), 0);
+    const int fds[] = {udp, tcp, ends[0], -1};
+    for (unsigned i = 0; i < BERTH_ARRAY_COUNT(fds); i++) {
+        assert_true(berth__pages_map_file(at + 65536, MIB, fds[i], 0, true) < 0);
+        assert_int_equal(unit_range_read(at, 2 * MIB, false).mapped, 2 * MIB);
+        close(fds[i]);
+    }
+    close(ends[1]);
+    berth__pages_unreserve(at, 2 * MIB);
+}
+
 static void every_call_reports_a_kernel_that_refuses_and_keeps_errno(void **state) {
     /* A full kernel would be taken for memory that is there. */
     (void)state;
@@ -262,6 +281,7 @@ int main(void) {
         cmocka_unit_test(moved_pages_keep_their_content_and_leave_a_reservation),
         cmocka_unit_test(a_move_that_fails_leaves_no_hole),
         cmocka_unit_test(a_file_lies_over_reserved_pages_until_they_are_decommitted),
+        cmocka_unit_test(a_file_that_cannot_be_mapped_leaves_no_hole),
         cmocka_unit_test(every_call_reports_a_kernel_that_refuses_and_keeps_errno),
     };
     return cmocka_run_group_tests(tests, machine_pages, NULL) == 0 ? 0 : 1;
