@@ -82,15 +82,15 @@ static struct berth__run_link *first_from(struct berth__run_bins *bins, unsigned
     return BERTH_LIST_ENTRY(first, struct berth__run_link, link);
 }
 
-/* Looks at the first few runs of the bins that need not, but may, hold an aligned run. */
+/* Looks for a run that holds an aligned one at the first `tries` runs of each bin that may hold it.
+ */
 static struct berth__run_link *try_aligned(struct berth__run_bins *bins, size_t pages,
-                                           size_t align_pages) {
-    enum { TRIES_PER_BIN = 4 };
+                                           size_t align_pages, unsigned tries) {
     uint64_t candidates = bins->not_empty & berth__word_mask(berth__run_class(pages), 64);
     for (; candidates != 0; candidates &= candidates - 1) {
         struct berth__list *bin = &bins->bin[berth__lowest_bit(candidates)];
         struct berth__list *at = bin->next;
-        for (unsigned i = 0; i < TRIES_PER_BIN && at != bin; i++, at = at->next) {
+        for (unsigned i = 0; i < tries && at != bin; i++, at = at->next) {
             struct berth__run_link *run = BERTH_LIST_ENTRY(at, struct berth__run_link, link);
             size_t first = berth__round_up(run->page, align_pages);
             if (first + pages <= run_end(run->chunk, run->page)) {
@@ -101,14 +101,22 @@ static struct berth__run_link *try_aligned(struct berth__run_bins *bins, size_t 
     return NULL;
 }
 
+/* A few that may do, then those that are long enough in any case, and before there is none, all. */
+static struct berth__run_link *find_aligned(struct berth__run_bins *bins, size_t pages,
+                                            size_t align_pages) {
+    enum { TRIES_PER_BIN = 4 };
+    size_t surely = pages + align_pages - 1;
+    struct berth__run_link *run = try_aligned(bins, pages, align_pages, TRIES_PER_BIN);
+    if (run == NULL && surely <= BERTH_CHUNK_PAGES) {
+        run = first_from(bins, berth__run_class(surely));
+    }
+    return run != NULL ? run : try_aligned(bins, pages, align_pages, UINT32_MAX);
+}
+
 struct berth__chunk *berth__run_bins_find(struct berth__run_bins *bins, size_t pages,
                                           size_t align_pages, size_t *page) {
     struct berth__run_link *run = align_pages == 1 ? first_from(bins, berth__run_class(pages))
-                                                   : try_aligned(bins, pages, align_pages);
-    size_t surely = pages + align_pages - 1;
-    if (run == NULL && align_pages > 1 && surely <= BERTH_CHUNK_PAGES) {
-        run = first_from(bins, berth__run_class(surely));
-    }
+                                                   : find_aligned(bins, pages, align_pages);
     if (run == NULL) {
         return NULL;
     }
