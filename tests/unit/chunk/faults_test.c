@@ -19,7 +19,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { MIB = 1 << 20, BLOCKS = 400, STEPS = 1500 };
+enum { MIB = 1 << 20, BLOCKS = 200, STEPS = 450 };
 
 struct block {
     unsigned char *at;
@@ -67,7 +67,7 @@ static void take(struct block *block, unsigned char *at, size_t size, bool zero)
         *block = (struct block){NULL, 0};
         return;
     }
-    for (size_t i = 0; zero && i < size; i += i < 256 ? 1 : 509) {
+    for (size_t i = 0; zero && i < size; i += i < 256 ? 1 : 509 + i / 16) {
         UNIT_CHECK(at[i] == 0);
     }
     *block = (struct block){at, size};
@@ -168,7 +168,7 @@ static void work(void) {
             allocate(block);
             break;
         }
-        if (i % 250 == 100) {
+        if (i % 100 == 50) {
             map_file();
             berth_trim(NULL);
             berth_thread_idle();
@@ -249,7 +249,7 @@ static void work_with_fault(void *context) {
 static bool all_calls;
 
 static void fail_in_turn(enum berth__os_call call, uint64_t fail) {
-    for (uint64_t skip = 0;; skip += all_calls ? 1 : 1 + skip / 2) {
+    for (uint64_t skip = 0;; skip += all_calls ? 1 : 1 + skip * (UNIT_TSAN ? 4 : 1)) {
         struct fault fault = {call, skip, fail};
         char line[256];
         int status = unit_in_child_line(work_with_fault, &fault, line, sizeof(line));
