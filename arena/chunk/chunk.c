@@ -165,7 +165,6 @@ void berth__chunk_init(struct berth__chunk *chunk, struct berth__arena *arena,
     memset(chunk->used, 0xff, sizeof(chunk->used));
     memset((void *)chunk->run_pages, 0, sizeof(chunk->run_pages));
     memset(chunk->dirty, 0, sizeof(chunk->dirty));
-    memset((void *)chunk->parked, 0, sizeof(chunk->parked));
     add_free_pages(chunk, 0, committed / BERTH_PAGE);
     if (!clean) {
         set_dirty(chunk, 0, committed / BERTH_PAGE);

@@ -38,7 +38,8 @@ enum berth__slab_list {
 struct berth__slab {
     struct berth__list link;            /* in the list of its heap and class */
     struct berth__list purge_link;      /* in one of its heap's purge queues, or linked to itself */
-    _Atomic(struct berth__heap *) heap; /* owner; written under the old and the new owner's lock */
+    _Atomic(struct berth__heap *) heap; /* owner; written under the old and the new owner's lock;
+                                           NULL if the unit is no slab */
     char *base;                         /* block 0; a multiple of BERTH_UNIT */
     uint64_t *ready;                    /* bitmap; the one of cold blocks follows it directly */
     uint16_t ready_count;
@@ -88,9 +89,26 @@ unsigned berth__slab_lend(struct berth__slab *slab, unsigned count, void **out);
  * before, as bits. The slab must have a cold block. */
 uint16_t berth__slab_warm(struct berth__slab *slab, unsigned pages);
 
-/* Takes back those of blocks[0..count) that come first and lie in this slab. Returns how many: less
- * than `count` when blocks[that] lies elsewhere, is free already, or is not a block's start. */
-unsigned berth__slab_take_back(struct berth__slab *slab, void *const *blocks, unsigned count);
+/* Takes a block back. False, and nothing changed, if it is free already or not a block's start.
+ * One multiplication gives both the block's number and whether the address is its start
+ * (base/bits.h). */
+BERTH_INLINE bool berth__slab_take_back(struct berth__slab *slab, const void *block) {
+    const struct berth__class *class = berth__slab_class(slab);
+    size_t offset = (uintptr_t)block - (uintptr_t)slab->base;
+    uint64_t product = offset * class->reciprocal;
+    unsigned number = (unsigned)(product >> 32);
+    if (BERTH_UNLIKELY((uint32_t)product >= class->reciprocal || number >= class->blocks)) {
+        return false;
+    }
+    uint64_t *ready = &slab->ready[number / 64];
+    uint64_t bit = UINT64_C(1) << (number % 64);
+    if (BERTH_UNLIKELY(((*ready | ready[class->words]) & bit) != 0)) {
+        return false;
+    }
+    *ready |= bit;
+    slab->ready_count++;
+    return true;
+}
 
 /* Pages that hold memory and lie wholly in free blocks, as a bit per page. */
 uint16_t berth__slab_purgeable(const struct berth__slab *slab);

@@ -499,7 +499,7 @@ size_t berth__arena_purge_some(struct berth__arena *arena, size_t bytes) {
 static void forget_slabs(struct berth__chunk *chunk) {
     for (size_t unit = 0; unit < berth__chunk_units(chunk); unit++) {
         uint64_t entry = berth__load_relaxed(berth__entry_find(chunk->at + unit * BERTH_UNIT));
-        if (entry != 0 && BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SLAB) {
+        if (entry != 0 && BERTH_ENTRY_IS_SLAB(entry)) {
             berth__slab_retire(&chunk->slabs[unit]);
         }
     }

@@ -68,6 +68,7 @@ struct berth__arena {
     _Atomic uint32_t owners; /* threads with a heap of their own */
 
     _Atomic(struct berth__cpu_cache *) cpu_caches[BERTH_CPU_CACHES]; /* by CPU; made when needed */
+    _Atomic uint64_t run_caches_trimmed_ms;
 
     struct berth__decay decay BERTH_LINE_ALIGNED;
 

@@ -31,9 +31,9 @@ static size_t reserve_bytes(size_t wish) {
 }
 
 static void set_cache_budget(struct berth__engine_config *config) {
-    enum { PER_CPU = 1 << 20, RUNS_PER_CPU = 1 << 20 };
+    enum { PER_CPU = 8 << 20, ALTOGETHER = 256 << 20 };
     if (config->cache_bytes == 0) {
-        config->cache_bytes = (uint64_t)berth__cpus_allowed * (PER_CPU + RUNS_PER_CPU);
+        config->cache_bytes = berth__min((uint64_t)berth__cpus_allowed * PER_CPU, ALTOGETHER);
     }
     uint64_t for_runs = config->cache_bytes / 2;
     config->policy.run_cache_bytes = for_runs / berth__cpus_allowed;

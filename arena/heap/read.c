@@ -10,19 +10,26 @@ static uint64_t minus(uint64_t a, uint64_t b) { /* torn reads may cross */
 }
 
 static void add_heap(struct berth__heap *heap, struct berth__arena_counts *counts) {
-    uint64_t slabs = berth__load_relaxed(&heap->slabs);
-    uint64_t lent = berth__load_relaxed(&heap->lent_bytes);
-    uint64_t tail = berth__load_relaxed(&heap->tail_bytes);
+    uint64_t slabs = 0;
+    uint64_t free_bytes = 0;
+    uint64_t tail = 0;
+    for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
+        const struct berth__class *class = &berth__classes[c];
+        uint64_t of_class = berth__load_relaxed(&heap->classes[c].slabs);
+        slabs += of_class;
+        tail += of_class * (BERTH_UNIT - (uint64_t) class->blocks * class->size);
+        free_bytes += berth__load_relaxed(&heap->classes[c].free_blocks) * class->size;
+        counts->lends += berth__load_relaxed(&heap->traffic[c].lends);
+        counts->returns += berth__load_relaxed(&heap->traffic[c].returns);
+    }
     uint64_t drained = berth__load_relaxed(&heap->remote_drained);
     uint64_t remote = minus(berth__load_relaxed(&heap->remote_sent), drained);
     counts->heaps++;
     counts->slabs += slabs;
-    counts->slab_lent += minus(lent, remote);
+    counts->slab_lent += minus(slabs * BERTH_UNIT, free_bytes + tail + remote);
     counts->remote += remote;
     counts->slab_tail += tail;
-    counts->free_slab += minus(slabs * BERTH_UNIT, lent + tail);
-    counts->lends += berth__load_relaxed(&heap->lends);
-    counts->returns += berth__load_relaxed(&heap->returns);
+    counts->free_slab += free_bytes;
     counts->refills += berth__load_relaxed(&heap->refills);
     counts->flushes += berth__load_relaxed(&heap->flushes);
     counts->remote_batches += berth__load_relaxed(&heap->remote_batches);
@@ -119,8 +126,8 @@ static void add_class(struct berth__heap *heap, void *context) {
     sum->counts->slabs += slabs;
     sum->counts->free += free_blocks;
     sum->counts->lent += minus(slabs * berth__classes[sum->small_class].blocks, free_blocks);
-    sum->counts->lends += berth__load_relaxed(&class->lends);
-    sum->counts->returns += berth__load_relaxed(&class->returns);
+    sum->counts->lends += berth__load_relaxed(&heap->traffic[sum->small_class].lends);
+    sum->counts->returns += berth__load_relaxed(&heap->traffic[sum->small_class].returns);
 }
 
 void berth__class_read(struct berth__arenas *arenas, unsigned small_class,

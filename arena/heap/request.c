@@ -137,12 +137,12 @@ static void free_uncached(void *block, uint64_t entry) {
         berth__misuse("free of a pointer inside a block", block);
     }
     berth__poison(block, class->size);
-    berth__remote_send(&block, 1, false);
+    struct berth__remote_block item = berth__remote_block(block, entry);
+    berth__remote_send(&item, 1, false);
 }
 
 static void free_small(void *block, uint64_t entry) {
-    struct berth__heap *heap = berth__heap_of_entry(entry);
-    struct berth__arenas *arenas = heap->arenas;
+    struct berth__arenas *arenas = berth__heap_of_entry(entry)->arenas;
     struct berth__cache *cache = berth__cache_get(arenas);
     if (BERTH_UNLIKELY(cache == NULL)) {
         free_uncached(block, entry);
@@ -151,18 +151,40 @@ static void free_small(void *block, uint64_t entry) {
     }
 }
 
-void berth__block_free(void *block) {
-    if (block == NULL || berth__fork_must_detour() || berth__emergency_owns(block)) {
-        return; /* in the child of a fork that interrupted us, frees are dropped for the moment */
+/* What lies in no unit of ours. */
+static void free_elsewhere(void *block) {
+    if (block != NULL && !berth__emergency_owns(block)) {
+        berth__misuse("free of a pointer that is not a block", block);
     }
-    uint64_t entry = entry_or_misuse(block);
+}
+
+static void free_by_kind(void *block, uint64_t entry) {
     switch (BERTH_ENTRY_KIND(entry)) {
-    case BERTH_UNIT_SLAB: free_small(block, entry); break;
+    case BERTH_UNIT_SLAB:
+    case BERTH_UNIT_POOL_SLAB: free_small(block, entry); break;
     case BERTH_UNIT_RUN: berth__run_free(block); break;
     case BERTH_UNIT_HUGE: berth__huge_free(block); break;
     case BERTH_UNIT_HUGE_BODY:
     case BERTH_UNIT_SAMPLED:
     default: berth__misuse("free of a pointer inside a block", block);
+    }
+}
+
+void berth__block_free(void *block) {
+    berth__entry *at = berth__entry_find(block);
+    uint64_t entry = at == NULL ? 0 : berth__load_relaxed(at);
+    if (BERTH_UNLIKELY(entry == 0)) {
+        free_elsewhere(block);
+        return;
+    }
+    if (berth__fork_must_detour()) {
+        return; /* in the child of a fork that interrupted us, frees are dropped for the moment */
+    }
+    struct berth__cache *cache = berth__tls.cache;
+    if (BERTH_LIKELY(BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SLAB && cache != &berth__no_cache)) {
+        berth__cache_take(cache, block, entry);
+    } else {
+        free_by_kind(block, entry);
     }
 }
 
@@ -174,7 +196,8 @@ size_t berth__block_size(const void *block) {
     }
     uint64_t entry = entry_or_misuse(block);
     switch (BERTH_ENTRY_KIND(entry)) {
-    case BERTH_UNIT_SLAB: return berth__classes[BERTH_ENTRY_BIN(entry) / BERTH_BIN_BYTES].size;
+    case BERTH_UNIT_SLAB:
+    case BERTH_UNIT_POOL_SLAB: return berth__classes[BERTH_ENTRY_BIN(entry) / BERTH_BIN_BYTES].size;
     case BERTH_UNIT_RUN: return berth__run_pages(block) * BERTH_PAGE;
     case BERTH_UNIT_HUGE: return berth__chunk_of(block)->huge.bytes;
     case BERTH_UNIT_HUGE_BODY:
@@ -189,7 +212,8 @@ bool berth__block_resize(void *block, size_t size) {
     }
     uint64_t entry = entry_or_misuse(block);
     switch (BERTH_ENTRY_KIND(entry)) {
-    case BERTH_UNIT_SLAB: {
+    case BERTH_UNIT_SLAB:
+    case BERTH_UNIT_POOL_SLAB: {
         uint32_t have = berth__classes[BERTH_ENTRY_BIN(entry) / BERTH_BIN_BYTES].size;
         return size <= have && (size > have / 2 || have <= 4 * BERTH_GRANULE);
     }
@@ -232,7 +256,7 @@ struct berth__arenas *berth__block_arenas(const void *block) {
         return berth__default_arenas();
     }
     uint64_t entry = entry_or_misuse(block);
-    if (BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SLAB) {
+    if (BERTH_ENTRY_IS_SLAB(entry)) {
         return berth__heap_of_entry(entry)->arenas;
     }
     return berth__chunk_of(block)->arena->arenas;

@@ -86,6 +86,8 @@ struct berth__run_cache_counts {
     uint64_t bytes, runs, lends, returns, evictions;
 };
 void berth__run_caches_flush(struct berth__arena *arena);
+/* Takes out what was not needed for a while. Cheap when called too early. */
+void berth__run_caches_trim(struct berth__arena *arena);
 void berth__run_caches_read(struct berth__arena *arena, struct berth__run_cache_counts *counts);
 void berth__run_caches_free(struct berth__arena *arena);
 void berth__run_caches_visit_locks(struct berth__arena *arena,
