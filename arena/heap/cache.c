@@ -27,7 +27,7 @@ static uint32_t class_size(unsigned small_class) {
     return berth__classes[small_class].size;
 }
 
-/* Most blocks that a bin may hold: a few of the largest, 255 of the smallest. */
+/* Most blocks that a bin may hold: a few of the largest, many of the smallest. */
 static unsigned capacity_max(unsigned small_class) {
     size_t blocks = BERTH_BIN_BYTES_MAX / class_size(small_class);
     return (unsigned)berth__min(berth__max(blocks, 4), BERTH_BIN_BLOCKS_MAX);
@@ -127,12 +127,17 @@ static bool set_capacity(struct berth__cache *cache, struct berth__bin *bin, uns
     return true;
 }
 
-/* Doubles a bin that runs empty or full, within its class's bound and the cache's. */
-static bool grow_bin(struct berth__cache *cache, struct berth__bin *bin) {
+/* Doubles a bin that runs empty or full, within its class's bound and the cache's. Beyond some size
+ * only one that does both by turns gains by it. */
+static bool grow_bin(struct berth__cache *cache, struct berth__bin *bin, bool by_turns) {
     unsigned most = capacity_max(berth__bin_class(cache, bin));
+    if (!by_turns) {
+        most = (unsigned)berth__min(most, BERTH_BIN_BLOCKS_ONE_WAY);
+    }
     if (bin->capacity >= most) {
         return false;
     }
+    bin->batch &= BERTH_BIN_OVERFLOWED - 1;
     unsigned first = class_size(berth__bin_class(cache, bin)) <= BERTH_GRANULE ? 6 : 2;
     unsigned wish = bin->capacity == 0 ? first : 2u * (bin->capacity + 1u);
     return set_capacity(cache, bin, (unsigned)berth__min(wish, most)) ||
@@ -354,8 +359,10 @@ static void consider_promotion(struct berth__cache *cache) {
  * worth, so that two threads do not share one. */
 static unsigned batch_of(struct berth__bin *bin, uint32_t size) {
     unsigned line = BERTH_CACHE_LINE / size;
-    unsigned batch = (unsigned)berth__max(bin->batch, berth__max(line, 1));
-    bin->batch = (uint16_t)berth__min((size_t)batch * 2, bin->capacity / 2 + 1);
+    unsigned overflowed = bin->batch & BERTH_BIN_OVERFLOWED;
+    unsigned batch = bin->batch ^ overflowed;
+    batch = (unsigned)berth__max(batch, berth__max(line, 1));
+    bin->batch = (uint16_t)(berth__min((size_t)batch * 2, bin->capacity / 2 + 1) | overflowed);
     return (unsigned)berth__min(batch, bin->capacity);
 }
 
@@ -400,7 +407,7 @@ void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool
     if (!cache->owns_heap) {
         consider_promotion(cache);
     }
-    grow_bin(cache, bin);
+    grow_bin(cache, bin, (bin->batch & BERTH_BIN_OVERFLOWED) != 0);
     unsigned batch = batch_of(bin, class_size(small_class));
     struct berth__warmed warmed = {NULL, 0};
     struct berth__heap *heap = cache->heap;
@@ -431,7 +438,8 @@ static void take_own(struct berth__cache *cache, struct berth__bin *bin, void *b
         berth__misuse("double free", block);
     }
     bool full = bin->top == bin->low;
-    bool grown = full && grow_bin(cache, bin);
+    bool grown = full && grow_bin(cache, bin, false);
+    bin->batch |= full ? BERTH_BIN_OVERFLOWED : 0;
     struct berth__heap *heap = cache->heap;
     berth__lock_acquire(&heap->lock);
     if (berth__remote_pending(heap)) {

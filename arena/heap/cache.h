@@ -37,13 +37,15 @@
 #include "heap/remote.h"
 
 enum {
-    BERTH_CACHE_BYTES = 4096,       /* of the structure: a page */
-    BERTH_CACHE_FREE_BYTES = 2048,  /* what a thread may cache without a grant */
-    BERTH_BIN_BYTES_MAX = 32 << 10, /* a bin caches no more than this, but always some blocks */
-    BERTH_BIN_BLOCKS_MAX = 254,
-    BERTH_BIN_ENDS = 2,      /* NULLs behind a bin's blocks */
-    BERTH_FUEL = 1024,       /* frees of a class between two slow paths */
-    BERTH_FUEL_IN_DEBT = 16, /* while memory is due to go back */
+    BERTH_CACHE_BYTES = 4096,        /* of the structure: a page */
+    BERTH_CACHE_FREE_BYTES = 2048,   /* what a thread may cache without a grant */
+    BERTH_BIN_BYTES_MAX = 128 << 10, /* a bin caches no more than this, but always some blocks */
+    BERTH_BIN_BLOCKS_MAX = 1022,
+    BERTH_BIN_BLOCKS_ONE_WAY = 254, /* as many if it only ever runs full, or only empty */
+    BERTH_BIN_OVERFLOWED = 1 << 15, /* with a bin's batch: it was full since it last grew */
+    BERTH_BIN_ENDS = 2,             /* NULLs behind a bin's blocks */
+    BERTH_FUEL = 1024,              /* frees of a class between two slow paths */
+    BERTH_FUEL_IN_DEBT = 16,        /* while memory is due to go back */
 };
 
 struct berth__bin {
@@ -53,7 +55,7 @@ struct berth__bin {
     int32_t fuel;
     uint16_t capacity; /* slots in use of the array */
     uint16_t settled;  /* cached blocks at the last settlement */
-    uint16_t batch;    /* blocks to ask for at the next refill */
+    uint16_t batch;    /* blocks to ask for at the next refill; BERTH_BIN_OVERFLOWED */
     uint16_t fuel_start;
 };
 _Static_assert(sizeof(struct berth__bin) == BERTH_BIN_BYTES, "the address table counts in these");
@@ -169,6 +171,7 @@ BERTH_INLINE bool berth__cache_push(struct berth__cache *cache, uint64_t mark, v
         return false;
     }
     top[-1] = block;
+    atomic_signal_fence(memory_order_release); /* a fork in a handler may look in between */
     bin->top = top - 1;
     berth__poison(block, berth__classes[berth__bin_class(cache, bin)].size);
     return true;

@@ -361,20 +361,24 @@ BERTH_INLINE bool changes_place(const struct berth__slab *slab) {
 void berth__heap_give_locked(struct berth__heap *heap, void *const *blocks, unsigned count,
                              enum berth__give from) {
     uint64_t bytes = 0;
-    for (unsigned i = 0; i < count; i++) {
-        struct berth__slab *slab = slab_of(blocks[i]);
-        bytes += berth__slab_class(slab)->size;
+    for (void *const *const end = blocks + count; blocks < end;) {
+        struct berth__slab *slab = slab_of(*blocks);
+        unsigned small_class = slab->small_class;
         if (BERTH_UNLIKELY(berth__load_relaxed(&slab->heap) != heap)) {
-            send_on(slab, blocks[i], from);
+            bytes += berth__classes[small_class].size;
+            send_on(slab, *blocks++, from);
             continue;
         }
-        if (BERTH_UNLIKELY(!berth__slab_take_back(slab, blocks[i]))) {
-            bad_block(slab, blocks[i]);
+        unsigned taken = berth__slab_take_back(slab, blocks, (unsigned)(end - blocks));
+        if (BERTH_UNLIKELY(taken == 0)) {
+            bad_block(slab, *blocks);
         }
-        berth__count_add(&heap->classes[slab->small_class].free_blocks, 1);
+        blocks += taken;
+        berth__count_add(&heap->classes[small_class].free_blocks, taken);
         if (from == BERTH_GIVE_REMOTE) {
-            berth__count_add(&heap->traffic[slab->small_class].returns, 1);
+            berth__count_add(&heap->traffic[small_class].returns, taken);
         }
+        bytes += taken * (uint64_t)berth__classes[small_class].size;
         if (changes_place(slab)) {
             after_give_locked(heap, slab);
         }
@@ -526,9 +530,10 @@ size_t berth__heap_purge_some(struct berth__heap *heap, bool *more) {
     bool purged = !berth__chunk_is_held(berth__chunk_of(slab->base)) &&
                   purge_pages(slab->base, pages, &calls);
     after_purge(slab, pages, purged);
-    berth__add_relaxed(&arena->slab_purged_bytes, (size_t)berth__bit_count(pages) * BERTH_PAGE);
+    size_t bytes = purged ? (size_t)berth__bit_count(pages) * BERTH_PAGE : 0;
+    berth__add_relaxed(&arena->slab_purged_bytes, bytes);
     berth__add_relaxed(&arena->slab_purge_calls, calls);
-    return purged ? (size_t)berth__bit_count(pages) * BERTH_PAGE : 0;
+    return bytes;
 }
 
 void berth__heaps_collect(struct berth__arena *arena) {

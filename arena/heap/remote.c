@@ -72,14 +72,14 @@ static unsigned pack_one(struct berth__remote_block *items, unsigned count,
         if (BERTH_LIKELY(to != 0)) {
             carrier->others[named++] = to;
         } else {
+            if (BERTH_UNLIKELY(items[i].block == (char *)carrier)) {
+                berth__misuse("double free", carrier);
+            }
             items[left++] = items[i];
         }
     }
     if (named < capacity) {
         carrier->others[named] = 0;
-    }
-    if (BERTH_UNLIKELY(left > 0 && items[0].block == (char *)carrier)) {
-        berth__misuse("double free", carrier);
     }
     *packed = carrier;
     return left;
