@@ -46,12 +46,14 @@ static struct berth__heap *heap_for(struct berth__cache *cache, struct berth__ar
     return arena == NULL ? NULL : berth__heap_shared(arena);
 }
 
+/* What one round makes room for, another thread may take; and where there is room but no metadata
+ * for a slab, no round helps. */
 void *berth__small_attempt(const struct berth__request *request, unsigned charge_flags,
                            bool anywhere) {
-    enum { TRIES_MAX = 256 }; /* others may be quicker; but without metadata, no try will do */
+    enum { ROUNDS_MAX = 32 };
     unsigned small_class = small_class_of(request);
     struct berth__cache *cache = berth__cache_get(request->arenas);
-    for (unsigned i = 0; i < TRIES_MAX; i++) {
+    for (unsigned round = 0; round < ROUNDS_MAX; round++) {
         void *block =
             cache == NULL ? NULL : berth__cache_pop(cache, berth__classes[small_class].size);
         if (block == NULL) {

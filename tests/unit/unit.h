@@ -11,6 +11,7 @@
 #include "base/compiler.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,18 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+
+/* ThreadSanitizer maps its shadow as memory is touched: no test of scarce memory under it. */
+#if defined(__SANITIZE_THREAD__)
+#define UNIT_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define UNIT_TSAN 1
+#endif
+#endif
+#ifndef UNIT_TSAN
+#define UNIT_TSAN 0
+#endif
 
 #define UNIT_CHECK(condition)                                                                      \
     do {                                                                                           \
@@ -72,8 +85,12 @@ static inline int unit_in_child_line(void (*function)(void *), void *context, ch
         }
         close(ends[0]);
         close(ends[1]);
+        static const int caught_by_cmocka[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGSYS};
+        for (unsigned i = 0; i < BERTH_ARRAY_COUNT(caught_by_cmocka); i++) {
+            signal(caught_by_cmocka[i], SIG_DFL);
+        }
         function(context);
-        _exit(0);
+        exit(0);
     }
     close(ends[1]);
     size_t filled = 0;

@@ -32,11 +32,11 @@ static uint64_t capacity_of(const struct berth__cache *cache) {
 
 static void check_cache(const struct berth__cache *cache) {
     uint64_t granted = berth__load_relaxed(&cache->granted);
-    UNIT_CHECK(capacity_of(cache) == cache->reserved);
+    UNIT_CHECK(capacity_of(cache) + cache->remote_limit == cache->reserved);
     UNIT_CHECK(cache->reserved <= BERTH_CACHE_FREE_BYTES + granted);
     UNIT_CHECK(in_bins(cache) <= cache->reserved);
     UNIT_CHECK(cache->remote_count <= BERTH_REMOTE_BLOCKS);
-    UNIT_CHECK(cache->remote_bytes <= BERTH_REMOTE_BYTES + BERTH_SMALL_MAX);
+    UNIT_CHECK(cache->remote_bytes <= cache->remote_limit);
 }
 
 static int start_of_test(void **state) {
@@ -109,10 +109,8 @@ static void all_caches_together_hold_no_more_than_the_budget_and_2_kib_each(void
     struct berth_process_metrics all = figures();
     assert_true(atomic_load(&cached_total) <= all.cache_budget_bytes + THREADS * 2 * KiB);
     assert_true(all.cache_granted_bytes <= all.cache_budget_bytes);
-    /* Blocks on their way to other heaps are bounded for each thread besides. */
-    uint64_t each = 2 * KiB + BERTH_REMOTE_BYTES + BERTH_SMALL_MAX;
     assert_true(all.live_high_bytes - all.live_low_bytes <=
-                all.cache_budget_bytes + (THREADS + 1) * each);
+                all.cache_budget_bytes + (THREADS + 1) * 2 * KiB);
     assert_int_equal(figures_of(pool).threads, THREADS);
     pthread_barrier_wait(&turn);
     for (unsigned i = 0; i < THREADS; i++) {
