@@ -21,6 +21,7 @@ enum {
     PROMOTE_REFILLS = 64, /* refills within PROMOTE_MS that earn a thread a heap of its own */
     PROMOTE_MS = 1000,
     SWEEP_MS = 500,
+    REMOTE_ARRAY_BYTES = BERTH_REMOTE_BLOCKS * sizeof(struct berth__remote_block),
 };
 
 static uint32_t class_size(unsigned small_class) {
@@ -178,19 +179,6 @@ void berth__cache_settle(struct berth__cache *cache) {
 
 /* ---- moving blocks ---- */
 
-/* Gathered blocks count as cached. What may lie there is reserved beforehand, as for a bin: all,
- * or, when the budget is spent, a little; or nothing, and each block is sent by itself. */
-static void gather(struct berth__cache *cache, void *block, uint64_t entry) {
-    if (cache->remote_limit == 0) {
-        cache->remote_limit = reserve(cache, BERTH_REMOTE_BYTES)       ? BERTH_REMOTE_BYTES
-                              : reserve(cache, BERTH_REMOTE_BYTES_MIN) ? BERTH_REMOTE_BYTES_MIN
-                                                                       : 0;
-    }
-    struct berth__remote_block *item = &cache->remote[cache->remote_count++];
-    *item = berth__remote_block(block, entry);
-    cache->remote_bytes += item->size;
-}
-
 void berth__cache_send_remote(struct berth__cache *cache) {
     unsigned count = cache->remote_count;
     if (count == 0) {
@@ -236,8 +224,13 @@ static void strip_bin(struct berth__cache *cache, struct berth__bin *bin) {
 
 /* The same for the gathered blocks, of which there are none. */
 static void strip_remote(struct berth__cache *cache) {
-    unreserve(cache, cache->remote_limit);
-    cache->remote_limit = 0;
+    if (cache->remote_max != 0) {
+        cache->remote_max = 0;
+        unreserve(cache, cache->remote_limit);
+        cache->remote_limit = 0;
+        berth__meta_free(cache->remote, REMOTE_ARRAY_BYTES);
+        cache->remote = NULL;
+    }
 }
 
 void berth__cache_flush(struct berth__cache *cache, bool grant) {
@@ -278,7 +271,7 @@ static void sweep(struct berth__cache *cache, const struct berth__bin *in_use) {
         }
     }
     berth__lock_release(&cache->heap->lock);
-    if (cache->remote_sends == 0 && cache->remote_limit != 0) {
+    if (cache->remote_sends == 0 && cache->remote_max != 0) {
         berth__cache_send_remote(cache);
         strip_remote(cache);
     }
@@ -461,13 +454,35 @@ static void take_own(struct berth__cache *cache, struct berth__bin *bin, void *b
     pay_dues(cache, bin);
 }
 
-static void take_remote(struct berth__cache *cache, void *block, uint64_t entry) {
-    gather(cache, block, entry);
-    if (cache->remote_count == BERTH_REMOTE_BLOCKS || cache->remote_bytes > cache->remote_limit ||
-        berth__wait_anyone()) {
-        berth__cache_send_remote(cache);
-        pay_dues(cache, NULL);
+/* Gathered blocks count as cached. What may lie there is reserved beforehand, as for a bin: all,
+ * or, when the budget is spent, a little. */
+static bool make_remote(struct berth__cache *cache) {
+    uint32_t limit = reserve(cache, BERTH_REMOTE_BYTES)       ? BERTH_REMOTE_BYTES
+                     : reserve(cache, BERTH_REMOTE_BYTES_MIN) ? BERTH_REMOTE_BYTES_MIN
+                                                              : 0;
+    cache->remote = limit == 0 ? NULL : berth__meta_alloc(REMOTE_ARRAY_BYTES);
+    if (cache->remote == NULL) {
+        unreserve(cache, limit);
+        return false;
     }
+    cache->remote_limit = limit;
+    cache->remote_max = BERTH_REMOTE_BLOCKS;
+    return true;
+}
+
+void berth__cache_gather_slow(struct berth__cache *cache, struct berth__remote_block block) {
+    busy(cache);
+    berth__cache_send_remote(cache);
+    bool room = cache->remote_max != 0 || make_remote(cache);
+    if (room && block.size <= cache->remote_limit && !berth__wait_anyone()) {
+        cache->remote[0] = block;
+        cache->remote_bytes = block.size;
+        cache->remote_count = 1;
+    } else {
+        berth__remote_send(&block, 1, false);
+    }
+    pay_dues(cache, NULL);
+    idle(cache);
 }
 
 void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry) {
@@ -477,12 +492,12 @@ void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry) 
             !berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT), bin->reciprocal))) {
         berth__misuse("free of a pointer inside a block", block);
     }
-    busy(cache);
     berth__poison(block, size);
     if (entry - cache->mark < sizeof(cache->bins)) {
+        busy(cache);
         take_own(cache, bin, block);
+        idle(cache);
     } else {
-        take_remote(cache, block, entry);
+        berth__cache_gather(cache, block, entry, size);
     }
-    idle(cache);
 }
