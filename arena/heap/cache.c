@@ -250,6 +250,21 @@ void berth__cache_flush(struct berth__cache *cache, bool grant) {
     }
 }
 
+/* A thread that the scheduler has moved for good is served by the arena where it runs now. */
+static void follow(struct berth__cache *cache) {
+    enum { STRAYS_MAX = 3 };
+    if (berth__load_relaxed(&cache->arenas->arena_count) < 2) {
+        return;
+    }
+    struct berth__arena *here = berth__arenas_here(cache->arenas);
+    cache->strays = here == NULL || here == cache->arena ? 0 : cache->strays + 1;
+    if (cache->strays == STRAYS_MAX) {
+        cache->strays = 0;
+        berth__cache_flush(cache, false);
+        (void)berth__cache_join(cache, here); /* else it stays where it is */
+    }
+}
+
 /* Every so often, bins that were not used since the last look lose half of what they hold, and
  * their capacity goes back for others to use. */
 static void sweep(struct berth__cache *cache, const struct berth__bin *in_use) {
@@ -276,6 +291,7 @@ static void sweep(struct berth__cache *cache, const struct berth__bin *in_use) {
         strip_remote(cache);
     }
     cache->remote_sends = 0;
+    follow(cache);
     uint64_t needed = berth__max(cache->reserved, BERTH_CACHE_FREE_BYTES) - BERTH_CACHE_FREE_BYTES;
     uint64_t granted = berth__load_relaxed(&cache->granted);
     if (granted > needed + GRANT_STEP) {
@@ -295,10 +311,11 @@ static void pay_dues(struct berth__cache *cache, const struct berth__bin *in_use
 
 /* ---- a heap of its own ---- */
 
-void berth__cache_use_heap(struct berth__cache *cache, struct berth__heap *heap, bool owned) {
+static void use_heap(struct berth__cache *cache, struct berth__heap *heap, bool owned) {
     cache->heap = heap;
     cache->mark = heap->mark;
     cache->owns_heap = owned;
+    cache->arena = heap->arena;
     if (owned) {
         berth__add_relaxed(&cache->arena->owners, 1);
     }
@@ -326,6 +343,23 @@ void berth__cache_abandon(struct berth__cache *cache) {
     cache->serial = 0;
 }
 
+bool berth__cache_join(struct berth__cache *cache, struct berth__arena *arena) {
+    struct berth__heap *heap = NULL;
+    if (berth__load_relaxed(&arena->owners) == 0) {
+        heap = berth__heap_adopt(arena);
+    }
+    bool owned = heap != NULL;
+    heap = owned ? heap : berth__heap_shared(arena);
+    if (heap == NULL) {
+        return false;
+    }
+    if (cache->heap != NULL) {
+        berth__cache_release_heap(cache);
+    }
+    use_heap(cache, heap, owned);
+    return true;
+}
+
 /* A thread moves from the arena's shared heap to one of its own when its refills show real traffic.
  * The first thread of an arena has one from the start. */
 static void consider_promotion(struct berth__cache *cache) {
@@ -343,7 +377,7 @@ static void consider_promotion(struct berth__cache *cache) {
         return;
     }
     berth__cache_flush(cache, false);
-    berth__cache_use_heap(cache, heap, true);
+    use_heap(cache, heap, true);
 }
 
 /* ---- slow paths ---- */

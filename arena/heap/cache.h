@@ -81,6 +81,7 @@ struct berth__cache {
     uint32_t refills;         /* since `refills_since_ms`: what earns a heap */
     uint32_t refills_since_ms;
     uint32_t slow_calls;  /* slow paths taken */
+    uint32_t strays;      /* sweeps in a row that found the thread near another arena */
     uint32_t swept_ms;    /* when unused bins were last looked at */
     uint32_t inline_used; /* slots of inline_slots that are handed out */
 
@@ -221,8 +222,9 @@ void berth__cache_send_remote(struct berth__cache *cache);
 /* Brings the counters of all bins up to date. */
 void berth__cache_settle(struct berth__cache *cache);
 
-/* From now on blocks come from this heap. The cache must be empty. */
-void berth__cache_use_heap(struct berth__cache *cache, struct berth__heap *heap, bool owned);
+/* From now on blocks come from a heap of this arena: an own one for its first thread, else the
+ * shared one. The cache must be empty. False if there is no memory for a heap. */
+bool berth__cache_join(struct berth__cache *cache, struct berth__arena *arena);
 
 /* At the thread's end: its own heap becomes an orphan. The cache must be empty. */
 void berth__cache_release_heap(struct berth__cache *cache);
