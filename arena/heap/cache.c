@@ -21,6 +21,7 @@ enum {
     PROMOTE_REFILLS = 64, /* refills within PROMOTE_MS that earn a thread a heap of its own */
     PROMOTE_MS = 1000,
     SWEEP_MS = 500,
+    REMOTE_ARRAY_BYTES = BERTH_REMOTE_BLOCKS * sizeof(struct berth__remote_block),
 };
 
 static uint32_t class_size(unsigned small_class) {
@@ -178,19 +179,6 @@ void berth__cache_settle(struct berth__cache *cache) {
 
 /* ---- moving blocks ---- */
 
-/* Gathered blocks count as cached. What may lie there is reserved beforehand, as for a bin: all,
- * or, when the budget is spent, a little; or nothing, and each block is sent by itself. */
-static void gather(struct berth__cache *cache, void *block, uint64_t entry) {
-    if (cache->remote_limit == 0) {
-        cache->remote_limit = reserve(cache, BERTH_REMOTE_BYTES)       ? BERTH_REMOTE_BYTES
-                              : reserve(cache, BERTH_REMOTE_BYTES_MIN) ? BERTH_REMOTE_BYTES_MIN
-                                                                       : 0;
-    }
-    struct berth__remote_block *item = &cache->remote[cache->remote_count++];
-    *item = berth__remote_block(block, entry);
-    cache->remote_bytes += item->size;
-}
-
 void berth__cache_send_remote(struct berth__cache *cache) {
     unsigned count = cache->remote_count;
     if (count == 0) {
@@ -236,8 +224,13 @@ static void strip_bin(struct berth__cache *cache, struct berth__bin *bin) {
 
 /* The same for the gathered blocks, of which there are none. */
 static void strip_remote(struct berth__cache *cache) {
-    unreserve(cache, cache->remote_limit);
-    cache->remote_limit = 0;
+    if (cache->remote_max != 0) {
+        cache->remote_max = 0;
+        unreserve(cache, cache->remote_limit);
+        cache->remote_limit = 0;
+        berth__meta_free(cache->remote, REMOTE_ARRAY_BYTES);
+        cache->remote = NULL;
+    }
 }
 
 void berth__cache_flush(struct berth__cache *cache, bool grant) {
@@ -254,6 +247,21 @@ void berth__cache_flush(struct berth__cache *cache, bool grant) {
         }
         return_grant(cache, berth__load_relaxed(&cache->granted));
         cache->inline_used = 0;
+    }
+}
+
+/* A thread that the scheduler has moved for good is served by the arena where it runs now. */
+static void follow(struct berth__cache *cache) {
+    enum { STRAYS_MAX = 3 };
+    if (berth__load_relaxed(&cache->arenas->arena_count) < 2) {
+        return;
+    }
+    struct berth__arena *here = berth__arenas_here(cache->arenas);
+    cache->strays = here == NULL || here == cache->arena ? 0 : cache->strays + 1;
+    if (cache->strays == STRAYS_MAX) {
+        cache->strays = 0;
+        berth__cache_flush(cache, false);
+        (void)berth__cache_join(cache, here); /* else it stays where it is */
     }
 }
 
@@ -278,11 +286,12 @@ static void sweep(struct berth__cache *cache, const struct berth__bin *in_use) {
         }
     }
     berth__lock_release(&cache->heap->lock);
-    if (cache->remote_sends == 0 && cache->remote_limit != 0) {
+    if (cache->remote_sends == 0 && cache->remote_max != 0) {
         berth__cache_send_remote(cache);
         strip_remote(cache);
     }
     cache->remote_sends = 0;
+    follow(cache);
     uint64_t needed = berth__max(cache->reserved, BERTH_CACHE_FREE_BYTES) - BERTH_CACHE_FREE_BYTES;
     uint64_t granted = berth__load_relaxed(&cache->granted);
     if (granted > needed + GRANT_STEP) {
@@ -302,10 +311,11 @@ static void pay_dues(struct berth__cache *cache, const struct berth__bin *in_use
 
 /* ---- a heap of its own ---- */
 
-void berth__cache_use_heap(struct berth__cache *cache, struct berth__heap *heap, bool owned) {
+static void use_heap(struct berth__cache *cache, struct berth__heap *heap, bool owned) {
     cache->heap = heap;
     cache->mark = heap->mark;
     cache->owns_heap = owned;
+    cache->arena = heap->arena;
     if (owned) {
         berth__add_relaxed(&cache->arena->owners, 1);
     }
@@ -333,6 +343,23 @@ void berth__cache_abandon(struct berth__cache *cache) {
     berth__store_release(&cache->serial, 0); /* its thread may free it now */
 }
 
+bool berth__cache_join(struct berth__cache *cache, struct berth__arena *arena) {
+    struct berth__heap *heap = NULL;
+    if (berth__load_relaxed(&arena->owners) == 0) {
+        heap = berth__heap_adopt(arena);
+    }
+    bool owned = heap != NULL;
+    heap = owned ? heap : berth__heap_shared(arena);
+    if (heap == NULL) {
+        return false;
+    }
+    if (cache->heap != NULL) {
+        berth__cache_release_heap(cache);
+    }
+    use_heap(cache, heap, owned);
+    return true;
+}
+
 /* A thread moves from the arena's shared heap to one of its own when its refills show real traffic.
  * The first thread of an arena has one from the start. */
 static void consider_promotion(struct berth__cache *cache) {
@@ -350,7 +377,7 @@ static void consider_promotion(struct berth__cache *cache) {
         return;
     }
     berth__cache_flush(cache, false);
-    berth__cache_use_heap(cache, heap, true);
+    use_heap(cache, heap, true);
 }
 
 /* ---- slow paths ---- */
@@ -461,13 +488,35 @@ static void take_own(struct berth__cache *cache, struct berth__bin *bin, void *b
     pay_dues(cache, bin);
 }
 
-static void take_remote(struct berth__cache *cache, void *block, uint64_t entry) {
-    gather(cache, block, entry);
-    if (cache->remote_count == BERTH_REMOTE_BLOCKS || cache->remote_bytes > cache->remote_limit ||
-        berth__wait_anyone()) {
-        berth__cache_send_remote(cache);
-        pay_dues(cache, NULL);
+/* Gathered blocks count as cached. What may lie there is reserved beforehand, as for a bin: all,
+ * or, when the budget is spent, a little. */
+static bool make_remote(struct berth__cache *cache) {
+    uint32_t limit = reserve(cache, BERTH_REMOTE_BYTES)       ? BERTH_REMOTE_BYTES
+                     : reserve(cache, BERTH_REMOTE_BYTES_MIN) ? BERTH_REMOTE_BYTES_MIN
+                                                              : 0;
+    cache->remote = limit == 0 ? NULL : berth__meta_alloc(REMOTE_ARRAY_BYTES);
+    if (cache->remote == NULL) {
+        unreserve(cache, limit);
+        return false;
     }
+    cache->remote_limit = limit;
+    cache->remote_max = BERTH_REMOTE_BLOCKS;
+    return true;
+}
+
+void berth__cache_gather_slow(struct berth__cache *cache, struct berth__remote_block block) {
+    busy(cache);
+    berth__cache_send_remote(cache);
+    bool room = cache->remote_max != 0 || make_remote(cache);
+    if (room && block.size <= cache->remote_limit && !berth__wait_anyone()) {
+        cache->remote[0] = block;
+        cache->remote_bytes = block.size;
+        cache->remote_count = 1;
+    } else {
+        berth__remote_send(&block, 1, false);
+    }
+    pay_dues(cache, NULL);
+    idle(cache);
 }
 
 void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry) {
@@ -477,12 +526,12 @@ void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry) 
             !berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT), bin->reciprocal))) {
         berth__misuse("free of a pointer inside a block", block);
     }
-    busy(cache);
     berth__poison(block, size);
     if (entry - cache->mark < sizeof(cache->bins)) {
+        busy(cache);
         take_own(cache, bin, block);
+        idle(cache);
     } else {
-        take_remote(cache, block, entry);
+        berth__cache_gather(cache, block, entry, size);
     }
-    idle(cache);
 }

@@ -32,6 +32,7 @@
 #define BERTH_HEAP_CACHE_H
 
 #include "base/poison.h"
+#include "chunk/wait.h"
 #include "heap/arenas.h"
 #include "heap/heap.h"
 #include "heap/remote.h"
@@ -80,15 +81,17 @@ struct berth__cache {
     uint32_t refills;         /* since `refills_since_ms`: what earns a heap */
     uint32_t refills_since_ms;
     uint32_t slow_calls;  /* slow paths taken */
+    uint32_t strays;      /* sweeps in a row that found the thread near another arena */
     uint32_t swept_ms;    /* when unused bins were last looked at */
     uint32_t inline_used; /* slots of inline_slots that are handed out */
 
     uint32_t remote_count, remote_bytes;
-    uint32_t remote_limit; /* bytes that may be gathered; reserved */
-    uint32_t remote_sends; /* since the last sweep */
-    struct berth__remote_block remote[BERTH_REMOTE_BLOCKS];
+    uint32_t remote_max;                /* blocks that may be gathered: BERTH_REMOTE_BLOCKS, or 0 */
+    uint32_t remote_limit;              /* bytes that may be gathered; reserved */
+    uint32_t remote_sends;              /* since the last sweep */
+    struct berth__remote_block *remote; /* NULL while remote_max is 0 */
 
-    void *inline_slots[53]; /* the first small arrays */
+    void *inline_slots[112]; /* the first small arrays */
 };
 _Static_assert(sizeof(struct berth__cache) <= BERTH_CACHE_BYTES, "a page");
 
@@ -187,6 +190,28 @@ void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool
  * due. `entry` describes it. */
 void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry);
 
+/* When there is no room for another block to be gathered: sends what there is, or makes room. */
+void berth__cache_gather_slow(struct berth__cache *cache, struct berth__remote_block block);
+
+/* Puts a block of another heap aside, to be sent home with others. It is wholly there before it
+ * counts, for a fork that looks in between. */
+BERTH_INLINE void berth__cache_gather(struct berth__cache *cache, void *block, uint64_t entry,
+                                      uint32_t size) {
+    struct berth__remote_block item = {
+        .block = block, .heap = BERTH_ENTRY_HEAP(entry), .size = size};
+    uint32_t count = cache->remote_count;
+    uint32_t bytes = cache->remote_bytes + size;
+    if (BERTH_UNLIKELY(count >= cache->remote_max || bytes > cache->remote_limit) ||
+        berth__wait_anyone()) {
+        berth__cache_gather_slow(cache, item);
+        return;
+    }
+    cache->remote[count] = item;
+    cache->remote_bytes = bytes;
+    atomic_signal_fence(memory_order_release);
+    cache->remote_count = count + 1;
+}
+
 /* Gives everything back: cached blocks, gathered remote ones. The grant, too, if `grant`. Owner, or
  * under a claim. */
 void berth__cache_flush(struct berth__cache *cache, bool grant);
@@ -197,8 +222,9 @@ void berth__cache_send_remote(struct berth__cache *cache);
 /* Brings the counters of all bins up to date. */
 void berth__cache_settle(struct berth__cache *cache);
 
-/* From now on blocks come from this heap. The cache must be empty. */
-void berth__cache_use_heap(struct berth__cache *cache, struct berth__heap *heap, bool owned);
+/* From now on blocks come from a heap of this arena: an own one for its first thread, else the
+ * shared one. The cache must be empty. False if there is no memory for a heap. */
+bool berth__cache_join(struct berth__cache *cache, struct berth__arena *arena);
 
 /* At the thread's end: its own heap becomes an orphan. The cache must be empty. */
 void berth__cache_release_heap(struct berth__cache *cache);

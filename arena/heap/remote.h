@@ -32,7 +32,7 @@
 #include "heap/heap.h"
 
 enum {
-    BERTH_REMOTE_BLOCKS = 32,      /* gathered per thread before they are sent */
+    BERTH_REMOTE_BLOCKS = 128,     /* gathered per thread before they are sent */
     BERTH_REMOTE_BYTES = 16 << 10, /* likewise, in bytes */
     BERTH_REMOTE_BYTES_MIN = 1 << 10,
     BERTH_REMOTE_DEEP = 64,        /* messages on a stack that its owner leaves lying, */

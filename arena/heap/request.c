@@ -180,7 +180,7 @@ void berth__block_free(void *block) {
     if (berth__fork_must_detour()) {
         return; /* in the child of a fork that interrupted us, frees are dropped for the moment */
     }
-    struct berth__cache *cache = berth__tls.cache;
+    struct berth__cache *cache = berth__tls.cache; /* of the default pool */
     if (BERTH_LIKELY(BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SLAB && cache != &berth__no_cache)) {
         berth__cache_take(cache, block, entry);
     } else {

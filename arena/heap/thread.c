@@ -35,22 +35,6 @@ static bool exit_key_made;
 
 /* ---- making a cache ---- */
 
-static void attach_heap(struct berth__cache *cache) {
-    struct berth__arena *arena = cache->arena;
-    struct berth__heap *heap = NULL;
-    bool first = berth__load_relaxed(&arena->owners) == 0;
-    if (first) {
-        heap = berth__heap_adopt(arena);
-    }
-    bool owned = heap != NULL;
-    if (!owned) {
-        heap = berth__heap_shared(arena);
-    }
-    if (heap != NULL) {
-        berth__cache_use_heap(cache, heap, owned);
-    }
-}
-
 static struct berth__cache *cache_create(struct berth__arenas *arenas) {
     if (berth__load_relaxed(&arenas->arena_count) > 0) {
         berth__topology_refine();
@@ -63,12 +47,10 @@ static struct berth__cache *cache_create(struct berth__arenas *arenas) {
     memcpy(cache->bins, berth__no_cache.bins, sizeof(cache->bins));
     berth__store_relaxed(&cache->busy, true); /* until its thread points to it */
     cache->owner = berth__thread_self();
-    cache->arena = arena;
     cache->arenas = arenas;
     berth__store_relaxed(&cache->serial, arenas->serial);
     cache->swept_ms = cache->refills_since_ms = (uint32_t)berth__clock_coarse_ms();
-    attach_heap(cache);
-    if (cache->heap == NULL) {
+    if (!berth__cache_join(cache, arena)) {
         berth__meta_free(cache, BERTH_CACHE_BYTES);
         return NULL;
     }
