@@ -220,7 +220,7 @@ static void *send_signals(void *target) {
     pthread_t thread = *(pthread_t *)target;
     while (!atomic_load(&stop)) {
         pthread_kill(thread, SIGUSR1);
-        for (unsigned i = 0; i < 200 && !atomic_load(&stop); i++) {
+        for (unsigned i = 0; i < 20 && !atomic_load(&stop); i++) {
             sched_yield();
         }
     }
