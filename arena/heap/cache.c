@@ -311,7 +311,7 @@ void berth__cache_abandon(struct berth__cache *cache) {
         berth__sub_relaxed(&cache->arenas->cached_bound, cache->remote_bound);
     }
     cache->remote_count = 0;
-    cache->serial = 0;
+    berth__store_release(&cache->serial, 0); /* D1 */
 }
 
 /* A thread moves from the arena's shared heap to one of its own when its refills show real traffic.

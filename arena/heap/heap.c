@@ -46,7 +46,6 @@ struct berth__heap *berth__heap_create(struct berth__arena *arena) {
     berth__lock_init(&heap->lock, BERTH_RANK_HEAP);
     heap->arena = arena;
     heap->arenas = arena->arenas;
-    heap->serial = arena->arenas->serial;
     berth__list_init(&heap->purge_queue);
     for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
         for (unsigned l = 0; l < BERTH_SLAB_LISTS - 1; l++) {
@@ -63,6 +62,8 @@ struct berth__heap *berth__heap_create(struct berth__arena *arena) {
     berth__list_init(&heap->orphan_link);
     berth__lock_acquire(&arena->heaps_lock);
     berth__list_push_back(&arena->heaps, &heap->link);
+    heap->older = berth__load_relaxed(&arena->newest_heap);
+    berth__store_release(&arena->newest_heap, heap);
     berth__lock_release(&arena->heaps_lock);
     return heap;
 }

@@ -45,8 +45,8 @@ struct berth__heap {
     struct berth__arena *arena BERTH_LINE_ALIGNED;
     struct berth__arenas *arenas; /* of its pool */
     uint64_t mark;                /* BERTH_HEAP_MARK */
-    uint64_t serial;              /* of its pool */
     uint32_t number;
+    struct berth__heap *older; /* made before this one in the arena; see arena->newest_heap */
 
     struct berth__lock lock BERTH_LINE_ALIGNED;
     struct berth__list link;                               /* in arena->heaps */

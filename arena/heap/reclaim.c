@@ -82,9 +82,9 @@ static void return_memory(const struct berth__request *request) {
     if (returned < bytes) {
         returned += trim_arenas(request->arenas, bytes - returned);
     }
-    for (unsigned i = 0; i < BERTH_POOLS_MAX && returned < bytes; i++) {
-        struct berth__arenas *other = berth__engine_arenas(i);
-        if (other != NULL && other != request->arenas) {
+    struct berth__arenas *other = NULL;
+    while ((other = berth__engine_next(other)) != NULL) {
+        if (other != request->arenas && returned < bytes) {
             flush_own_cache(other);
             berth__caches_claim_parked(other);
             empty_caches(other);

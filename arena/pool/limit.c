@@ -18,9 +18,9 @@ static void return_excess(struct berth__ledger *ledger) {
     if (berth__ledger_excess(ledger) == 0) {
         return;
     }
-    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
-        struct berth__arenas *arenas = berth__engine_arenas(i);
-        if (arenas != NULL && berth__ledger_excess(ledger) > 0) {
+    struct berth__arenas *arenas = NULL;
+    while ((arenas = berth__engine_next(arenas)) != NULL) {
+        if (berth__ledger_excess(ledger) > 0) {
             berth__reclaim_all(arenas);
         }
     }

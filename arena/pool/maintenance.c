@@ -45,12 +45,9 @@ static unsigned thread_count(void) {
 /* Pays what every arena owes. True if something was owed. */
 static bool pay_all(void) {
     bool paid = false;
-    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
-        struct berth__arenas *arenas = berth__engine_arenas(i);
+    struct berth__arenas *arenas = NULL;
+    while ((arenas = berth__engine_next(arenas)) != NULL) {
         struct berth__arena *arena;
-        if (arenas == NULL) {
-            continue;
-        }
         for (BERTH_EACH_ARENA(arena, arenas)) {
             paid = berth__decay_pay(arena, SIZE_MAX) > 0 || paid;
         }

@@ -4,7 +4,6 @@
 #include "base/check.h"
 #include "chunk/meta.h"
 #include "heap/fork.h"
-#include "heap/read.h"
 #include "os/cgroup.h"
 #include "os/clock.h"
 #include "pool/init.h"
@@ -239,6 +238,7 @@ berth_pool *berth__do_pool_create(const char *name, const struct berth_pool_opti
     }
     if (pool != NULL) {
         berth__store_release(&pools[berth__pool_arenas(pool)->number], pool);
+        berth__engine_open(berth__pool_arenas(pool));
     }
     berth__lock_release(&pools_lock);
     if (pool != NULL) {
@@ -249,32 +249,42 @@ berth_pool *berth__do_pool_create(const char *name, const struct berth_pool_opti
 
 /* ---- ending ---- */
 
-static bool has_live_blocks(struct berth__arenas *arenas) {
-    struct berth__arenas_counts counts;
-    berth__arenas_read(arenas, &counts);
-    return counts.live_high_bytes > berth__caches_bytes(arenas);
+static int check_end(const berth_pool *pool, unsigned flags) {
+    bool valid = pool != NULL && pool != &default_pool && (flags & ~(unsigned)BERTH_FORCE) == 0;
+    return valid ? 0 : -EINVAL;
 }
 
-static int may_end(berth_pool *pool, unsigned flags) {
-    if (pool == NULL || pool == &default_pool || (flags & ~(unsigned)BERTH_FORCE) != 0) {
-        return -EINVAL;
-    }
+static bool may_end(struct berth__arenas *arenas, unsigned flags) {
     bool forced = (flags & BERTH_FORCE) != 0;
-    return !forced && has_live_blocks(berth__pool_arenas(pool)) ? -EBUSY : 0;
+    return !berth__arenas_are_held(arenas) && (forced || !berth__arenas_are_in_use(arenas));
+}
+
+/* Returns with the lock held and nobody in the pool, which is out of the engine's table: for the
+ * rest of the process there is no such pool until it is opened again. */
+static void take_out(struct berth__arenas *arenas) BERTH_ACQUIRES(pools_lock) {
+    for (;;) {
+        berth__engine_close(arenas);
+        berth__lock_acquire(&pools_lock);
+        if (berth__engine_take_out(arenas)) {
+            return;
+        }
+        berth__lock_release(&pools_lock);
+    }
 }
 
 int berth__do_pool_destroy(berth_pool *pool, unsigned flags) {
-    int error = may_end(pool, flags);
+    int error = check_end(pool, flags);
     if (error != 0) {
         return error;
     }
     struct berth__arenas *arenas = berth__pool_arenas(pool);
-    uint32_t number = arenas->number;
-    berth__lock_acquire(&pools_lock);
-    error = berth__arenas_destroy(arenas);
-    if (error == 0) {
-        berth__store_release(&pools[number], NULL);
-        berth__engine_remove(number);
+    take_out(arenas);
+    if (may_end(arenas, flags)) {
+        berth__store_release(&pools[arenas->number], NULL);
+        berth__arenas_destroy(arenas);
+    } else {
+        berth__engine_open(arenas);
+        error = -EBUSY;
     }
     berth__lock_release(&pools_lock);
     if (error == 0) {
@@ -284,12 +294,18 @@ int berth__do_pool_destroy(berth_pool *pool, unsigned flags) {
 }
 
 int berth__do_pool_reset(berth_pool *pool, unsigned flags) {
-    int error = may_end(pool, flags);
+    int error = check_end(pool, flags);
     if (error != 0) {
         return error;
     }
-    berth__lock_acquire(&pools_lock);
-    error = berth__arenas_reset(berth__pool_arenas(pool), berth__engine_next_serial());
+    struct berth__arenas *arenas = berth__pool_arenas(pool);
+    take_out(arenas);
+    if (may_end(arenas, flags)) {
+        berth__arenas_reset(arenas, berth__engine_next_serial());
+    } else {
+        error = -EBUSY;
+    }
+    berth__engine_open(arenas);
     berth__lock_release(&pools_lock);
     return error;
 }

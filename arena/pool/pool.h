@@ -12,7 +12,7 @@
 enum { BERTH_POOL_NAME_MAX = 31 };
 
 struct berth_pool {
-    _Atomic(struct berth__arenas *) arenas; /* another one after a reset */
+    _Atomic(struct berth__arenas *) arenas;
     struct berth_pool_options options;
     char name[BERTH_POOL_NAME_MAX + 1];
 };
@@ -28,7 +28,7 @@ BERTH_INLINE struct berth__arenas *berth__pool_arenas(const berth_pool *pool) {
     return berth__load_relaxed(&((berth_pool *)(uintptr_t)pool)->arenas);
 }
 
-/* The pool with a number, or NULL. */
+/* The pool with a number, or NULL. Valid for who uses or visits it (engine.h). */
 berth_pool *berth__pool_at(unsigned number);
 
 /* The pool that arenas belong to. */
