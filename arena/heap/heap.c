@@ -13,29 +13,49 @@
 #include <string.h>
 
 _Atomic(struct berth__heap *) berth__heaps[BERTH_HEAPS_MAX];
-static _Atomic uint32_t next_number = 1;
+static _Atomic uint32_t numbers_end = 1;   /* numbers in use are below */
+static _Atomic uint32_t lowest_number = 1; /* where to look for one that is not; a hint */
 
 /* ---- life ---- */
 
-/* Numbers of destroyed heaps are found again by a search; that is rare. */
-static uint32_t claim_number(struct berth__heap *heap) {
-    uint32_t number = berth__add_relaxed(&next_number, 1);
-    if (number < BERTH_HEAPS_MAX) {
-        berth__store_release(&berth__heaps[number], heap);
-        return number;
+static void raise_to(_Atomic uint32_t *value, uint32_t least) {
+    uint32_t now = berth__load_relaxed(value);
+    while (now < least && !berth__cas_weak_relaxed(value, &now, least)) {
     }
-    berth__store_relaxed(&next_number, BERTH_HEAPS_MAX);
-    for (number = 1; number < BERTH_HEAPS_MAX; number++) {
+}
+
+static void lower_to(_Atomic uint32_t *value, uint32_t most) {
+    uint32_t now = berth__load_relaxed(value);
+    while (now > most && !berth__cas_weak_relaxed(value, &now, most)) {
+    }
+}
+
+static uint32_t claim_from(uint32_t first, struct berth__heap *heap) {
+    for (uint32_t number = first; number < BERTH_HEAPS_MAX; number++) {
         struct berth__heap *nobody = NULL;
-        if (berth__cas_acq_rel(&berth__heaps[number], &nobody, heap)) {
+        if (berth__load_relaxed(&berth__heaps[number]) == NULL &&
+            berth__cas_acq_rel(&berth__heaps[number], &nobody, heap)) {
+            raise_to(&numbers_end, number + 1);
             return number;
         }
     }
     return 0;
 }
 
+/* The lowest free number, so that who looks at all of them has few to look at. A destroyed heap
+ * leaves no entry behind that has its number. 0: all are in use. */
+static uint32_t claim_number(struct berth__heap *heap) {
+    uint32_t hint = berth__load_relaxed(&lowest_number);
+    uint32_t number = claim_from(hint, heap);
+    if (number == 0) {
+        return claim_from(1, heap);
+    }
+    (void)berth__cas_acquire(&lowest_number, &hint, number + 1); /* lowered meanwhile: leave it */
+    return number;
+}
+
 uint32_t berth__heap_numbers(void) {
-    return (uint32_t)berth__min(berth__load_relaxed(&next_number), BERTH_HEAPS_MAX);
+    return berth__load_relaxed(&numbers_end);
 }
 
 struct berth__heap *berth__heap_create(struct berth__arena *arena) {
@@ -70,6 +90,7 @@ struct berth__heap *berth__heap_create(struct berth__arena *arena) {
 
 void berth__heap_destroy(struct berth__heap *heap) {
     berth__store_release(&berth__heaps[heap->number], NULL);
+    lower_to(&lowest_number, heap->number);
     berth__meta_free(heap, sizeof(*heap));
 }
 

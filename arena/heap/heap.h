@@ -66,7 +66,7 @@ struct berth__heap {
 /* By number; NULL for numbers not in use. */
 extern _Atomic(struct berth__heap *) berth__heaps[BERTH_HEAPS_MAX];
 
-/* Numbers given out so far are below this. */
+/* Numbers in use are below this: no more than there were heaps at a time. */
 uint32_t berth__heap_numbers(void);
 
 BERTH_INLINE struct berth__heap *berth__heap_of_entry(uint64_t entry) {
