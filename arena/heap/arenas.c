@@ -158,6 +158,7 @@ void berth__arenas_destroy(struct berth__arenas *arenas) {
     if (arenas->lent != NULL) {
         berth__span_return(arenas->lent);
     }
+    berth__ledger_settle(arenas->ledger);
     berth__meta_free(arenas, sizeof(*arenas));
 }
 

@@ -60,20 +60,26 @@ static void tick(struct berth__decay *decay, uint64_t unused, uint32_t decay_ms,
     owe_at_least(decay, berth__min(due, berth__max(part, BERTH_DECAY_BUDGET)));
 }
 
-static void look(struct berth__decay *decay, uint64_t unused, uint32_t decay_ms, uint64_t now_ms) {
+/* True once per tick. */
+static bool look(struct berth__decay *decay, uint64_t unused, uint32_t decay_ms, uint64_t now_ms) {
     uint64_t last = berth__load_relaxed(&decay->tick_ms);
-    if (now_ms - last >= BERTH_DECAY_TICK_MS &&
-        berth__cas_acq_rel(&decay->tick_ms, &last, now_ms)) {
+    bool ticks =
+        now_ms - last >= BERTH_DECAY_TICK_MS && berth__cas_acq_rel(&decay->tick_ms, &last, now_ms);
+    if (ticks) {
         tick(decay, unused, decay_ms, now_ms - last);
     }
     owe_at_least(decay, beyond(due_of(decay, unused), BERTH_DECAY_SLACK));
+    return ticks;
 }
 
 static void look_at_clock(struct berth__arena *arena) {
     uint64_t now_ms = berth__clock_coarse_ms();
     uint32_t decay_ms = arena->arenas->policy.decay_ms;
-    look(&arena->decay, unused_in_arena(arena), decay_ms, now_ms);
-    look(&berth__slots_decay, berth__retained_bytes(), decay_ms, now_ms);
+    bool ticks = look(&arena->decay, unused_in_arena(arena), decay_ms, now_ms);
+    (void)look(&berth__slots_decay, berth__retained_bytes(), decay_ms, now_ms);
+    if (BERTH_UNLIKELY(berth__load_relaxed(&berth__ledgers_over) != 0)) {
+        berth__reclaim_excess(arena, ticks);
+    }
 }
 
 /* Purges a slab of the next heap in turn that has one queued. */

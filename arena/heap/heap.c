@@ -2,7 +2,6 @@
 
 #include "base/check.h"
 #include "chunk/meta.h"
-#include "chunk/wait.h"
 #include "heap/arenas.h"
 #include "heap/decay.h"
 #include "heap/misuse.h"
@@ -340,7 +339,7 @@ static void after_give_locked(struct berth__heap *heap, struct berth__slab *slab
     if (BERTH_UNLIKELY(berth__slab_is_empty(slab))) {
         unsigned capacity = berth__slab_class(slab)->blocks;
         bool others = berth__load_relaxed(&class->free_blocks) > capacity;
-        if (others || berth__wait_anyone()) {
+        if (others || berth__ledger_is_short()) {
             return_slab_locked(heap, slab);
             return;
         }

@@ -228,3 +228,13 @@ size_t berth__reclaim_all(struct berth__arenas *arenas) {
     }
     return returned + berth__retained_release(SIZE_MAX, 0);
 }
+
+void berth__reclaim_excess(struct berth__arena *arena, bool thoroughly) {
+    struct berth__ledger *ledger = arena->arenas->ledger;
+    if (thoroughly && berth__ledger_excess(ledger) > 0) {
+        berth__run_caches_flush(arena);
+        berth__arena_trim(arena, (size_t)berth__ledger_excess(ledger));
+    }
+    berth__retained_release((size_t)berth__ledger_excess(&berth__ledger), 0);
+    berth__ledger_settle(ledger);
+}

@@ -10,7 +10,6 @@
 
 #include "base/check.h"
 #include "chunk/meta.h"
-#include "chunk/wait.h"
 #include "heap/decay.h"
 #include "heap/misuse.h"
 #include "os/clock.h"
@@ -151,7 +150,7 @@ static bool push(struct berth__arena *arena, void *run, size_t pages, unsigned r
     size_t bytes_max = arena->arenas->policy.run_cache_bytes;
     size_t bytes = pages * BERTH_PAGE;
     struct berth__cpu_cache *cache = bytes > bytes_max / 4 ? NULL : cpu_cache(arena);
-    if (cache == NULL || berth__wait_anyone() || !berth__try_lock(&cache->lock)) {
+    if (cache == NULL || berth__ledger_is_short() || !berth__try_lock(&cache->lock)) {
         return false;
     }
     void *evicted[CPU_CACHE_RUNS];
