@@ -6,6 +6,7 @@
 
 struct berth__ledger berth__ledger = {.limit = BERTH_NO_LIMIT};
 _Atomic uint32_t berth__ledgers_over;
+void (*_Atomic berth__limit_hook)(uint32_t);
 
 void berth__ledger_init(struct berth__ledger *ledger, struct berth__ledger *parent) {
     berth__store_relaxed(&ledger->used, 0);

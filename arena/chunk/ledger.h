@@ -70,6 +70,19 @@ void berth__ledger_uncharge_own(struct berth__ledger *ledger, uint64_t bytes);
 
 void berth__ledger_set_limit(struct berth__ledger *ledger, uint64_t limit_bytes);
 
+/* NULL, or reads the process's limit again where it follows something outside, if it was not read
+ * for `age_ms`. Set by the layer that knows. Called before memory is taken, and by slow paths that
+ * look at the clock; under no lock. */
+enum { BERTH_LIMIT_AGE_MS = 1000, BERTH_LIMIT_AGE_AT_LIMIT_MS = 100 };
+extern void (*_Atomic berth__limit_hook)(uint32_t age_ms);
+
+BERTH_INLINE void berth__limit_look(uint32_t age_ms) {
+    void (*hook)(uint32_t) = berth__load_relaxed(&berth__limit_hook);
+    if (BERTH_UNLIKELY(hook != NULL)) {
+        hook(age_ms);
+    }
+}
+
 /* Bytes that are used beyond the limit (after it was lowered), here or in the parent. */
 uint64_t berth__ledger_excess(struct berth__ledger *ledger);
 

@@ -368,6 +368,7 @@ int berth__arena_grow(struct berth__arena *arena, size_t pages, size_t align_pag
     if (arena->arenas->lent != NULL) {
         return -ENOMEM; /* it has what it was given */
     }
+    berth__limit_look(BERTH_LIMIT_AGE_MS);
     berth__lock_acquire(&arena->grow_lock);
     int error = has_room(arena, pages, align_pages)
                     ? 0

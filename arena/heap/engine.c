@@ -8,8 +8,11 @@
 #include "os/topology.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 void (*berth__engine_configure)(struct berth__engine_config *config);
 _Atomic(struct berth__arenas *) berth__engine_default;
@@ -174,14 +177,15 @@ void berth__engine_leave_all(void) {
     end_visit(ALL);
 }
 
-static bool is_visited(uint32_t number) {
+/* A record that names the pool, or all; NULL: nobody visits it. */
+static struct visit *find_visit(uint32_t number) {
     for (unsigned i = 0; i < BERTH_ARRAY_COUNT(visits); i++) {
         uint32_t pool = berth__load_seq_cst(&visits[i].pool); /* C2, C4; acquires V3 */
         if (pool == number + 1 || pool == ALL) {
-            return true;
+            return &visits[i];
         }
     }
-    return false;
+    return NULL;
 }
 
 void berth__engine_visits_reset_in_child(void) {
@@ -223,16 +227,20 @@ void berth__engine_open(struct berth__arenas *arenas) {
     berth__store_release(&pools[arenas->number].open, arenas);
 }
 
+/* Visitors wake nobody when they leave: most visits take microseconds, and few pools end. */
 static void wait_for_visitors(uint32_t number) {
-    enum { LOOKS_BEFORE_SLEEP = 100 };
+    enum { LOOKS_BEFORE_SLEEP = 100, SLEEP_NS = 50 * 1000 };
     int saved_errno = errno;
-    for (unsigned looks = 0; is_visited(number); looks++) {
-        struct timespec pause = {.tv_nsec = 50 * 1000};
+    struct visit *visit = find_visit(number);
+    for (unsigned looks = 0; visit != NULL; looks++) {
+        struct timespec limit = {.tv_nsec = SLEEP_NS};
         if (looks < LOOKS_BEFORE_SLEEP) {
             berth__pause();
         } else {
-            nanosleep(&pause, NULL);
+            uint32_t pool = berth__load_relaxed(&visit->pool);
+            syscall(SYS_futex, &visit->pool, FUTEX_WAIT_PRIVATE, pool, &limit, NULL, 0);
         }
+        visit = find_visit(number);
     }
     errno = saved_errno;
 }
@@ -246,7 +254,7 @@ void berth__engine_close(struct berth__arenas *arenas) {
 bool berth__engine_take_out(struct berth__arenas *arenas) {
     berth__store_seq_cst(&pools[arenas->number].made, NULL); /* C3 */
     berth__delay_point();
-    bool alone = !is_visited(arenas->number); /* C4 */
+    bool alone = find_visit(arenas->number) == NULL; /* C4 */
     if (!alone) {
         berth__store_seq_cst(&pools[arenas->number].made, arenas);
     }

@@ -202,6 +202,7 @@ static bool can_ever_fit(const struct berth__request *request) {
 
 void *berth__reclaim(const struct berth__request *request, berth__attempt *attempt) {
     berth__add_relaxed(&request->arenas->ladder_runs, 1);
+    berth__limit_look(BERTH_LIMIT_AGE_AT_LIMIT_MS);
     void *block = NULL;
     if (can_ever_fit(request)) {
         block = climb_and_ask(request, attempt, berth__request_charge_flags(request));

@@ -7,6 +7,7 @@
 #include "heap/fork.h"
 #include "os/fault.h"
 #include "os/file.h"
+#include "pool/limit.h"
 #include "pool/options.h"
 #include "pool/pool.h"
 
@@ -61,7 +62,7 @@ static void *maintain(void *unused) {
     unsigned idle_looks = 0;
     for (;;) {
         bool owed = berth__default_arenas() != NULL && pay_all();
-        berth__limit_refresh();
+        berth__limit_refresh(BERTH_LIMIT_AGE_MS);
         idle_looks = owed ? 0 : idle_looks + 1;
         if (idle_looks % LOOKS_PER_CENSUS == LOOKS_PER_CENSUS - 1 && thread_count() == 1) {
             return NULL;

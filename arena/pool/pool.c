@@ -4,9 +4,8 @@
 #include "base/check.h"
 #include "chunk/meta.h"
 #include "heap/fork.h"
-#include "os/cgroup.h"
-#include "os/clock.h"
 #include "pool/init.h"
+#include "pool/limit.h"
 #include "pool/maintenance.h"
 #include "pool/options.h"
 
@@ -41,9 +40,10 @@ static void configure(struct berth__engine_config *config) {
     }
     uint64_t limit = value[BERTH_OPTION_limit];
     if (limit == BERTH_OPTION_LIMIT_AUTO) {
-        limit = berth__cgroup_memory_limit();
+        berth__limit_follow();
+    } else {
+        berth__store_relaxed(&berth__ledger.limit, limit);
     }
-    berth__store_relaxed(&berth__ledger.limit, limit);
     bool reserve_set = options->is_set[BERTH_OPTION_limit_reserve];
     uint64_t reserve = value[BERTH_OPTION_limit_reserve];
     berth__store_relaxed(&berth__ledger.reserve, reserve_set ? reserve : 0);
@@ -62,23 +62,11 @@ bool berth__start_slow(void) {
     return true;
 }
 
-void berth__limit_refresh(void) {
-    static _Atomic uint64_t last_ms;
-    enum { REFRESH_MS = 1000 };
-    if (berth__options_get()->value[BERTH_OPTION_limit] != BERTH_OPTION_LIMIT_AUTO) {
-        return;
-    }
-    uint64_t now = berth__clock_coarse_ms();
-    uint64_t last = berth__load_relaxed(&last_ms);
-    if (now - last >= REFRESH_MS && berth__cas_acq_rel(&last_ms, &last, now)) {
-        berth__ledger_set_limit(&berth__ledger, berth__cgroup_memory_limit());
-    }
-}
-
 /* ---- the table of pools ---- */
 
 void berth__pool_register_locks(void) {
     berth__fork_add_lock(&pools_lock);
+    berth__limit_register_lock();
     berth__pressure_register_lock();
 }
 

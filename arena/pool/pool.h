@@ -36,9 +36,6 @@ BERTH_INLINE berth_pool *berth__pool_of_arenas(struct berth__arenas *arenas) {
     return berth__pool_at(arenas->number);
 }
 
-/* Reads the cgroup's limit again, if limit:auto is set and some time has passed. */
-void berth__limit_refresh(void);
-
 /* Lets the ladder call the application. */
 void berth__pressure_init(void);
 
