@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "chunk/meta.h"
+#include "chunk/wait.h"
 #include "heap/engine.h"
 #include "os/clock.h"
 #include "os/fault.h"
@@ -123,6 +124,7 @@ static void end_pool_cache(struct berth__cache *cache, uint32_t number) {
 static void park(struct berth__cache *cache) {
     berth__delay_point();
     berth__store_release(&cache->state, BERTH_CACHE_PARKED); /* K1 */
+    berth__wait_note();
 }
 
 static void unpark(struct berth__cache *cache) {

@@ -388,6 +388,36 @@ static void raising_the_limit_wakes_who_waits(void **state) {
     assert_int_equal(berth_pool_destroy(pool, 0), 0);
 }
 
+static void who_waits_does_not_look_everywhere_all_the_time(void **state) {
+    /* With hundreds of pools a wait would cost more time than it lasts, though nothing changes. */
+    (void)state;
+    berth_pool *pools[20];
+    char name[8];
+    for (unsigned i = 0; i < 20; i++) {
+        snprintf(name, sizeof(name), "idle%u", i);
+        pools[i] = pool_that_waits(name, 0);
+        assert_non_null(berth_alloc(pools[i], 100));
+    }
+    berth_pool *pool = pool_that_waits("waits", 300);
+    assert_true(hold_all(pool) > 0);
+    struct berth_process_metrics before = figures();
+    errno = 0;
+    assert_null(berth_alloc(pool, MiB));
+    struct berth_process_metrics after = figures();
+    uint64_t looks = after.ladder_own_cache - before.ladder_own_cache;
+    uint64_t everywhere = after.ladder_return - before.ladder_return;
+    uint64_t expected = 3; /* before the wait, and what that changed */
+    for (uint64_t at = 1; at <= looks; at *= 2) {
+        expected++;
+    }
+    assert_in_range(everywhere, 1, expected);
+    for (unsigned i = 0; i < 20; i++) {
+        assert_int_equal(berth_pool_destroy(pools[i], BERTH_FORCE), 0);
+    }
+    drop_all();
+    assert_int_equal(berth_pool_destroy(pool, 0), 0);
+}
+
 /* ---- lowering ---- */
 
 static void lowering_the_limit_returns_what_is_unused_and_stops_growth(void **state) {
@@ -529,6 +559,7 @@ int main(void) {
         TEST(who_needs_no_new_memory_is_served_past_the_queue),
         TEST(who_waits_at_a_pool_s_limit_holds_up_no_other_pool),
         TEST(raising_the_limit_wakes_who_waits),
+        TEST(who_waits_does_not_look_everywhere_all_the_time),
         TEST(lowering_the_limit_returns_what_is_unused_and_stops_growth),
         TEST(what_is_freed_beyond_a_lowered_limit_goes_back),
         TEST(what_is_freed_beyond_a_pool_s_lowered_limit_goes_back),
