@@ -19,7 +19,8 @@ extern "C" {
  * Sets the process's limit in bytes; BERTH_UNLIMITED lifts it.
  *
  * Lowering it below what is used succeeds: growth stops at once, what is unused is returned before
- * the call ends, and the rest as it becomes free.
+ * the call ends, and the rest as it becomes free. With the option limit:auto, the limit follows the
+ * cgroup's until it is set here.
  *
  * Errors: -EINVAL for 0. Threads: any. Blocks: may lock, may make system calls. Since: 0.1.
  */
