@@ -33,11 +33,12 @@ static unsigned capacity_max(unsigned small_class) {
     return (unsigned)berth__min(berth__max(blocks, 4), BERTH_BIN_BLOCKS_MAX);
 }
 
-/* Slots of the array that holds `capacity` blocks and the NULL. */
+/* Slots of the array that holds `capacity` blocks and the two NULLs: a power of two. */
 static unsigned array_slots(unsigned capacity) {
-    return capacity == 0                  ? 0
-           : capacity < SMALL_ARRAY_SLOTS ? SMALL_ARRAY_SLOTS
-                                          : 1u << (berth__highest_bit(capacity) + 1);
+    unsigned needed = capacity + BERTH_BIN_ENDS;
+    return capacity == 0                 ? 0
+           : needed <= SMALL_ARRAY_SLOTS ? SMALL_ARRAY_SLOTS
+                                         : 1u << (berth__highest_bit(needed - 1) + 1);
 }
 
 /* Takes at least `bytes` from the budget for this cache. Nobody takes more than a quarter of what
@@ -112,11 +113,11 @@ static bool set_capacity(struct berth__cache *cache, struct berth__bin *bin, uns
             unreserve(cache, (uint64_t)(capacity - bin->capacity) * size);
             return false;
         }
-        void **new_end = array + slots - 1;
+        void **new_end = array + slots - BERTH_BIN_ENDS;
         memcpy(new_end - count, bin->top, count * sizeof(void *));
-        *new_end = NULL;
+        new_end[0] = new_end[1] = NULL;
         if (old_slots > 0) {
-            free_array(cache, end + 1 - old_slots, old_slots);
+            free_array(cache, end + BERTH_BIN_ENDS - old_slots, old_slots);
         }
         end = new_end;
     }
@@ -132,8 +133,8 @@ static bool grow_bin(struct berth__cache *cache, struct berth__bin *bin) {
     if (bin->capacity >= most) {
         return false;
     }
-    unsigned first = class_size(berth__bin_class(cache, bin)) <= BERTH_GRANULE ? 7 : 3;
-    unsigned wish = bin->capacity == 0 ? first : 2u * bin->capacity + 1;
+    unsigned first = class_size(berth__bin_class(cache, bin)) <= BERTH_GRANULE ? 6 : 2;
+    unsigned wish = bin->capacity == 0 ? first : 2u * (bin->capacity + 1u);
     return set_capacity(cache, bin, (unsigned)berth__min(wish, most)) ||
            (bin->capacity == 0 && set_capacity(cache, bin, 1));
 }
@@ -172,11 +173,13 @@ void berth__cache_settle(struct berth__cache *cache) {
 
 /* ---- moving blocks ---- */
 
-/* Gathered blocks count as cached, at their bound, from the first on. */
+/* Gathered blocks count as cached. What may lie there is reserved beforehand, as for a bin: all,
+ * or, when the budget is spent, a little; or nothing, and each block is sent by itself. */
 static void gather(struct berth__cache *cache, void *block, uint64_t entry) {
-    if (cache->remote_count == 0) {
-        cache->remote_bound = cache->remote_limit + BERTH_SMALL_MAX;
-        berth__add_relaxed(&cache->arenas->cached_bound, cache->remote_bound);
+    if (cache->remote_limit == 0) {
+        cache->remote_limit = reserve(cache, BERTH_REMOTE_BYTES)       ? BERTH_REMOTE_BYTES
+                              : reserve(cache, BERTH_REMOTE_BYTES_MIN) ? BERTH_REMOTE_BYTES_MIN
+                                                                       : 0;
     }
     struct berth__remote_block *item = &cache->remote[cache->remote_count++];
     *item = berth__remote_block(block, entry);
@@ -188,10 +191,9 @@ void berth__cache_send_remote(struct berth__cache *cache) {
     if (count == 0) {
         return;
     }
-    berth__sub_relaxed(&cache->arenas->cached_bound, cache->remote_bound);
     cache->remote_count = 0;
     cache->remote_bytes = 0;
-    cache->remote_limit = (uint32_t)berth__min((size_t)cache->remote_limit * 2, BERTH_REMOTE_BYTES);
+    cache->remote_sends++;
     berth__remote_send(cache->remote, count, false);
 }
 
@@ -223,8 +225,14 @@ static void strip_bin(struct berth__cache *cache, struct berth__bin *bin) {
     }
     unsigned slots = array_slots(bin->capacity);
     unreserve(cache, (uint64_t)bin->capacity * class_size(small_class));
-    free_array(cache, berth__bin_end(bin) + 1 - slots, slots);
+    free_array(cache, berth__bin_end(bin) + BERTH_BIN_ENDS - slots, slots);
     *bin = berth__no_cache.bins[small_class];
+}
+
+/* The same for the gathered blocks, of which there are none. */
+static void strip_remote(struct berth__cache *cache) {
+    unreserve(cache, cache->remote_limit);
+    cache->remote_limit = 0;
 }
 
 void berth__cache_flush(struct berth__cache *cache, bool grant) {
@@ -235,6 +243,7 @@ void berth__cache_flush(struct berth__cache *cache, bool grant) {
     berth__lock_release(&cache->heap->lock);
     berth__cache_send_remote(cache);
     if (grant) {
+        strip_remote(cache);
         for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
             strip_bin(cache, &cache->bins[c]);
         }
@@ -245,7 +254,7 @@ void berth__cache_flush(struct berth__cache *cache, bool grant) {
 
 /* Every so often, bins that were not used since the last look lose half of what they hold, and
  * their capacity goes back for others to use. */
-static void sweep(struct berth__cache *cache) {
+static void sweep(struct berth__cache *cache, const struct berth__bin *in_use) {
     uint32_t now = (uint32_t)berth__clock_coarse_ms();
     if (now - cache->swept_ms < SWEEP_MS) {
         return;
@@ -254,7 +263,8 @@ static void sweep(struct berth__cache *cache) {
     berth__lock_acquire(&cache->heap->lock);
     for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
         struct berth__bin *bin = &cache->bins[c];
-        bool used = bin->fuel != bin->fuel_start || bin->settled != berth__bin_count(bin);
+        bool used =
+            bin == in_use || bin->fuel != bin->fuel_start || bin->settled != berth__bin_count(bin);
         if (bin->capacity > 0 && !used) {
             flush_bin_locked(cache, bin);
             strip_bin(cache, bin);
@@ -263,20 +273,26 @@ static void sweep(struct berth__cache *cache) {
         }
     }
     berth__lock_release(&cache->heap->lock);
-    uint64_t allowed = BERTH_CACHE_FREE_BYTES + berth__load_relaxed(&cache->granted);
-    if (allowed - cache->reserved > GRANT_STEP && cache->reserved > BERTH_CACHE_FREE_BYTES) {
-        return_grant(cache, allowed - cache->reserved);
+    if (cache->remote_sends == 0 && cache->remote_limit != 0) {
+        berth__cache_send_remote(cache);
+        strip_remote(cache);
+    }
+    cache->remote_sends = 0;
+    uint64_t needed = berth__max(cache->reserved, BERTH_CACHE_FREE_BYTES) - BERTH_CACHE_FREE_BYTES;
+    uint64_t granted = berth__load_relaxed(&cache->granted);
+    if (granted > needed + GRANT_STEP) {
+        return_grant(cache, granted - needed);
     }
 }
 
 /* What every slow path does besides its own work, without a lock. */
-static void pay_dues(struct berth__cache *cache) {
+static void pay_dues(struct berth__cache *cache, const struct berth__bin *in_use) {
     enum { EVERY = 8 }; /* looking at the clocks costs as much as a small refill */
     if (++cache->slow_calls % EVERY != 0 && !berth__decay_owes(cache->arena)) {
         return;
     }
     berth__decay_step(cache->arena);
-    sweep(cache);
+    sweep(cache, in_use);
 }
 
 /* ---- a heap of its own ---- */
@@ -306,6 +322,7 @@ void berth__cache_abandon(struct berth__cache *cache) {
     for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
         strip_bin(cache, &cache->bins[c]);
     }
+    strip_remote(cache);
     return_grant(cache, berth__load_relaxed(&cache->granted));
     if (cache->remote_count > 0) {
         berth__sub_relaxed(&cache->arenas->cached_bound, cache->remote_bound);
@@ -402,7 +419,7 @@ void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool
     if (warmed.bytes > 0) {
         berth__pages_populate(warmed.at, warmed.bytes);
     }
-    pay_dues(cache);
+    pay_dues(cache, bin);
     idle(cache);
     if (block != NULL) {
         berth__unpoison(block, class_size(small_class));
@@ -413,7 +430,7 @@ void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool
 /* A block of this cache's heap that the fast path refused. */
 BERTH_NO_TSA
 static void take_own(struct berth__cache *cache, struct berth__bin *bin, void *block) {
-    if (BERTH_UNLIKELY(*bin->top == block)) {
+    if (BERTH_UNLIKELY(bin->top[0] == block || bin->top[1] == block)) {
         berth__misuse("double free", block);
     }
     bool full = bin->top == bin->low;
@@ -436,7 +453,7 @@ static void take_own(struct berth__cache *cache, struct berth__bin *bin, void *b
     }
     berth__lock_release(&heap->lock);
     refuel(cache, bin);
-    pay_dues(cache);
+    pay_dues(cache, bin);
 }
 
 static void take_remote(struct berth__cache *cache, void *block, uint64_t entry) {
@@ -444,7 +461,7 @@ static void take_remote(struct berth__cache *cache, void *block, uint64_t entry)
     if (cache->remote_count == BERTH_REMOTE_BLOCKS || cache->remote_bytes > cache->remote_limit ||
         berth__wait_anyone()) {
         berth__cache_send_remote(cache);
-        pay_dues(cache);
+        pay_dues(cache, NULL);
     }
 }
 

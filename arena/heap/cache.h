@@ -6,10 +6,10 @@
  * that heap's lock. Only blocks of the cache's own heap enter it: others are gathered and sent
  * home (remote.h), so memory does not migrate and a thread that only frees caches nothing.
  *
- * A bin's stack grows downwards in an array of `capacity` slots that ends with a NULL, which stops
- * malloc without a second load:
+ * A bin's stack grows downwards in an array of `capacity` slots. A NULL behind it stops malloc
+ * without a second load, and a second one lets free look at the two latest blocks:
  *
- *     array_end[-capacity] .. array_end[-1], array_end[0] == NULL
+ *     array_end[-capacity] .. array_end[-1], array_end[0] == array_end[1] == NULL
  *     low == array_end - capacity <= top <= array_end;  cached blocks == array_end - top
  *
  * `fuel` is what free counts down: at zero it takes the slow path, where counters are settled,
@@ -17,8 +17,8 @@
  * comes by all the same. Counts follow from it: blocks freed since the last settlement are
  * fuel_start - fuel, and blocks allocated are settled + freed - cached.
  *
- * Bound: sum over bins of capacity * size <= BERTH_CACHE_FREE_BYTES + granted, and the sum of
- * `granted` over all threads never exceeds the budget (berth__cache_budget).
+ * Bound: sum over bins of capacity * size + remote_limit <= BERTH_CACHE_FREE_BYTES + granted, and
+ * the sum of `granted` over all threads never exceeds the budget (berth__cache_budget).
  *
  * Owner only, except `state` and, while parked, everything under a claim. States:
  *     ACTIVE  -> PARKED   by the owner, about to sleep (release K1)
@@ -40,7 +40,8 @@ enum {
     BERTH_CACHE_BYTES = 4096,       /* of the structure: a page */
     BERTH_CACHE_FREE_BYTES = 2048,  /* what a thread may cache without a grant */
     BERTH_BIN_BYTES_MAX = 32 << 10, /* a bin caches no more than this, but always some blocks */
-    BERTH_BIN_BLOCKS_MAX = 255,
+    BERTH_BIN_BLOCKS_MAX = 254,
+    BERTH_BIN_ENDS = 2,      /* NULLs behind a bin's blocks */
     BERTH_FUEL = 1024,       /* frees of a class between two slow paths */
     BERTH_FUEL_IN_DEBT = 16, /* while memory is due to go back */
 };
@@ -73,14 +74,16 @@ struct berth__cache {
     _Atomic bool busy; /* its thread is on a slow path that changes it */
     _Atomic uint32_t state;
     _Atomic uint64_t granted; /* bytes of the budget */
-    uint64_t reserved;        /* sum of capacity * size */
+    uint64_t reserved;        /* sum of capacity * size, and remote_limit */
     uint32_t refills;         /* since `refills_since_ms`: what earns a heap */
     uint32_t refills_since_ms;
     uint32_t slow_calls;  /* slow paths taken */
     uint32_t swept_ms;    /* when unused bins were last looked at */
     uint32_t inline_used; /* slots of inline_slots that are handed out */
 
-    uint32_t remote_count, remote_bytes, remote_limit, remote_bound;
+    uint32_t remote_count, remote_bytes;
+    uint32_t remote_limit; /* bytes that may be gathered; reserved */
+    uint32_t remote_sends; /* since the last sweep */
     struct berth__remote_block remote[BERTH_REMOTE_BLOCKS];
 
     void *inline_slots[53]; /* the first small arrays */
@@ -160,7 +163,8 @@ BERTH_INLINE bool berth__cache_push(struct berth__cache *cache, uint64_t mark, v
     uint32_t into_unit = (uint32_t)((uintptr_t)block % BERTH_UNIT);
     void **top = bin->top;
     if (BERTH_UNLIKELY(!berth__divides(into_unit, bin->reciprocal)) ||
-        BERTH_UNLIKELY(*top == block) || /* freed just now */
+        BERTH_UNLIKELY(top[0] == block) || /* freed just now */
+        BERTH_UNLIKELY(top[1] == block) || /* or just before */
         BERTH_UNLIKELY(top == bin->low) || BERTH_UNLIKELY(--bin->fuel < 0)) {
         return false;
     }

@@ -354,9 +354,8 @@ static void send_on(const struct berth__slab *slab, void *block, enum berth__giv
     if (berth__load_relaxed(&slab->heap) == NULL) {
         bad_block(slab, block);
     }
-    struct berth__remote_block moved =
-        berth__remote_block(block, berth__load_relaxed(berth__entry_find(block)));
-    berth__remote_send(&moved, 1, from != BERTH_GIVE_REMOTE);
+    uint64_t entry = berth__load_relaxed(berth__entry_find(block));
+    berth__remote_forward(berth__remote_block(block, entry), from != BERTH_GIVE_REMOTE);
 }
 
 /* True if a slab with one free block more may have to move or go. */
@@ -537,6 +536,28 @@ size_t berth__heap_purge_some(struct berth__heap *heap, bool *more) {
     berth__add_relaxed(&arena->slab_purged_bytes, (size_t)berth__bit_count(pages) * BERTH_PAGE);
     berth__add_relaxed(&arena->slab_purge_calls, calls);
     return purged ? (size_t)berth__bit_count(pages) * BERTH_PAGE : 0;
+}
+
+void berth__heaps_collect(struct berth__arena *arena) {
+    enum { AT_ONCE = 8 };
+    struct berth__heap *heaps[AT_ONCE];
+    unsigned count = 0;
+    berth__lock_acquire(&arena->heaps_lock);
+    for (unsigned i = 0; i < AT_ONCE && !berth__list_empty(&arena->heaps); i++) {
+        struct berth__heap *heap = BERTH_LIST_ENTRY(arena->heaps.next, struct berth__heap, link);
+        berth__list_remove(&heap->link);
+        berth__list_push_back(&arena->heaps, &heap->link);
+        if (berth__remote_pending(heap)) {
+            heaps[count++] = heap;
+        }
+    }
+    berth__lock_release(&arena->heaps_lock);
+    for (unsigned i = 0; i < count; i++) {
+        if (berth__try_lock(&heaps[i]->lock)) {
+            berth__remote_drain_locked(heaps[i]);
+            berth__lock_release(&heaps[i]->lock);
+        }
+    }
 }
 
 void berth__heap_return_empty(struct berth__heap *heap) {

@@ -123,6 +123,10 @@ bool berth__heap_steal(struct berth__heap *heap, unsigned small_class, bool from
  * the lock. */
 size_t berth__heap_purge_some(struct berth__heap *heap, bool *more);
 
+/* Takes in what others have freed to a few of the arena's heaps, in turn: those whose owners sleep
+ * or have gone would never do it. */
+void berth__heaps_collect(struct berth__arena *arena);
+
 /* Returns all empty slabs to the arena. */
 void berth__heap_return_empty(struct berth__heap *heap);
 

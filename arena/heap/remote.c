@@ -104,16 +104,20 @@ static struct chain pack(struct berth__remote_block *items, unsigned count, bool
     return chain;
 }
 
-/* A heap whose owner does not come round: whoever finds its stack deep drains it. */
-static void help_if_deep(struct berth__heap *heap, unsigned depth) {
-    if (depth >= BERTH_REMOTE_DEEP && berth__try_lock(&heap->lock)) {
+/* A heap whose owner does not come round: whoever finds much on its stack drains it. */
+static void help(struct berth__heap *heap, unsigned depth) {
+    uint64_t pile =
+        berth__load_relaxed(&heap->remote_sent) - berth__load_relaxed(&heap->remote_drained);
+    if ((depth >= BERTH_REMOTE_DEEP || (int64_t)pile > BERTH_REMOTE_PILE) &&
+        berth__try_lock(&heap->lock)) {
         berth__remote_drain_locked(heap);
         berth__lock_release(&heap->lock);
     }
 }
 
-static void push(struct berth__heap *heap, struct berth__remote_block *items, unsigned count,
-                 bool counted) {
+/* Returns the depth of the stack now. */
+static unsigned push(struct berth__heap *heap, struct berth__remote_block *items, unsigned count,
+                     bool counted) {
     uint64_t bytes = 0;
     for (unsigned i = 0; i < count; i++) {
         bytes += items[i].size;
@@ -127,7 +131,7 @@ static void push(struct berth__heap *heap, struct berth__remote_block *items, un
         above = word_of(chain.first, depth_of(below) + chain.messages);
         berth__delay_point();
     } while (!berth__cas_weak_release(&heap->remote, &below, above)); /* R1 */
-    help_if_deep(heap, depth_of(above));
+    return depth_of(above);
 }
 
 /* Moves the items of the first one's heap to the front; returns how many they are. */
@@ -147,9 +151,13 @@ void berth__remote_send(struct berth__remote_block *items, unsigned count, bool 
     for (unsigned from = 0; from < count;) {
         unsigned same = gather_one_heap(items + from, count - from);
         struct berth__heap *heap = berth__load_acquire(&berth__heaps[items[from].heap]);
-        push(heap, items + from, same, counted);
+        help(heap, push(heap, items + from, same, counted));
         from += same;
     }
+}
+
+void berth__remote_forward(struct berth__remote_block block, bool counted) {
+    (void)push(berth__load_acquire(&berth__heaps[block.heap]), &block, 1, counted);
 }
 
 /* Reads a message out; its carrier comes first. Returns the number of blocks. */

@@ -18,7 +18,7 @@ _Thread_local struct berth__tls berth__tls BERTH_TLS_MODEL = {
 };
 
 /* Every bin stands at this NULL: malloc finds nothing, free finds no room. */
-static void *const no_blocks[1] = {NULL};
+static void *const no_blocks[BERTH_BIN_ENDS] = {NULL, NULL};
 #define EMPTY ((void **)(uintptr_t)no_blocks)
 #define EMPTY_BIN(below, size)                                                                     \
     {.top = EMPTY,                                                                                 \
@@ -65,7 +65,6 @@ static struct berth__cache *cache_create(struct berth__arenas *arenas) {
     cache->arena = arena;
     cache->arenas = arenas;
     cache->serial = arenas->serial;
-    cache->remote_limit = BERTH_CACHE_FREE_BYTES;
     cache->swept_ms = cache->refills_since_ms = (uint32_t)berth__clock_coarse_ms();
     attach_heap(cache);
     if (cache->heap == NULL) {
