@@ -324,9 +324,6 @@ void berth__cache_abandon(struct berth__cache *cache) {
     }
     strip_remote(cache);
     return_grant(cache, berth__load_relaxed(&cache->granted));
-    if (cache->remote_count > 0) {
-        berth__sub_relaxed(&cache->arenas->cached_bound, cache->remote_bound);
-    }
     cache->remote_count = 0;
     cache->serial = 0;
 }
