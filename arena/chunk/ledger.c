@@ -13,6 +13,7 @@ void berth__ledger_init(struct berth__ledger *ledger, struct berth__ledger *pare
     berth__store_relaxed(&ledger->peak, 0);
     berth__store_relaxed(&ledger->failures, 0);
     berth__store_relaxed(&ledger->returning, 0);
+    berth__store_relaxed(&ledger->queue.count, 0);
     ledger->parent = parent;
 }
 
@@ -22,12 +23,22 @@ static void note_peak(struct berth__ledger *ledger, uint64_t used) {
     }
 }
 
-static bool charge_one(struct berth__ledger *ledger, uint64_t bytes, unsigned charge_flags) {
+/* The part of the limit that a charge must leave alone. */
+static uint64_t reserve_of(const struct berth__ledger *ledger, unsigned charge_flags) {
+    return (charge_flags & BERTH_CHARGE_MALLOC) != 0 ? berth__load_relaxed(&ledger->malloc_reserve)
+                                                     : berth__load_relaxed(&ledger->reserve);
+}
+
+static bool may_take(const struct berth__ledger *ledger, uint64_t bytes, unsigned charge_flags) {
+    return berth__wait_may_pass(&ledger->queue) ||
+           ((charge_flags & BERTH_CHARGE_RESERVE) != 0 &&
+            bytes <= reserve_of(ledger, charge_flags));
+}
+
+static bool add_used(struct berth__ledger *ledger, uint64_t bytes, unsigned charge_flags) {
     uint64_t limit = berth__load_relaxed(&ledger->limit);
     if (limit != BERTH_NO_LIMIT && (charge_flags & BERTH_CHARGE_RESERVE) == 0) {
-        uint64_t reserve = (charge_flags & BERTH_CHARGE_MALLOC) != 0
-                               ? berth__load_relaxed(&ledger->malloc_reserve)
-                               : berth__load_relaxed(&ledger->reserve);
+        uint64_t reserve = reserve_of(ledger, charge_flags);
         limit = limit > reserve ? limit - reserve : 0;
     }
     uint64_t used = berth__load_relaxed(&ledger->used);
@@ -41,29 +52,24 @@ static bool charge_one(struct berth__ledger *ledger, uint64_t bytes, unsigned ch
     return true;
 }
 
-/* True if bytes are asked for that somebody waits for. */
-static bool past_queue(const struct berth__ledger *ledger, uint64_t own_bytes,
-                       uint64_t parent_bytes) {
-    return (own_bytes > 0 && berth__wait_anyone_in(&ledger->queue)) ||
-           (ledger->parent != NULL && parent_bytes > 0 &&
-            berth__wait_anyone_in(&ledger->parent->queue));
+static bool charge_one(struct berth__ledger *ledger, uint64_t bytes, unsigned charge_flags) {
+    if (bytes == 0 || /* no business of the queue's, nor of a limit that was lowered */
+        (may_take(ledger, bytes, charge_flags) /* G2 */ && add_used(ledger, bytes, charge_flags))) {
+        return true;
+    }
+    berth__add_relaxed(&ledger->failures, 1);
+    berth__wait_note_refusal(&ledger->queue);
+    return false;
 }
 
 bool berth__ledger_charge_split(struct berth__ledger *ledger, uint64_t own_bytes,
                                 uint64_t parent_bytes, unsigned charge_flags) {
     struct berth__ledger *parent = ledger->parent;
-    bool head = (charge_flags & BERTH_CHARGE_HEAD) != 0;
-    if (!head && berth__wait_anyone() && past_queue(ledger, own_bytes, parent_bytes)) { /* G2 */
-        berth__add_relaxed(&ledger->failures, 1);
-        return false;
-    }
     if (!charge_one(ledger, own_bytes, charge_flags)) {
-        berth__add_relaxed(&ledger->failures, 1);
         return false;
     }
     if (parent != NULL && !charge_one(parent, parent_bytes, charge_flags)) {
         berth__sub_relaxed(&ledger->used, own_bytes);
-        berth__add_relaxed(&parent->failures, 1);
         return false;
     }
     return true;

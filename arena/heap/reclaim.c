@@ -153,16 +153,10 @@ static uint32_t wait_ms_of(const struct berth__request *request) {
     return (request->flags & BERTH_REQUEST_MALLOC) != 0 ? policy->malloc_wait_ms : policy->wait_ms;
 }
 
-/* The ledger whose bytes are missing. Lent memory takes none: who waits for it is in nobody's way.
- */
-static struct berth__ledger *short_ledger(const struct berth__request *request) {
-    struct berth__arenas *arenas = request->arenas;
-    struct berth__ledger *own = arenas->lent != NULL ? &arenas->own_ledger : arenas->ledger;
-    uint64_t limit = berth__load_relaxed(&own->limit);
-    uint64_t used = berth__load_relaxed(&own->used);
-    size_t least = berth__max(request->size, BERTH_UNIT);
-    bool fits = own->parent != NULL && used <= limit && least <= limit - used;
-    return fits && arenas->lent == NULL ? own->parent : own;
+/* Where a request queues up. Lent memory takes no ledger's bytes: who waits for it is in nobody's
+ * way. */
+static struct berth__wait_queue *own_queue(struct berth__arenas *arenas) {
+    return arenas->lent != NULL ? &arenas->own_ledger.queue : &arenas->ledger->queue;
 }
 
 /* The application's callbacks are asked once, before the wait: what they could free is free. */
@@ -171,12 +165,16 @@ static void *wait_in_queue(const struct berth__request *request, berth__attempt 
     count_step(BERTH_LADDER_WAIT);
     berth__add_relaxed(&arenas->waits, 1);
     struct berth__waiter waiter;
-    berth__wait_join(&waiter, &short_ledger(request)->queue, wait_ms_of(request));
+    berth__wait_begin(&waiter, wait_ms_of(request));
     void *block = NULL;
+    berth__wait_stand(&waiter, own_queue(arenas));
     while (block == NULL && berth__wait_sleep(&waiter)) {
-        block = climb(request, attempt, berth__request_charge_flags(request) | BERTH_CHARGE_HEAD);
+        block = climb(request, attempt, berth__request_charge_flags(request));
+        if (block == NULL) {
+            berth__wait_stand(&waiter, own_queue(arenas));
+        }
     }
-    berth__wait_leave(&waiter);
+    berth__wait_end(&waiter);
     if (block == NULL) {
         berth__add_relaxed(&arenas->waits_failed, 1);
     }
