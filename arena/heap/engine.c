@@ -12,7 +12,7 @@
 void (*berth__engine_configure)(struct berth__engine_config *config);
 _Atomic(struct berth__arenas *) berth__engine_default;
 
-enum { NOT_STARTED, STARTING, RUNNING, FAILED };
+enum { NOT_STARTED, STARTING, RUNNING };
 static _Atomic int state = NOT_STARTED;
 
 static _Atomic(struct berth__arenas *) pools[BERTH_POOLS_MAX];
@@ -41,6 +41,7 @@ static void set_cache_budget(struct berth__engine_config *config) {
     berth__store_relaxed(&berth__cache_budget, (int64_t)berth__cache_budget_total);
 }
 
+/* May be tried again after a failure, when the kernel has memory. */
 static bool start(void) {
     struct berth__engine_config config = {
         .policy = {.chunk_bytes = BERTH_CHUNK,
@@ -59,7 +60,7 @@ static bool start(void) {
     berth__lock_init(&pools_lock, BERTH_RANK_POOLS);
     berth__decay_init(&berth__slots_decay);
     set_cache_budget(&config);
-    if (!berth__space_init(reserve_bytes(config.reserve_bytes))) {
+    if (berth__primary.units == 0 && !berth__space_init(reserve_bytes(config.reserve_bytes))) {
         return false;
     }
     struct berth__arenas *arenas = berth__engine_add(&config.policy);
@@ -79,7 +80,7 @@ bool berth__engine_start(void) {
     }
     int expected = NOT_STARTED;
     if (berth__cas_acq_rel(&state, &expected, STARTING)) {
-        berth__store_release(&state, start() ? RUNNING : FAILED);
+        berth__store_release(&state, start() ? RUNNING : NOT_STARTED);
     }
     while ((now = berth__load_acquire(&state)) == STARTING) {
         berth__pause();
