@@ -30,7 +30,7 @@ static uint64_t reserve_of(const struct berth__ledger *ledger, unsigned charge_f
 }
 
 static bool may_take(const struct berth__ledger *ledger, uint64_t bytes, unsigned charge_flags) {
-    return berth__wait_may_pass(&ledger->queue) ||
+    return bytes == 0 || berth__wait_may_pass(&ledger->queue) ||
            ((charge_flags & BERTH_CHARGE_RESERVE) != 0 &&
             bytes <= reserve_of(ledger, charge_flags));
 }
@@ -53,8 +53,7 @@ static bool add_used(struct berth__ledger *ledger, uint64_t bytes, unsigned char
 }
 
 static bool charge_one(struct berth__ledger *ledger, uint64_t bytes, unsigned charge_flags) {
-    if (bytes == 0 || /* no business of the queue's, nor of a limit that was lowered */
-        (may_take(ledger, bytes, charge_flags) /* G2 */ && add_used(ledger, bytes, charge_flags))) {
+    if (may_take(ledger, bytes, charge_flags) /* G2 */ && add_used(ledger, bytes, charge_flags)) {
         return true;
     }
     berth__add_relaxed(&ledger->failures, 1);

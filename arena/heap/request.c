@@ -1,6 +1,7 @@
 #include "heap/request.h"
 
 #include "base/check.h"
+#include "chunk/meta.h"
 #include "heap/decay.h"
 #include "heap/emergency.h"
 #include "heap/engine.h"
@@ -48,10 +49,10 @@ static struct berth__heap *heap_for(struct berth__cache *cache, struct berth__ar
 
 void *berth__small_attempt(const struct berth__request *request, unsigned charge_flags,
                            bool anywhere) {
-    enum { TRIES_MAX = 256 }; /* others may be quicker; but without metadata, no try will do */
     unsigned small_class = small_class_of(request);
     struct berth__cache *cache = berth__cache_get(request->arenas);
-    for (unsigned i = 0; i < TRIES_MAX; i++) {
+    uint64_t meta_failures = berth__meta_failures();
+    do { /* what one round makes room for, another thread may take */
         void *block =
             cache == NULL ? NULL : berth__cache_pop(cache, berth__classes[small_class].size);
         if (block == NULL) {
@@ -71,7 +72,7 @@ void *berth__small_attempt(const struct berth__request *request, unsigned charge
         if (berth__arena_grow(heap->arena, BERTH_UNIT_PAGES, BERTH_UNIT_PAGES, charge_flags) != 0) {
             return NULL;
         }
-    }
+    } while (berth__meta_failures() == meta_failures); /* else a slab may lack its bitmaps */
     return NULL;
 }
 

@@ -222,7 +222,7 @@ static void the_child_of_a_fork_has_an_empty_queue(void **state) {
 
 static struct berth__wait_queue second;
 static struct berth__waiter younger;
-static _Atomic bool stands, may_go, woken_first;
+static _Atomic bool stands, both_stand, checked, elder_goes;
 
 static void *stand_before_the_elder(void *unused) {
     (void)unused;
@@ -230,12 +230,13 @@ static void *stand_before_the_elder(void *unused) {
     younger.refused_by = &second;
     berth__wait_stand(&younger, &queue);
     atomic_store(&stands, true);
-    while (!atomic_load(&may_go)) {
+    while (!atomic_load(&both_stand)) {
         a_moment();
     }
     UNIT_CHECK(!berth__wait_may_pass(&second) && !berth__wait_may_pass(&queue));
+    atomic_store(&checked, true);
     UNIT_CHECK(berth__wait_sleep(&younger)); /* only when the elder has gone */
-    UNIT_CHECK(atomic_load(&woken_first));
+    UNIT_CHECK(atomic_load(&elder_goes));
     UNIT_CHECK(berth__wait_may_pass(&second) && berth__wait_may_pass(&queue));
     berth__wait_end(&younger);
     return NULL;
@@ -256,9 +257,12 @@ static void who_waits_longest_is_first_in_every_queue(void **state) {
     elder.refused_by = &second;
     berth__wait_stand(&elder, &queue);
     assert_true(berth__wait_may_pass(&second));
-    atomic_store(&may_go, true);
+    atomic_store(&both_stand, true);
     assert_true(berth__wait_sleep(&elder));
-    atomic_store(&woken_first, true);
+    while (!atomic_load(&checked)) {
+        a_moment();
+    }
+    atomic_store(&elder_goes, true);
     berth__wait_end(&elder);
     pthread_join(thread, NULL);
     assert_false(berth__wait_anyone());
