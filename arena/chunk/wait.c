@@ -66,7 +66,6 @@ static void enter_locked(struct berth__wait_place *place, struct berth__wait_que
     berth__list_push_front(at, &place->link);
     place->queue = queue;
     berth__add_relaxed(&queue->count, 1);
-    berth__add_relaxed(&berth__waiter_count, 1);
     berth__store_relaxed(&place->waiter->word, WOKEN);
 }
 
@@ -78,7 +77,6 @@ static void leave_locked(struct berth__wait_place *place) BERTH_REQUIRES(berth__
     }
     berth__list_remove(&place->link);
     place->queue = NULL;
-    berth__sub_relaxed(&berth__waiter_count, 1);
     if (berth__sub_relaxed(&queue->count, 1) > 1) {
         wake_head_locked(queue);
     } else {
@@ -95,6 +93,7 @@ void berth__wait_begin(struct berth__waiter *waiter, uint64_t wait_ms) {
     waiter->age = berth__add_relaxed(&next_age, 1);
     waiter->deadline_ns = berth__clock_ns() + wait_ms * 1000000;
     berth__store_relaxed(&waiter->word, WOKEN);
+    berth__add_relaxed(&berth__waiter_count, 1);
     mine = waiter;
 }
 
@@ -103,6 +102,7 @@ void berth__wait_end(struct berth__waiter *waiter) {
     leave_locked(&waiter->own);
     leave_locked(&waiter->parent);
     berth__lock_release(&berth__wait_lock);
+    berth__sub_relaxed(&berth__waiter_count, 1);
     mine = NULL;
 }
 
@@ -187,7 +187,7 @@ void berth__wait_reset_in_child(void) BERTH_NO_TSA {
         berth__store_relaxed(&queue->count, 0);
     }
     berth__list_init(&queues);
-    berth__store_relaxed(&berth__waiter_count, 0);
+    berth__store_relaxed(&berth__waiter_count, mine != NULL);
     if (mine != NULL) {
         place_init(&mine->own, mine);
         place_init(&mine->parent, mine);

@@ -59,7 +59,7 @@ struct berth__waiter {
     _Atomic uint32_t word;                /* enum in wait.c; the futex */
 };
 
-extern _Atomic uint64_t berth__waiter_count; /* places taken in all queues */
+extern _Atomic uint64_t berth__waiter_count; /* from berth__wait_begin to berth__wait_end */
 
 /* True while somebody waits. */
 BERTH_INLINE bool berth__wait_anyone(void) {
