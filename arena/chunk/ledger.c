@@ -103,6 +103,15 @@ void berth__ledger_set_limit(struct berth__ledger *ledger, uint64_t limit_bytes)
     berth__wait_notify();
 }
 
+bool berth__ledger_can_ever_fit(const struct berth__ledger *ledger, uint64_t bytes) {
+    for (; ledger != NULL; ledger = ledger->parent) {
+        if (bytes > berth__load_relaxed(&ledger->limit)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 uint64_t berth__ledger_excess(struct berth__ledger *ledger) {
     uint64_t excess = 0;
     for (struct berth__ledger *at = ledger; at != NULL; at = at->parent) {

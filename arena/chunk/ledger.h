@@ -64,6 +64,9 @@ void berth__ledger_uncharge_own(struct berth__ledger *ledger, uint64_t bytes);
 
 void berth__ledger_set_limit(struct berth__ledger *ledger, uint64_t limit_bytes);
 
+/* False if so much is beyond a limit even when nothing else is charged. */
+bool berth__ledger_can_ever_fit(const struct berth__ledger *ledger, uint64_t bytes);
+
 /* Bytes that are used beyond the limit (after it was lowered), here or in the parent. */
 uint64_t berth__ledger_excess(struct berth__ledger *ledger);
 

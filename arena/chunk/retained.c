@@ -53,10 +53,10 @@ static size_t take_oldest_locked(size_t bytes, uint32_t age_ms, struct berth__ch
     size_t slot = berth__slot_of(span, record->at);
     size_t count = 1;
     size_t total = record->committed;
-    while (record->committed == BERTH_CHUNK && total < bytes) {
-        record = slot + count < span->slots_open ? berth__slot_record(span, slot + count) : record;
-        if (berth__bit_test(span->used, slot + count) || record->committed == 0 ||
-            slot + count >= span->slots_open) {
+    size_t open = berth__load_relaxed(&span->slots_open);
+    while (record->committed == BERTH_CHUNK && total < bytes && slot + count < open) {
+        record = berth__slot_record(span, slot + count);
+        if (berth__bit_test(span->used, slot + count) || record->committed == 0) {
             break;
         }
         total += record->committed;

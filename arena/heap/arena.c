@@ -257,7 +257,7 @@ static void uncharge(struct berth__arena *arena, size_t total, size_t retained) 
     berth__ledger_uncharge(ledger, total - retained);
 }
 
-static void prepare_pages(struct berth__arena *arena, char *at, size_t bytes) {
+void berth__arena_prepare_pages(const struct berth__arena *arena, char *at, size_t bytes) {
     if (arena->node != BERTH_NODE_ANY) {
         berth__pages_prefer_node(at, bytes, arena->node);
     }
@@ -278,7 +278,7 @@ static int extend_chunk(struct berth__arena *arena, struct berth__chunk *chunk, 
         uncharge(arena, bytes, 0);
         return -ENOMEM;
     }
-    prepare_pages(arena, at, bytes);
+    berth__arena_prepare_pages(arena, at, bytes);
     berth__lock_acquire(&arena->lock);
     struct page_counts before = counts_of(chunk);
     berth__chunk_extend(chunk, bytes);
@@ -325,7 +325,7 @@ static int start_chunk(struct berth__arena *arena, size_t need, unsigned charge_
         berth__slots_give(chunk, 1);
         return -ENOMEM;
     }
-    prepare_pages(arena, chunk->at + retained, total - retained);
+    berth__arena_prepare_pages(arena, chunk->at + retained, total - retained);
     berth__decay_demand(&berth__slots_decay, total, retained == 0);
     adopt_chunk(arena, chunk, total, retained == 0);
     return 0;

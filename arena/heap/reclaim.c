@@ -188,14 +188,10 @@ static bool may_wait(const struct berth__request *request) {
            !berth__tls.reclaiming;
 }
 
-/* No wait helps a request that is larger than the limit itself. */
+/* No wait helps a request that is larger than the limit itself, or than all addresses. */
 static bool can_ever_fit(const struct berth__request *request) {
-    for (struct berth__ledger *at = request->arenas->ledger; at != NULL; at = at->parent) {
-        if (request->size > berth__load_relaxed(&at->limit)) {
-            return false;
-        }
-    }
-    return true;
+    return request->size <= BERTH_ADDRESSES_MAX && request->alignment <= BERTH_ALIGNMENT_MAX &&
+           berth__ledger_can_ever_fit(request->arenas->ledger, request->size);
 }
 
 void *berth__reclaim(const struct berth__request *request, berth__attempt *attempt) {

@@ -8,6 +8,7 @@
 #include "heap/fork.h"
 #include "heap/misuse.h"
 
+#include <errno.h>
 #include <string.h>
 
 /* ---- small blocks ---- */
@@ -245,23 +246,54 @@ bool berth__block_resize(void *block, size_t size) {
     }
 }
 
+/* A huge block that is to become longer: the ladder is climbed for the difference. */
+struct growth {
+    struct berth__request request;
+    void *block;
+    size_t size;
+    int *error;
+};
+
+/* The block, if it needs no further attempt: it has grown, or must be copied. */
+static void *grow_attempt(const struct berth__request *request, unsigned charge_flags,
+                          bool anywhere) {
+    (void)anywhere;
+    const struct growth *growth = BERTH_CONTAINER_OF(request, const struct growth, request);
+    void *block = growth->block;
+    *growth->error = berth__huge_grow(&block, growth->size, charge_flags);
+    return *growth->error == -ENOMEM ? NULL : block;
+}
+
+/* 0, -ENOMEM, or -ENOTSUP if the block must be copied. */
+static int grow_huge(void **block, size_t have, const struct berth__request *request) {
+    int error = 0;
+    struct growth growth = {
+        .request = *request, .block = *block, .size = request->size, .error = &error};
+    growth.request.size = request->size - have;
+    void *grown =
+        grow_attempt(&growth.request, berth__request_charge_flags(&growth.request), false);
+    if (grown == NULL) {
+        grown = berth__reclaim(&growth.request, grow_attempt);
+    }
+    *block = grown == NULL ? *block : grown;
+    return error;
+}
+
 /* Growing huge blocks move by remapping; if that cannot be, everything moves by copying. */
 void *berth__block_realloc(void *block, const struct berth__request *request) {
     if (request->size > PTRDIFF_MAX) {
         return NULL;
     }
+    size_t have = berth__block_size(block);
+    bool huge = have > request->arenas->policy.chunk_bytes && !berth__emergency_owns(block);
+    int error = huge && request->size > have ? grow_huge(&block, have, request) : -ENOTSUP;
+    if (error != -ENOTSUP) {
+        return error == 0 ? block : NULL;
+    }
     if (berth__block_resize(block, request->size)) {
         return block;
     }
-    size_t have = berth__block_size(block);
-    void *moved = NULL;
-    if (have > request->arenas->policy.chunk_bytes && request->size > have) {
-        moved = berth__huge_move(block, request->size);
-        if (moved != NULL) {
-            return moved;
-        }
-    }
-    moved = berth__request_serve(request);
+    void *moved = berth__request_serve(request);
     if (moved != NULL) {
         memcpy(moved, block, berth__min(have, request->size));
         berth__block_free(block);
