@@ -90,14 +90,26 @@ static berth__attempt *attempt_for(const struct berth__request *request) {
                                                               : berth__huge_attempt;
 }
 
-/* A thread whose last request failed is handling that: what it needs meanwhile is small, and may
- * come from the reserve. */
 unsigned berth__request_charge_flags(const struct berth__request *request) {
-    const struct berth__tls *tls = &berth__tls;
-    bool reserve = (request->flags & BERTH_REQUEST_RESERVE) != 0 || tls->reclaiming ||
-                   (tls->unwinding && request->size <= BERTH_SMALL_MAX);
+    bool reserve = (request->flags & BERTH_REQUEST_RESERVE) != 0 || berth__tls.reclaiming;
     bool from_malloc = (request->flags & BERTH_REQUEST_MALLOC) != 0;
     return (reserve ? BERTH_CHARGE_RESERVE : 0u) | (from_malloc ? BERTH_CHARGE_MALLOC : 0u);
+}
+
+/* A thread whose last request failed is handling that: what it needs meanwhile is small, and may
+ * come from the reserve. That ends with a request that is served without. */
+static void *attempt_first(const struct berth__request *request, berth__attempt *attempt) {
+    unsigned charge_flags = berth__request_charge_flags(request);
+    void *block = attempt(request, charge_flags, false);
+    if (BERTH_LIKELY(!berth__tls.unwinding)) {
+        return block;
+    }
+    if (block != NULL && (charge_flags & BERTH_CHARGE_RESERVE) == 0) {
+        berth__tls.unwinding = false;
+    } else if (block == NULL && request->size <= BERTH_SMALL_MAX) {
+        block = attempt(request, charge_flags | BERTH_CHARGE_RESERVE, true);
+    }
+    return block;
 }
 
 /* Within one arena, memory that is mapped but elsewhere is used before more is mapped only by the
@@ -110,7 +122,7 @@ void *berth__request_serve(const struct berth__request *request) {
         return berth__emergency_alloc(request->size, request->alignment); /* fresh pages: zero */
     }
     berth__attempt *attempt = attempt_for(request);
-    void *block = attempt(request, berth__request_charge_flags(request), false);
+    void *block = attempt_first(request, attempt);
     if (block == NULL) {
         block = berth__reclaim(request, attempt);
     }
