@@ -1,6 +1,7 @@
 #include "chunk/ledger.h"
 
 #include "base/check.h"
+#include "chunk/transit.h"
 #include "os/fault.h"
 
 struct berth__ledger berth__ledger = {.limit = BERTH_NO_LIMIT};
@@ -35,15 +36,31 @@ static bool may_take(const struct berth__ledger *ledger, uint64_t bytes, unsigne
             bytes <= reserve_of(ledger, charge_flags));
 }
 
-static bool add_used(struct berth__ledger *ledger, uint64_t bytes, unsigned charge_flags) {
+/* What may be used at most by a charge. */
+static uint64_t bound_of(const struct berth__ledger *ledger, unsigned charge_flags) {
     uint64_t limit = berth__load_relaxed(&ledger->limit);
     if (limit != BERTH_NO_LIMIT && (charge_flags & BERTH_CHARGE_RESERVE) == 0) {
         uint64_t reserve = reserve_of(ledger, charge_flags);
         limit = limit > reserve ? limit - reserve : 0;
     }
+    return limit;
+}
+
+static bool fits(uint64_t bytes, uint64_t used, uint64_t bound) {
+    return used <= bound && bytes <= bound - used;
+}
+
+/* True if a charge would succeed now. */
+static bool has_room(const struct berth__ledger *ledger, uint64_t bytes, unsigned charge_flags) {
+    return may_take(ledger, bytes, charge_flags) &&
+           fits(bytes, berth__load_relaxed(&ledger->used), bound_of(ledger, charge_flags));
+}
+
+static bool add_used(struct berth__ledger *ledger, uint64_t bytes, unsigned charge_flags) {
+    uint64_t bound = bound_of(ledger, charge_flags);
     uint64_t used = berth__load_relaxed(&ledger->used);
     do {
-        if (used > limit || bytes > limit - used) {
+        if (!fits(bytes, used, bound)) {
             return false;
         }
         berth__delay_point();
@@ -52,26 +69,47 @@ static bool add_used(struct berth__ledger *ledger, uint64_t bytes, unsigned char
     return true;
 }
 
-static bool charge_one(struct berth__ledger *ledger, uint64_t bytes, unsigned charge_flags) {
-    if (may_take(ledger, bytes, charge_flags) /* G2 */ && add_used(ledger, bytes, charge_flags)) {
-        return true;
-    }
+/* Refused: counted, and told to a waiter. */
+static bool refused(struct berth__ledger *ledger) {
     berth__add_relaxed(&ledger->failures, 1);
     berth__wait_note_refusal(&ledger->queue);
     return false;
 }
 
+static bool charge_one(struct berth__ledger *ledger, uint64_t bytes, unsigned charge_flags) {
+    if (may_take(ledger, bytes, charge_flags) /* G2 */ && add_used(ledger, bytes, charge_flags)) {
+        return true;
+    }
+    return refused(ledger);
+}
+
+/* Between the two, a request that fits may be refused by the first (chunk/transit.h). */
+static bool charge_both(struct berth__ledger *ledger, uint64_t own_bytes, uint64_t parent_bytes,
+                        unsigned charge_flags) {
+    berth__transit_begin();
+    bool charged = charge_one(ledger, own_bytes, charge_flags);
+    if (charged && !charge_one(ledger->parent, parent_bytes, charge_flags)) {
+        berth__sub_relaxed(&ledger->used, own_bytes);
+        charged = false;
+    }
+    berth__transit_end();
+    return charged;
+}
+
 bool berth__ledger_charge_split(struct berth__ledger *ledger, uint64_t own_bytes,
                                 uint64_t parent_bytes, unsigned charge_flags) {
     struct berth__ledger *parent = ledger->parent;
-    if (!charge_one(ledger, own_bytes, charge_flags)) {
-        return false;
+    if (parent == NULL) {
+        return charge_one(ledger, own_bytes, charge_flags);
     }
-    if (parent != NULL && !charge_one(parent, parent_bytes, charge_flags)) {
-        berth__sub_relaxed(&ledger->used, own_bytes);
-        return false;
+    /* Looked at first: most refusals need no charge that is taken back. */
+    if (!has_room(ledger, own_bytes, charge_flags)) {
+        return refused(ledger);
     }
-    return true;
+    if (!has_room(parent, parent_bytes, charge_flags)) {
+        return refused(parent);
+    }
+    return charge_both(ledger, own_bytes, parent_bytes, charge_flags);
 }
 
 bool berth__ledger_charge(struct berth__ledger *ledger, uint64_t bytes, unsigned charge_flags) {

@@ -1,5 +1,6 @@
 #include "chunk/wait.h"
 
+#include "chunk/transit.h"
 #include "os/clock.h"
 #include "os/fault.h"
 
@@ -187,6 +188,7 @@ void berth__wait_reset_in_child(void) BERTH_NO_TSA {
         berth__store_relaxed(&queue->count, 0);
     }
     berth__list_init(&queues);
+    berth__transit_reset_in_child();
     berth__store_relaxed(&berth__waiter_count, mine != NULL);
     if (mine != NULL) {
         place_init(&mine->own, mine);

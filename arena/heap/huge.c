@@ -262,7 +262,10 @@ static void free_file(struct berth__chunk *first) {
     if (berth__pages_decommit(first->at, bytes) == 0) {
         berth__slots_give(first, slots_for(bytes));
         berth__ledger_uncharge(ledger, bytes);
-    } /* else it stays mapped, and charged */
+    } else { /* it stays mapped, and charged to the process, for now */
+        berth__ledger_uncharge_own(ledger, bytes);
+        berth__retained_add_file(first, bytes);
+    }
 }
 
 /* Maps a file over reserved slots; -EADDRINUSE: the slots must not be used again. */

@@ -105,10 +105,16 @@ void *berth__reclaim(const struct berth__request *request, berth__attempt *attem
 /* Everything the ladder's first steps do, for a trim: returns bytes given back to the kernel. */
 size_t berth__reclaim_all(struct berth__arenas *arenas);
 
-/* Asks the application to free memory; returns how many callbacks were run. Set by the layer that
- * knows them. */
-extern unsigned (*_Atomic berth__pressure_hook)(struct berth__arenas *arenas, size_t bytes,
-                                                bool from_malloc);
+/* Asks the application to free memory; set by the layer that knows its callbacks. One thread at a
+ * time does: others wait until it has, but not beyond the deadline. */
+enum berth__asked {
+    BERTH_ASKED_NOBODY, /* there is nobody to ask, or it took too long */
+    BERTH_ASKED,
+    BERTH_ASKED_BY_ANOTHER, /* another thread had, and has finished */
+};
+typedef enum berth__asked berth__pressure_ask(struct berth__arenas *arenas, size_t bytes,
+                                              bool from_malloc, uint64_t deadline_ns);
+extern berth__pressure_ask *_Atomic berth__pressure_hook;
 
 /* Steps of the ladder that were taken, for the metrics. */
 enum berth__ladder_step {
