@@ -89,15 +89,14 @@ static size_t align_page(const struct berth__chunk *chunk, size_t page, size_t a
     return berth__round_up(page + before, align_pages) - before;
 }
 
-/* Looks for a run that holds an aligned one at the first `tries` runs of each bin that may hold it.
- */
+/* Looks at the first runs of each bin whose runs need not, but may, hold an aligned run. */
 static struct berth__run_link *try_aligned(struct berth__run_bins *bins, size_t pages,
-                                           size_t align_pages, unsigned tries) {
+                                           size_t align_pages, size_t tries_per_bin) {
     uint64_t candidates = bins->not_empty & berth__word_mask(berth__run_class(pages), 64);
     for (; candidates != 0; candidates &= candidates - 1) {
         struct berth__list *bin = &bins->bin[berth__lowest_bit(candidates)];
         struct berth__list *at = bin->next;
-        for (unsigned i = 0; i < tries && at != bin; i++, at = at->next) {
+        for (size_t i = 0; i < tries_per_bin && at != bin; i++, at = at->next) {
             struct berth__run_link *run = BERTH_LIST_ENTRY(at, struct berth__run_link, link);
             size_t first = align_page(run->chunk, run->page, align_pages);
             if (first + pages <= run_end(run->chunk, run->page)) {
@@ -108,16 +107,17 @@ static struct berth__run_link *try_aligned(struct berth__run_bins *bins, size_t 
     return NULL;
 }
 
-/* A few that may do, then those that are long enough in any case, and before there is none, all. */
+/* Before it is said that there is none, all runs are looked at: who grows the arena relies on
+ * finding what it made room for. */
 static struct berth__run_link *find_aligned(struct berth__run_bins *bins, size_t pages,
                                             size_t align_pages) {
     enum { TRIES_PER_BIN = 4 };
-    size_t surely = pages + align_pages - 1;
     struct berth__run_link *run = try_aligned(bins, pages, align_pages, TRIES_PER_BIN);
+    size_t surely = pages + align_pages - 1;
     if (run == NULL && surely <= BERTH_CHUNK_PAGES) {
         run = first_from(bins, berth__run_class(surely));
     }
-    return run != NULL ? run : try_aligned(bins, pages, align_pages, UINT32_MAX);
+    return run != NULL ? run : try_aligned(bins, pages, align_pages, SIZE_MAX);
 }
 
 struct berth__chunk *berth__run_bins_find(struct berth__run_bins *bins, size_t pages,

@@ -62,6 +62,7 @@ struct berth__arena {
     struct berth__lock heaps_lock;                           /* BERTH_RANK_HEAPS */
     struct berth__list heaps BERTH_GUARDED_BY(heaps_lock);   /* all heaps */
     struct berth__list orphans BERTH_GUARDED_BY(heaps_lock); /* those whose thread has gone */
+    _Atomic(struct berth__heap *) newest_heap; /* all heaps, without a lock; by heap->older */
     /* For threads with little traffic, by the CPU they started on: so that a holder of the lock who
      * is preempted keeps few others waiting. */
     _Atomic(struct berth__heap *) shared[BERTH_SHARED_HEAPS];
@@ -115,6 +116,9 @@ void berth__arena_shrink_run(void *run, size_t keep_pages);
  * kernel refused. Makes system calls. */
 int berth__arena_grow(struct berth__arena *arena, size_t pages, size_t align_pages,
                       unsigned charge_flags);
+
+/* Of pages that were just committed: where they should be, and how large. Hints. */
+void berth__arena_prepare_pages(const struct berth__arena *arena, char *at, size_t bytes);
 
 /* Returns free bytes at the ends of chunks to the ledger, whole empty chunks first, until `bytes`
  * were or there are no more. Makes system calls. */

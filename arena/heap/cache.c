@@ -340,7 +340,7 @@ void berth__cache_abandon(struct berth__cache *cache) {
     strip_remote(cache);
     return_grant(cache, berth__load_relaxed(&cache->granted));
     cache->remote_count = 0;
-    berth__store_release(&cache->serial, 0); /* its thread may free it now */
+    berth__store_release(&cache->serial, 0); /* D1 */
 }
 
 bool berth__cache_join(struct berth__cache *cache, struct berth__arena *arena) {

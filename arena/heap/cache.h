@@ -27,6 +27,12 @@
  *     CLAIMED -> PARKED   by that thread, when done (release K1)
  * While a cache is not ACTIVE its owner's thread-local pointer is the empty cache, so its fast
  * paths cannot touch this one. The owner that finds CLAIMED waits: emptying is short.
+ *
+ * The end of its pool. Who ends or resets a pool disowns its caches: takes back what they hold, and
+ * last stores a serial of 0 (release D1). A cache's memory is its thread's, which frees it at its
+ * own end or when it next uses a pool of that number, after it has seen another serial than the
+ * pool's (acquire D2). Until then the thread may park and unpark the cache, which touches nothing
+ * but `state`; to what the cache holds it comes only by a visit of the pool (engine.h).
  */
 #ifndef BERTH_HEAP_CACHE_H
 #define BERTH_HEAP_CACHE_H
@@ -71,7 +77,7 @@ struct berth__cache {
     struct berth__arena *arena;
     struct berth__arenas *arenas;
     uint64_t owner;          /* its thread's pointer; for fork */
-    _Atomic uint64_t serial; /* arenas->serial; another value: the pool is gone */
+    _Atomic uint64_t serial; /* arenas->serial when it was made; 0: disowned */
     struct berth__list link; /* in arenas->caches */
     bool owns_heap;
     _Atomic bool busy; /* its thread is on a slow path that changes it */
@@ -244,8 +250,8 @@ struct berth__cache *berth__cache_peek(struct berth__arenas *arenas);
 /* Puts the calling thread's caches aside (berth_thread_idle): others may empty them. */
 void berth__cache_park(void);
 
-/* Takes back the caches that were put aside, as the next allocation would. */
-void berth__cache_unpark(void);
+/* Empties the calling thread's caches of all pools, but those that are being ended. */
+void berth__caches_flush_own(void);
 
 /* Empties the parked caches of a pool. */
 void berth__caches_claim_parked(struct berth__arenas *arenas);

@@ -84,13 +84,19 @@ static bool look(struct berth__decay *decay, uint64_t unused, uint32_t decay_ms,
     return ticks;
 }
 
-static void look_at_clock(struct berth__arena *arena) {
+/* True once per tick of the arena. */
+static bool look_at_clock(struct berth__arena *arena) {
     uint64_t now_ms = berth__clock_coarse_ms();
     uint32_t decay_ms = arena->arenas->policy.decay_ms;
-    if (look(&arena->decay, unused_in_arena(arena), decay_ms, now_ms)) {
+    bool ticks = look(&arena->decay, unused_in_arena(arena), decay_ms, now_ms);
+    if (ticks) {
         berth__heaps_collect(arena);
     }
     (void)look(&berth__slots_decay, berth__retained_bytes(), decay_ms, now_ms);
+    if (BERTH_UNLIKELY(berth__load_relaxed(&berth__ledgers_over) != 0)) {
+        berth__reclaim_excess(arena, ticks);
+    }
+    return ticks;
 }
 
 /* Purges a slab of the next heap in turn that has one queued. */
@@ -167,14 +173,16 @@ static size_t pay_both(struct berth__arena *arena, size_t bytes, unsigned acts) 
 }
 
 void berth__decay_step(struct berth__arena *arena) {
-    look_at_clock(arena);
+    if (look_at_clock(arena)) {
+        berth__limit_look(BERTH_LIMIT_AGE_MS);
+    }
     berth__run_caches_trim(arena);
     bool deep = berth__load_relaxed(&arena->decay.owed) > BERTH_DECAY_SLACK;
     pay_both(arena, BERTH_DECAY_BUDGET, deep ? BERTH_DECAY_ACTS_DEEP : BERTH_DECAY_ACTS);
 }
 
 size_t berth__decay_pay(struct berth__arena *arena, size_t bytes) {
-    look_at_clock(arena);
+    (void)look_at_clock(arena);
     berth__run_caches_trim(arena);
     return pay_both(arena, bytes, UINT32_MAX);
 }

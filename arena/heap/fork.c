@@ -84,10 +84,17 @@ static struct berth__lock *pick_runs(struct berth__arena *arena) {
 }
 
 static void visit_heap_locks(lock_visitor *visit, void *context) {
-    for (uint32_t number = 1; number < berth__heap_numbers(); number++) {
-        struct berth__heap *heap = berth__load_acquire(&berth__heaps[number]);
-        if (heap != NULL) {
-            visit(&heap->lock, context);
+    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
+        struct berth__arenas *arenas = berth__engine_arenas(i);
+        struct berth__arena *arena;
+        if (arenas == NULL) {
+            continue;
+        }
+        for (BERTH_EACH_ARENA(arena, arenas)) {
+            struct berth__heap *heap = berth__load_acquire(&arena->newest_heap);
+            for (; heap != NULL; heap = heap->older) {
+                visit(&heap->lock, context);
+            }
         }
     }
 }
@@ -195,6 +202,7 @@ static void before_fork(void) BERTH_NO_TSA {
     if (berth__default_arenas() == NULL) {
         return;
     }
+    berth__engine_enter_all();
     struct found held = {.count = 0};
     visit_all(note_if_mine, &held);
     if (held.count == 0 && !berth__lock_is_mine(&preparing)) {
@@ -205,6 +213,7 @@ static void before_fork(void) BERTH_NO_TSA {
 
 static void after_fork_in_parent(void) BERTH_NO_TSA {
     visit_all(release, NULL);
+    berth__engine_leave_all();
     if (berth__lock_is_mine(&preparing)) {
         berth__lock_release(&preparing);
     }
@@ -268,6 +277,8 @@ static void after_fork_in_child(void) BERTH_NO_TSA {
         return;
     }
     mine.count = 0;
+    berth__engine_visits_reset_in_child();
+    berth__engine_leave_all();
     visit_all(release_in_child, NULL);
     visit_all(note_if_mine, &mine);
     if (berth__lock_is_mine(&preparing)) {

@@ -45,8 +45,8 @@ struct berth__heap {
     struct berth__arena *arena BERTH_LINE_ALIGNED;
     struct berth__arenas *arenas; /* of its pool */
     uint64_t mark;                /* BERTH_HEAP_MARK */
-    uint64_t serial;              /* of its pool */
     uint32_t number;
+    struct berth__heap *older; /* made before this one in the arena; see arena->newest_heap */
 
     struct berth__lock lock BERTH_LINE_ALIGNED;
     struct berth__list link;                               /* in arena->heaps */
@@ -66,7 +66,7 @@ struct berth__heap {
 /* By number; NULL for numbers not in use. */
 extern _Atomic(struct berth__heap *) berth__heaps[BERTH_HEAPS_MAX];
 
-/* Numbers given out so far are below this. */
+/* Numbers in use are below this: no more than there were heaps at a time. */
 uint32_t berth__heap_numbers(void);
 
 BERTH_INLINE struct berth__heap *berth__heap_of_entry(uint64_t entry) {

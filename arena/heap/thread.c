@@ -5,12 +5,14 @@
 
 #include "base/check.h"
 #include "chunk/meta.h"
+#include "chunk/wait.h"
 #include "heap/engine.h"
 #include "os/clock.h"
 #include "os/fault.h"
 #include "os/topology.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <string.h>
 
 _Thread_local struct berth__tls berth__tls BERTH_TLS_MODEL = {
@@ -72,11 +74,38 @@ static void cache_destroy(struct berth__cache *cache) {
     berth__meta_free(cache, BERTH_CACHE_BYTES);
 }
 
+/* Visits the pool of a cache of the calling thread; NULL if it is being ended, or has ended: the
+ * cache's content must be left alone. The cache itself is its thread's. */
+static struct berth__arenas *enter_pool_of(const struct berth__cache *cache, uint32_t number) {
+    struct berth__arenas *arenas = berth__engine_enter(number);
+    if (arenas != NULL && berth__load_relaxed(&cache->serial) != arenas->serial) {
+        berth__engine_leave(arenas);
+        arenas = NULL;
+    }
+    return arenas;
+}
+
+/* Waits while somebody is ending the pool: until it is open again, or the cache was disowned. */
+static void end_pool_cache(struct berth__cache *cache, uint32_t number) {
+    struct berth__arenas *arenas = enter_pool_of(cache, number);
+    while (arenas == NULL && berth__load_acquire(&cache->serial) != 0) { /* D2 */
+        sched_yield();
+        arenas = enter_pool_of(cache, number);
+    }
+    if (arenas == NULL) {
+        berth__meta_free(cache, BERTH_CACHE_BYTES);
+        return;
+    }
+    cache_destroy(cache);
+    berth__engine_leave(arenas);
+}
+
 /* ---- parking ---- */
 
 static void park(struct berth__cache *cache) {
     berth__delay_point();
     berth__store_release(&cache->state, BERTH_CACHE_PARKED); /* K1 */
+    berth__wait_note();
 }
 
 static void unpark(struct berth__cache *cache) {
@@ -115,10 +144,15 @@ static void park_pools(struct berth__tls *tls) {
     unsigned visit = berth__visit_begin();
     for (uint32_t i = 0; i < tls->parked_slots; i++) {
         struct berth__cache *cache = tls->parked_pools[i];
-        if (is_alive(cache, i)) {
-            berth__cache_send_remote(cache);
-            park(cache);
+        if (cache == NULL) {
+            continue;
         }
+        struct berth__arenas *arenas = enter_pool_of(cache, i);
+        if (arenas != NULL) {
+            berth__cache_send_remote(cache);
+            berth__engine_leave(arenas);
+        }
+        park(cache);
     }
     berth__visit_end(visit);
 }
@@ -139,9 +173,8 @@ static void unpark_pools(struct berth__tls *tls) {
     }
     unsigned visit = berth__visit_begin();
     for (uint32_t i = 0; i < tls->parked_slots; i++) {
-        struct berth__cache *cache = tls->parked_pools[i];
-        if (is_alive(cache, i)) {
-            unpark(cache);
+        if (tls->parked_pools[i] != NULL) {
+            unpark(tls->parked_pools[i]);
         }
     }
     berth__visit_end(visit);
@@ -160,9 +193,21 @@ static void unpark_default(struct berth__tls *tls) {
     }
 }
 
-void berth__cache_unpark(void) {
-    unpark_default(&berth__tls);
-    unpark_pools(&berth__tls);
+void berth__caches_flush_own(void) {
+    struct berth__tls *tls = &berth__tls;
+    unpark_default(tls);
+    unpark_pools(tls);
+    if (tls->cache != &berth__no_cache) {
+        berth__cache_flush(tls->cache, true);
+    }
+    for (uint32_t i = 0; i < tls->pool_slots; i++) {
+        struct berth__cache *cache = tls->pools[i];
+        struct berth__arenas *arenas = cache == NULL ? NULL : enter_pool_of(cache, i);
+        if (arenas != NULL) {
+            berth__cache_flush(cache, true);
+            berth__engine_leave(arenas);
+        }
+    }
 }
 
 static void claim_one(struct berth__cache *cache) {
@@ -258,7 +303,7 @@ static struct berth__cache *pool_cache(struct berth__tls *tls, struct berth__are
         return NULL;
     }
     struct berth__cache *cache = tls->pools[number];
-    if (cache != NULL && berth__load_relaxed(&cache->serial) != arenas->serial) {
+    if (cache != NULL && berth__load_acquire(&cache->serial) != arenas->serial) { /* D2 */
         berth__meta_free(cache, BERTH_CACHE_BYTES); /* disowned: of a pool that is gone */
         cache = NULL;
     }

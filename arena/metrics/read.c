@@ -95,15 +95,11 @@ static void read_process(struct berth_process_metrics *out) {
         .ladder_callbacks = berth__load_relaxed(&steps[BERTH_LADDER_CALLBACKS]),
         .ladder_waits = berth__load_relaxed(&steps[BERTH_LADDER_WAIT]),
     };
-    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
-        unsigned visit = berth__visit_begin();
-        struct berth__arenas *arenas = berth__engine_arenas(i);
-        if (arenas != NULL) {
-            struct berth_pool_metrics pool;
-            read_pool(arenas, &pool);
-            add_pool(&pool, arenas->lent == NULL, out);
-        }
-        berth__visit_end(visit);
+    struct berth__arenas *arenas = NULL;
+    while ((arenas = berth__engine_next(arenas)) != NULL) {
+        struct berth_pool_metrics pool;
+        read_pool(arenas, &pool);
+        add_pool(&pool, arenas->lent == NULL, out);
     }
     out->mapped_bytes = out->chunk_bytes + out->huge_bytes + out->file_bytes + out->retained_bytes +
                         out->metadata_bytes;
@@ -163,10 +159,10 @@ static void read_class(struct berth__arenas *arenas, unsigned small_class,
 
 /* ---- rows, for the writers ---- */
 
-static bool row_of_pool(struct berth__row *row, enum berth__level level, const berth_pool *pool,
-                        unsigned index) {
-    struct berth__arenas *arenas = berth__pool_arenas(pool);
-    memcpy(row->pool, pool->name, sizeof(row->pool));
+_Static_assert(BERTH_ROW_POOL_BYTES == BERTH_POOL_NAME_MAX + 1, "any name fits a row");
+
+static bool read_row_of(struct berth__arenas *arenas, struct berth__row *row,
+                        enum berth__level level, unsigned index) {
     row->index = index;
     switch (level) {
     case BERTH_LEVEL_POOL: read_pool(arenas, &row->of.pool_metrics); return index == 0;
@@ -186,17 +182,22 @@ static bool row_of_pool(struct berth__row *row, enum berth__level level, const b
 
 bool berth__row_read(struct berth__row *row, enum berth__level level, unsigned pool_number,
                      unsigned index) {
+    row->pool[0] = '\0';
     if (level == BERTH_LEVEL_PROCESS) {
-        row->pool[0] = '\0';
         read_process(&row->of.process);
         return true;
     }
-    unsigned visit = berth__visit_begin();
-    berth_pool *pool =
-        berth__engine_arenas(pool_number) == NULL ? NULL : berth__pool_at(pool_number);
-    bool read = pool != NULL && row_of_pool(row, level, pool, index);
-    berth__visit_end(visit);
-    return read;
+    struct berth__arenas *arenas = berth__engine_enter(pool_number);
+    if (arenas == NULL) {
+        return false;
+    }
+    const berth_pool *pool = berth__pool_of_arenas(arenas);
+    bool found = pool != NULL && read_row_of(arenas, row, level, index);
+    if (found) {
+        memcpy(row->pool, pool->name, sizeof(row->pool));
+    }
+    berth__engine_leave(arenas);
+    return found;
 }
 
 /* ---- public ---- */

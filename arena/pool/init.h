@@ -6,6 +6,7 @@
 
 /* Has the locks of this layer held over a fork. */
 void berth__pool_register_locks(void);
+void berth__limit_register_lock(void);
 void berth__pressure_register_lock(void);
 
 /* In the child of a fork: a callback that another thread ran is not running any more. */

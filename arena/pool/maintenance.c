@@ -7,6 +7,7 @@
 #include "heap/fork.h"
 #include "os/fault.h"
 #include "os/file.h"
+#include "pool/limit.h"
 #include "pool/options.h"
 #include "pool/pool.h"
 
@@ -54,11 +55,12 @@ static bool pay(struct berth__arenas *arenas) {
 /* Pays what every arena owes. True if something was owed. */
 static bool pay_all(void) {
     bool paid = false;
-    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
-        unsigned visit = berth__visit_begin();
-        struct berth__arenas *arenas = berth__engine_arenas(i);
-        paid = (arenas != NULL && pay(arenas)) || paid;
-        berth__visit_end(visit);
+    struct berth__arenas *arenas = NULL;
+    while ((arenas = berth__engine_next(arenas)) != NULL) {
+        struct berth__arena *arena;
+        for (BERTH_EACH_ARENA(arena, arenas)) {
+            paid = berth__decay_pay(arena, SIZE_MAX) > 0 || paid;
+        }
     }
     return paid;
 }
@@ -69,7 +71,7 @@ static void *maintain(void *unused) {
     unsigned idle_looks = 0;
     for (;;) {
         bool owed = berth__default_arenas() != NULL && pay_all();
-        berth__limit_refresh();
+        berth__limit_refresh(BERTH_LIMIT_AGE_MS);
         idle_looks = owed ? 0 : idle_looks + 1;
         if (idle_looks % LOOKS_PER_CENSUS == LOOKS_PER_CENSUS - 1 && thread_count() == 1) {
             return NULL;

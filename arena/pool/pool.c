@@ -4,10 +4,8 @@
 #include "base/check.h"
 #include "chunk/meta.h"
 #include "heap/fork.h"
-#include "heap/read.h"
-#include "os/cgroup.h"
-#include "os/clock.h"
 #include "pool/init.h"
+#include "pool/limit.h"
 #include "pool/maintenance.h"
 #include "pool/options.h"
 
@@ -42,9 +40,10 @@ static void configure(struct berth__engine_config *config) {
     }
     uint64_t limit = value[BERTH_OPTION_limit];
     if (limit == BERTH_OPTION_LIMIT_AUTO) {
-        limit = berth__cgroup_memory_limit();
+        berth__limit_follow();
+    } else {
+        berth__store_relaxed(&berth__ledger.limit, limit);
     }
-    berth__store_relaxed(&berth__ledger.limit, limit);
     bool reserve_set = options->is_set[BERTH_OPTION_limit_reserve];
     uint64_t reserve = value[BERTH_OPTION_limit_reserve];
     berth__store_relaxed(&berth__ledger.reserve, reserve_set ? reserve : 0);
@@ -63,23 +62,11 @@ bool berth__start_slow(void) {
     return true;
 }
 
-void berth__limit_refresh(void) {
-    static _Atomic uint64_t last_ms;
-    enum { REFRESH_MS = 1000 };
-    if (berth__options_get()->value[BERTH_OPTION_limit] != BERTH_OPTION_LIMIT_AUTO) {
-        return;
-    }
-    uint64_t now = berth__clock_coarse_ms();
-    uint64_t last = berth__load_relaxed(&last_ms);
-    if (now - last >= REFRESH_MS && berth__cas_acq_rel(&last_ms, &last, now)) {
-        berth__ledger_set_limit(&berth__ledger, berth__cgroup_memory_limit());
-    }
-}
-
 /* ---- the table of pools ---- */
 
 void berth__pool_register_locks(void) {
     berth__fork_add_lock(&pools_lock);
+    berth__limit_register_lock();
     berth__pressure_register_lock();
 }
 
@@ -239,7 +226,7 @@ berth_pool *berth__do_pool_create(const char *name, const struct berth_pool_opti
     }
     if (pool != NULL) {
         berth__store_release(&pools[berth__pool_arenas(pool)->number], pool);
-        berth__engine_show(berth__pool_arenas(pool));
+        berth__engine_open(berth__pool_arenas(pool));
     }
     berth__lock_release(&pools_lock);
     if (pool != NULL) {
@@ -250,34 +237,44 @@ berth_pool *berth__do_pool_create(const char *name, const struct berth_pool_opti
 
 /* ---- ending ---- */
 
-static bool has_live_blocks(struct berth__arenas *arenas) {
-    struct berth__arenas_counts counts;
-    berth__arenas_read(arenas, &counts);
-    return counts.live_high_bytes > berth__caches_bytes(arenas);
+static int check_end(const berth_pool *pool, unsigned flags) {
+    bool valid = pool != NULL && pool != &default_pool && (flags & ~(unsigned)BERTH_FORCE) == 0;
+    return valid ? 0 : -EINVAL;
 }
 
-/* Hides the pool, and empties it if that is allowed: 0, or -errno and it is as before. */
-static int hide_and_empty(berth_pool *pool, bool forced) BERTH_REQUIRES(pools_lock) {
-    struct berth__arenas *arenas = berth__pool_arenas(pool);
-    berth__engine_hide(arenas);
-    int error = !forced && has_live_blocks(arenas) ? -EBUSY : berth__arenas_empty(arenas);
-    if (error != 0) {
-        berth__engine_show(arenas);
+static bool may_end(struct berth__arenas *arenas, unsigned flags) {
+    bool forced = (flags & BERTH_FORCE) != 0;
+    return !berth__arenas_are_held(arenas) && (forced || !berth__arenas_are_in_use(arenas));
+}
+
+/* Returns with the lock held and nobody in the pool, which is out of the engine's table: for the
+ * rest of the process there is no such pool until it is opened again. */
+static void take_out(struct berth__arenas *arenas) BERTH_ACQUIRES(pools_lock) {
+    for (;;) {
+        berth__engine_close(arenas);
+        berth__lock_acquire(&pools_lock);
+        if (berth__engine_take_out(arenas)) {
+            return;
+        }
+        berth__lock_release(&pools_lock);
     }
-    return error;
-}
-
-static bool may_end(const berth_pool *pool, unsigned flags) {
-    return pool != NULL && pool != &default_pool && (flags & ~(unsigned)BERTH_FORCE) == 0;
 }
 
 int berth__do_pool_destroy(berth_pool *pool, unsigned flags) {
-    if (!may_end(pool, flags)) {
-        return -EINVAL;
+    int error = check_end(pool, flags);
+    if (error != 0) {
+        return error;
     }
     struct berth__arenas *arenas = berth__pool_arenas(pool);
-    berth__lock_acquire(&pools_lock);
-    int error = hide_and_empty(pool, (flags & BERTH_FORCE) != 0);
+    take_out(arenas);
+    if (may_end(arenas, flags)) {
+        berth__store_release(&pools[arenas->number], NULL);
+        berth__arenas_destroy(arenas);
+    } else {
+        berth__engine_open(arenas);
+        error = -EBUSY;
+    }
+    berth__lock_release(&pools_lock);
     if (error == 0) {
         if (arenas->lent != NULL) {
             berth__span_return(arenas->lent);
@@ -291,16 +288,18 @@ int berth__do_pool_destroy(berth_pool *pool, unsigned flags) {
 }
 
 int berth__do_pool_reset(berth_pool *pool, unsigned flags) {
-    if (!may_end(pool, flags)) {
-        return -EINVAL;
+    int error = check_end(pool, flags);
+    if (error != 0) {
+        return error;
     }
     struct berth__arenas *arenas = berth__pool_arenas(pool);
-    berth__lock_acquire(&pools_lock);
-    int error = hide_and_empty(pool, (flags & BERTH_FORCE) != 0);
-    if (error == 0) {
-        arenas->serial = berth__engine_next_serial();
-        berth__engine_show(arenas);
+    take_out(arenas);
+    if (may_end(arenas, flags)) {
+        berth__arenas_reset(arenas, berth__engine_next_serial());
+    } else {
+        error = -EBUSY;
     }
+    berth__engine_open(arenas);
     berth__lock_release(&pools_lock);
     return error;
 }
