@@ -75,7 +75,6 @@ static bool start(void) {
     BERTH_CHECK(arenas->number == 0, "the default pool is the first");
     berth__engine_open(arenas);
     berth__threads_init();
-    berth__engine_show(arenas);
     berth__store_release(&berth__engine_default, arenas);
     return true;
 }

@@ -89,7 +89,7 @@ struct berth__heap *berth__heap_create(struct berth__arena *arena) {
     return heap;
 }
 
-void berth__heap_withdraw(struct berth__heap *heap) {
+void berth__heap_destroy(struct berth__heap *heap) {
     berth__store_release(&berth__heaps[heap->number], NULL);
     lower_to(&lowest_number, heap->number);
     berth__meta_free(heap, sizeof(*heap));

@@ -301,7 +301,7 @@ void *berth__block_realloc(void *block, const struct berth__request *request) {
         return NULL;
     }
     size_t have = berth__block_size(block);
-    bool huge = have > request->arenas->policy.chunk_bytes && !berth__emergency_owns(block);
+    bool huge = have > request->arenas->policy.chunk_bytes && !is_fixed(block);
     int error = huge && request->size > have ? grow_huge(&block, have, request) : -ENOTSUP;
     if (error != -ENOTSUP) {
         return error == 0 ? block : NULL;
