@@ -25,17 +25,109 @@ static void free_units_refresh(struct berth__chunk *chunk, size_t page, size_t p
     }
 }
 
-/* Pages that may be lent: from committed bytes to the map's end everything is `used`. */
+/* ---- free runs in bins ---- */
+
+void berth__run_bins_init(struct berth__run_bins *bins) {
+    bins->not_empty = 0;
+    for (unsigned b = 0; b < BERTH_RUN_CLASS_COUNT; b++) {
+        berth__list_init(&bins->bin[b]);
+    }
+}
+
+/* The bin of a run: the largest class that it holds. */
+static unsigned bin_of(size_t pages) {
+    unsigned run_class = berth__run_class(pages);
+    return berth__run_class_pages(run_class) > pages ? run_class - 1 : run_class;
+}
+
+/* Runs of chunks that are mostly used come first, so that the others can become empty. */
+static void link_run(struct berth__chunk *chunk, size_t page, size_t pages) {
+    if (pages < BERTH_RUN_CLASS_MIN_PAGES) {
+        return;
+    }
+    unsigned bin = bin_of(pages);
+    struct berth__run_link *run = &chunk->run_links[page / BERTH_RUN_LINK_PAGES];
+    run->chunk = chunk;
+    run->page = (uint32_t)page;
+    if (chunk->free_pages < BERTH_CHUNK_PAGES / 2) {
+        berth__list_push_front(&chunk->bins->bin[bin], &run->link);
+    } else {
+        berth__list_push_back(&chunk->bins->bin[bin], &run->link);
+    }
+    chunk->bins->not_empty |= UINT64_C(1) << bin;
+}
+
+static void unlink_run(struct berth__chunk *chunk, size_t page, size_t pages) {
+    if (pages < BERTH_RUN_CLASS_MIN_PAGES) {
+        return;
+    }
+    unsigned bin = bin_of(pages);
+    berth__list_remove(&chunk->run_links[page / BERTH_RUN_LINK_PAGES].link);
+    if (berth__list_empty(&chunk->bins->bin[bin])) {
+        chunk->bins->not_empty &= ~(UINT64_C(1) << bin);
+    }
+}
+
+static size_t run_end(const struct berth__chunk *chunk, size_t page) {
+    return berth__bits_next_set(chunk->used, page, BERTH_CHUNK_PAGES);
+}
+
+/* The first run of the smallest bin from `bin` on; NULL if there is none. */
+static struct berth__run_link *first_from(struct berth__run_bins *bins, unsigned bin) {
+    uint64_t candidates = bins->not_empty & berth__word_mask(bin, 64);
+    if (candidates == 0) {
+        return NULL;
+    }
+    struct berth__list *first = bins->bin[berth__lowest_bit(candidates)].next;
+    return BERTH_LIST_ENTRY(first, struct berth__run_link, link);
+}
+
+/* Looks at the first few runs of the bins that need not, but may, hold an aligned run. */
+static struct berth__run_link *try_aligned(struct berth__run_bins *bins, size_t pages,
+                                           size_t align_pages) {
+    enum { TRIES_PER_BIN = 4 };
+    uint64_t candidates = bins->not_empty & berth__word_mask(berth__run_class(pages), 64);
+    for (; candidates != 0; candidates &= candidates - 1) {
+        struct berth__list *bin = &bins->bin[berth__lowest_bit(candidates)];
+        struct berth__list *at = bin->next;
+        for (unsigned i = 0; i < TRIES_PER_BIN && at != bin; i++, at = at->next) {
+            struct berth__run_link *run = BERTH_LIST_ENTRY(at, struct berth__run_link, link);
+            size_t first = berth__round_up(run->page, align_pages);
+            if (first + pages <= run_end(run->chunk, run->page)) {
+                return run;
+            }
+        }
+    }
+    return NULL;
+}
+
+struct berth__chunk *berth__run_bins_find(struct berth__run_bins *bins, size_t pages,
+                                          size_t align_pages, size_t *page) {
+    struct berth__run_link *run = align_pages == 1 ? first_from(bins, berth__run_class(pages))
+                                                   : try_aligned(bins, pages, align_pages);
+    size_t surely = pages + align_pages - 1;
+    if (run == NULL && align_pages > 1 && surely <= BERTH_CHUNK_PAGES) {
+        run = first_from(bins, berth__run_class(surely));
+    }
+    if (run == NULL) {
+        return NULL;
+    }
+    *page = berth__round_up(run->page, align_pages);
+    return run->chunk;
+}
+
+/* ---- pages ---- */
+
+/* Pages that may be lent: from the committed bytes to the map's end everything is `used`. */
 static void add_free_pages(struct berth__chunk *chunk, size_t page, size_t pages) {
+    size_t first = berth__bits_clear_before(chunk->used, page);
+    size_t end = run_end(chunk, page + pages);
+    unlink_run(chunk, first, page - first);
+    unlink_run(chunk, page + pages, end - page - pages);
     berth__bits_clear(chunk->used, page, pages);
     chunk->free_pages += (uint32_t)pages;
     free_units_refresh(chunk, page, pages);
-    size_t before = page - berth__bits_clear_before(chunk->used, page);
-    size_t after = berth__bits_next_set(chunk->used, page + pages, BERTH_CHUNK_PAGES);
-    uint32_t run = (uint32_t)(before + after - page);
-    if (run > chunk->longest_bound) {
-        chunk->longest_bound = run;
-    }
+    link_run(chunk, first, end - first);
 }
 
 static void set_dirty(struct berth__chunk *chunk, size_t page, size_t pages) {
@@ -50,16 +142,16 @@ static void clear_dirty(struct berth__chunk *chunk, size_t page, size_t pages) {
     chunk->dirty_pages -= (uint32_t)already;
 }
 
-void berth__chunk_init(struct berth__chunk *chunk, struct berth__arena *arena, size_t committed,
-                       bool clean) {
+void berth__chunk_init(struct berth__chunk *chunk, struct berth__arena *arena,
+                       struct berth__run_bins *bins, size_t committed, bool clean) {
     berth__list_init(&chunk->link);
     berth__list_init(&chunk->dirty_link);
     berth__list_init(&chunk->owner_link);
     chunk->arena = arena;
+    chunk->bins = bins;
     chunk->committed = committed;
     chunk->free_pages = 0;
     chunk->dirty_pages = 0;
-    chunk->longest_bound = 0;
     chunk->bucket = UINT32_MAX;
     chunk->free_units = 0;
     memset(chunk->used, 0xff, sizeof(chunk->used));
@@ -74,6 +166,15 @@ void berth__chunk_init(struct berth__chunk *chunk, struct berth__arena *arena, s
     berth__store_release(&chunk->use, BERTH_SLOT_CHUNK);
 }
 
+void berth__chunk_retire(struct berth__chunk *chunk) {
+    for (size_t page = berth__bits_next_clear(chunk->used, 0, BERTH_CHUNK_PAGES);
+         page < BERTH_CHUNK_PAGES;) {
+        size_t end = run_end(chunk, page);
+        unlink_run(chunk, page, end - page);
+        page = berth__bits_next_clear(chunk->used, end, BERTH_CHUNK_PAGES);
+    }
+}
+
 void berth__chunk_extend(struct berth__chunk *chunk, size_t bytes) {
     size_t first = chunk->committed / BERTH_PAGE;
     chunk->committed += bytes;
@@ -81,36 +182,28 @@ void berth__chunk_extend(struct berth__chunk *chunk, size_t bytes) {
     add_free_pages(chunk, first, bytes / BERTH_PAGE);
 }
 
-/* Marks free pages as lent. */
+/* Marks free pages as lent. What is left of their run on either side goes back to the bins. */
 static void lend(struct berth__chunk *chunk, size_t page, size_t pages) {
+    size_t first = berth__bits_clear_before(chunk->used, page);
+    size_t end = run_end(chunk, page + pages);
+    unlink_run(chunk, first, end - first);
     berth__bits_set(chunk->used, page, pages);
     chunk->free_units &= ~units_touching(page, pages);
     chunk->free_pages -= (uint32_t)pages;
     clear_dirty(chunk, page, pages);
+    link_run(chunk, first, page - first);
+    link_run(chunk, page + pages, end - page - pages);
 }
 
 static bool all_zero(const struct berth__chunk *chunk, size_t page, size_t pages) {
     return berth__bits_next_set(chunk->dirty, page, page + pages) == page + pages;
 }
 
-int berth__chunk_lend_run(struct berth__chunk *chunk, size_t pages, size_t align_pages,
-                          bool *zero) {
-    size_t end = berth__chunk_pages(chunk);
-    size_t longest = 0;
-    for (size_t at = berth__bits_next_clear(chunk->used, 0, end); at < end;) {
-        size_t run_end = berth__bits_next_set(chunk->used, at, end);
-        size_t aligned = berth__round_up(at, align_pages);
-        if (aligned < run_end && run_end - aligned >= pages) {
-            *zero = all_zero(chunk, aligned, pages);
-            lend(chunk, aligned, pages);
-            berth__store_relaxed(&chunk->run_pages[aligned], (uint16_t)pages);
-            return (int)aligned;
-        }
-        longest = berth__max(longest, run_end - at);
-        at = berth__bits_next_clear(chunk->used, run_end, end);
-    }
-    chunk->longest_bound = (uint32_t)longest;
-    return -1;
+bool berth__chunk_lend_run(struct berth__chunk *chunk, size_t page, size_t pages) {
+    bool zero = all_zero(chunk, page, pages);
+    lend(chunk, page, pages);
+    berth__store_relaxed(&chunk->run_pages[page], (uint16_t)pages);
+    return zero;
 }
 
 int berth__chunk_lend_unit(struct berth__chunk *chunk, uint16_t *resident) {

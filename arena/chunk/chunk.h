@@ -25,6 +25,22 @@
 
 struct berth__arena;
 
+/* Free runs by length. Guarded by the arena's lock. */
+struct berth__run_bins {
+    struct berth__list bin[BERTH_RUN_CLASS_COUNT]; /* runs of at least the class's pages */
+    uint64_t not_empty;                            /* bit per bin */
+};
+_Static_assert(BERTH_RUN_CLASS_COUNT <= 64, "one word of bins");
+
+/* The link of a free run. Two runs of 5 pages or more start at least 6 pages apart, so one link per
+ * 4 pages is enough. */
+enum { BERTH_RUN_LINK_PAGES = 4 };
+struct berth__run_link {
+    struct berth__list link;
+    struct berth__chunk *chunk;
+    uint32_t page;
+};
+
 enum { BERTH_CHUNK_WORDS = BERTH_CHUNK_PAGES / 64 };
 
 enum berth__slot_use {
@@ -46,10 +62,10 @@ struct berth__chunk {
     _Atomic uint32_t use; /* enum berth__slot_use */
     uint32_t free_pages;  /* committed and not lent */
     uint32_t dirty_pages;
-    uint32_t longest_bound; /* no free run is longer, in pages */
-    uint32_t bucket;        /* index in its arena's buckets */
-    uint64_t free_units;    /* bit per unit: wholly free */
-    uint32_t retained_ms;   /* coarse clock when a slot became retained */
+    struct berth__run_bins *bins; /* of its arena */
+    uint32_t bucket;              /* index in its arena's buckets */
+    uint64_t free_units;          /* bit per unit: wholly free */
+    uint32_t retained_ms;         /* coarse clock when a slot became retained */
 
     /* Memory that the kernel may be using. A chunk with either count above 0 is never purged,
      * unmapped or moved. Any thread. */
@@ -72,22 +88,31 @@ struct berth__chunk {
     /* Per slab, guarded by its heap's lock: the count of free blocks from which on it is worth
      * looking for whole free pages again. */
     uint16_t purge_from[BERTH_CHUNK_UNITS];
+    struct berth__run_link run_links[BERTH_CHUNK_PAGES / BERTH_RUN_LINK_PAGES];
     struct berth__slab_record slabs[BERTH_CHUNK_UNITS];
 };
 _Static_assert(sizeof(struct berth__chunk) <= BERTH_RECORD_BYTES, "a record per slot");
 
+void berth__run_bins_init(struct berth__run_bins *bins);
+
 /* Starts a chunk in a slot whose first `committed` bytes are usable; they read as zero if `clean`.
- */
-void berth__chunk_init(struct berth__chunk *chunk, struct berth__arena *arena, size_t committed,
-                       bool clean);
+ * Its free runs join the bins. */
+void berth__chunk_init(struct berth__chunk *chunk, struct berth__arena *arena,
+                       struct berth__run_bins *bins, size_t committed, bool clean);
+
+/* Takes the free runs of an empty chunk out of the bins. */
+void berth__chunk_retire(struct berth__chunk *chunk);
 
 /* After `bytes` more were committed at the end; they read as zero. */
 void berth__chunk_extend(struct berth__chunk *chunk, size_t bytes);
 
-/* Finds and lends `pages` consecutive pages, the first one aligned to `align_pages` (a power of
- * two); lowest addresses first. Returns the first page, or -1 and lowers longest_bound to what
- * there is. *zero: all of them are known to read as zero. */
-int berth__chunk_lend_run(struct berth__chunk *chunk, size_t pages, size_t align_pages, bool *zero);
+/* Finds, among all chunks of the bins, `pages` consecutive free pages, the first one aligned to
+ * `align_pages` (a power of two). Returns the chunk and the page, or NULL. */
+struct berth__chunk *berth__run_bins_find(struct berth__run_bins *bins, size_t pages,
+                                          size_t align_pages, size_t *page);
+
+/* Lends pages found by the above. True if all of them are known to read as zero. */
+bool berth__chunk_lend_run(struct berth__chunk *chunk, size_t page, size_t pages);
 
 /* Lends a wholly free unit: its index, or -1. *resident: a bit per page that holds old data. */
 int berth__chunk_lend_unit(struct berth__chunk *chunk, uint16_t *resident);

@@ -58,13 +58,17 @@ static bool open_segment_locked(void) BERTH_REQUIRES(berth__meta_lock) {
     return false;
 }
 
+/* Steps grow with what there is, so that a crowd of new threads does not wait for a system call
+ * every few. */
 static bool commit_step_locked(void) BERTH_REQUIRES(berth__meta_lock) {
-    if (berth__pages_commit(committed_to, STEP_BYTES) != 0) {
+    size_t wish = berth__round_down(berth__meta_bytes() / 4, STEP_BYTES);
+    size_t step = berth__min(berth__max(wish, STEP_BYTES), (size_t)(segment_end - committed_to));
+    if (berth__pages_commit(committed_to, step) != 0) {
         return false;
     }
-    berth__pages_want_huge(committed_to, STEP_BYTES, false);
-    committed_to += STEP_BYTES;
-    berth__meta_count(STEP_BYTES);
+    berth__pages_want_huge(committed_to, step, false);
+    committed_to += step;
+    berth__meta_count(step);
     return true;
 }
 

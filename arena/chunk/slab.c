@@ -116,19 +116,24 @@ uint16_t berth__slab_warm(struct berth__slab *slab, unsigned pages) {
     return fresh;
 }
 
+/* One multiplication gives both the block and whether the address is its start (base/bits.h). The
+ * word that neighbours share is kept in a register. */
 unsigned berth__slab_take_back(struct berth__slab *slab, void *const *blocks, unsigned count) {
     const struct berth__class *class = berth__slab_class(slab);
     const uint64_t *cold = berth__slab_cold(slab);
+    const uint64_t reciprocal = class->reciprocal;
+    const size_t end = (size_t) class->blocks * class->size;
     unsigned done = 0;
     unsigned word = 0;
     uint64_t bits = slab->ready[0];
     for (; done < count; done++) {
-        uint32_t offset = (uint32_t)((char *)blocks[done] - slab->base);
-        uint32_t block = berth__divide(offset, class->reciprocal);
-        if (BERTH_UNLIKELY(!berth__divides(offset, class->reciprocal) || block >= class->blocks)) {
+        size_t offset = (uintptr_t)blocks[done] - (uintptr_t)slab->base;
+        uint64_t product = offset * reciprocal;
+        if (offset >= end || (uint32_t)product >= reciprocal) {
             break;
         }
-        if (block / 64 != word) { /* neighbours share a word: it is kept in a register */
+        unsigned block = (unsigned)(product >> 32);
+        if (block / 64 != word) {
             slab->ready[word] = bits;
             word = block / 64;
             bits = slab->ready[word];

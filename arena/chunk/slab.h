@@ -88,8 +88,8 @@ unsigned berth__slab_lend(struct berth__slab *slab, unsigned count, void **out);
  * before, as bits. The slab must have a cold block. */
 uint16_t berth__slab_warm(struct berth__slab *slab, unsigned pages);
 
-/* Takes blocks[0..count) of one slab back. Returns how many were handled: less than `count` when
- * blocks[that] is not a lent block of this slab (free already, or not at a block's start). */
+/* Takes back those of blocks[0..count) that come first and lie in this slab. Returns how many: less
+ * than `count` when blocks[that] lies elsewhere, is free already, or is not a block's start. */
 unsigned berth__slab_take_back(struct berth__slab *slab, void *const *blocks, unsigned count);
 
 /* Pages that hold memory and lie wholly in free blocks, as a bit per page. */

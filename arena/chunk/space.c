@@ -11,7 +11,7 @@
 
 /* Usable records and entries grow by these, or by a machine's page if that is larger. */
 enum {
-    RECORDS_STEP = 4 * BERTH_RECORD_BYTES, /* 16 MiB of slots */
+    RECORDS_STEP = 2 * BERTH_RECORD_BYTES, /* 8 MiB of slots */
     ENTRIES_STEP = 16 << 10,               /* 128 MiB of units */
 };
 static const size_t PRIMARY_MAX = (size_t)1 << 40;

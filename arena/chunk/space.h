@@ -2,7 +2,7 @@
  * Address space: where chunks and huge blocks live, and how an address finds its description.
  *
  * A span is one reservation: a flat table with an 8-byte entry per unit of 64 KiB, a record of
- * 16 KiB per slot of 4 MiB (struct berth__chunk), and the slots themselves. Table and records
+ * 24 KiB per slot of 4 MiB (struct berth__chunk), and the slots themselves. Table and records
  * become usable as slots do. The first span, the primary, is as large as the kernel lets us have (1
  * TiB of addresses); free() finds its entry with a subtraction, a shift and one load.
  * Where so much cannot be had (RLIMIT_AS, small address spaces), the primary is smaller and
@@ -48,7 +48,7 @@ enum berth__unit_kind {
 #define BERTH_ENTRY_OF_KIND(kind) ((uint64_t)(kind) << 24)
 #define BERTH_HEAP_MARK(number) ((uint64_t)(number) << 32)
 
-enum { BERTH_RECORD_BYTES = 16384, BERTH_SPANS_MAX = 256 };
+enum { BERTH_RECORD_BYTES = 24576, BERTH_SPANS_MAX = 256 };
 
 struct berth__span {
     char *base;   /* what entry 0 describes */

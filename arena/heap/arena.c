@@ -8,7 +8,8 @@
 #include <errno.h>
 
 static unsigned bucket_of(const struct berth__chunk *chunk) {
-    return chunk->longest_bound == 0 ? 0 : berth__highest_bit(chunk->longest_bound) + 1;
+    unsigned units = berth__bit_count(chunk->free_units);
+    return units == 0 ? 0 : berth__highest_bit(units) + 1;
 }
 
 /* A chunk's page counts before a change, to keep the arena's sums by difference. */
@@ -47,6 +48,7 @@ void berth__arena_init(struct berth__arena *arena, struct berth__arenas *arenas,
     berth__lock_init(&arena->lock, BERTH_RANK_ARENA);
     berth__lock_init(&arena->grow_lock, BERTH_RANK_GROW);
     berth__lock_init(&arena->heaps_lock, BERTH_RANK_HEAPS);
+    berth__run_bins_init(&arena->bins);
     for (unsigned i = 0; i < BERTH_ARENA_BUCKETS; i++) {
         berth__list_init(&arena->buckets[i]);
     }
@@ -63,39 +65,20 @@ void berth__arena_init(struct berth__arena *arena, struct berth__arenas *arenas,
 
 /* ---- lending ---- */
 
-static void *lend_from_locked(struct berth__arena *arena, struct berth__chunk *chunk, size_t pages,
-                              size_t align_pages, bool *zero) BERTH_REQUIRES(arena->lock) {
-    struct page_counts before = counts_of(chunk);
-    int page = berth__chunk_lend_run(chunk, pages, align_pages, zero);
-    settle_locked(arena, chunk, before); /* after a failure, because its bound was lowered */
-    if (page < 0) {
+static void *lend_run_locked(struct berth__arena *arena, size_t pages, size_t align_pages,
+                             bool *zero) BERTH_REQUIRES(arena->lock) {
+    size_t page = 0;
+    struct berth__chunk *chunk = berth__run_bins_find(&arena->bins, pages, align_pages, &page);
+    if (chunk == NULL) {
         return NULL;
     }
+    struct page_counts before = counts_of(chunk);
+    *zero = berth__chunk_lend_run(chunk, page, pages);
+    settle_locked(arena, chunk, before);
     berth__count_add(&arena->run_bytes, pages * BERTH_PAGE);
     berth__count_add(&arena->run_count, 1);
     berth__count_add(&arena->run_lends, 1);
-    return chunk->at + (size_t)page * BERTH_PAGE;
-}
-
-/* Chunks with the shortest sufficient free run first: roughly the fullest, so that the others
- * get a chance to become empty. */
-static void *lend_run_locked(struct berth__arena *arena, size_t pages, size_t align_pages,
-                             bool *zero) BERTH_REQUIRES(arena->lock) {
-    for (unsigned b = berth__highest_bit(pages) + 1; b < BERTH_ARENA_BUCKETS; b++) {
-        struct berth__list *bucket = &arena->buckets[b];
-        struct berth__list *next;
-        for (struct berth__list *at = bucket->next; at != bucket; at = next) {
-            struct berth__chunk *chunk = BERTH_LIST_ENTRY(at, struct berth__chunk, link);
-            next = at->next;
-            if (chunk->longest_bound >= pages) {
-                void *run = lend_from_locked(arena, chunk, pages, align_pages, zero);
-                if (run != NULL) {
-                    return run;
-                }
-            }
-        }
-    }
-    return NULL;
+    return chunk->at + page * BERTH_PAGE;
 }
 
 void *berth__arena_lend_run(struct berth__arena *arena, size_t pages, size_t align_pages,
@@ -109,15 +92,13 @@ void *berth__arena_lend_run(struct berth__arena *arena, size_t pages, size_t ali
     return run;
 }
 
+/* The chunk with the fewest free units, roughly, so that the others can become empty. */
 static struct berth__chunk *chunk_with_unit_locked(struct berth__arena *arena)
     BERTH_REQUIRES(arena->lock) {
-    for (unsigned b = berth__highest_bit(BERTH_UNIT_PAGES) + 1; b < BERTH_ARENA_BUCKETS; b++) {
-        struct berth__list *bucket = &arena->buckets[b];
-        for (struct berth__list *at = bucket->next; at != bucket; at = at->next) {
-            struct berth__chunk *chunk = BERTH_LIST_ENTRY(at, struct berth__chunk, link);
-            if (chunk->free_units != 0) {
-                return chunk;
-            }
+    for (unsigned b = 1; b < BERTH_ARENA_BUCKETS; b++) {
+        struct berth__list *first = berth__list_first(&arena->buckets[b]);
+        if (first != NULL) {
+            return BERTH_LIST_ENTRY(first, struct berth__chunk, link);
         }
     }
     return NULL;
@@ -149,6 +130,7 @@ static void unlink_chunk_locked(struct berth__arena *arena, struct berth__chunk 
     berth__count_sub(&arena->chunk_bytes, chunk->committed);
     berth__count_sub(&arena->chunk_count, 1);
     berth__count_add(&arena->chunk_unmaps, 1);
+    berth__chunk_retire(chunk);
     berth__list_remove(&chunk->link);
     berth__list_remove(&chunk->dirty_link);
     berth__list_remove(&chunk->owner_link);
@@ -307,7 +289,7 @@ static int extend_chunk(struct berth__arena *arena, struct berth__chunk *chunk, 
 static void adopt_chunk(struct berth__arena *arena, struct berth__chunk *chunk, size_t committed,
                         bool clean) {
     berth__lock_acquire(&arena->lock);
-    berth__chunk_init(chunk, arena, committed, clean);
+    berth__chunk_init(chunk, arena, &arena->bins, committed, clean);
     berth__entries_set(chunk->at, berth__chunk_units(chunk), BERTH_ENTRY_OF_KIND(BERTH_UNIT_RUN));
     berth__list_push_back(&arena->chunks, &chunk->owner_link);
     berth__count_add(&arena->chunk_bytes, committed);
@@ -343,16 +325,15 @@ static int start_chunk(struct berth__arena *arena, size_t need, unsigned charge_
     return 0;
 }
 
-/* True if another thread made room while we waited for grow_lock. An alignment may still fail
- * there, so it does not count for aligned requests. */
+/* True if another thread made room while we waited for grow_lock. */
 static bool has_room(struct berth__arena *arena, size_t pages, size_t align_pages) {
-    bool room = false;
+    size_t page = 0;
     berth__lock_acquire(&arena->lock);
-    for (unsigned b = berth__highest_bit(pages) + 2; !room && b < BERTH_ARENA_BUCKETS; b++) {
-        room = !berth__list_empty(&arena->buckets[b]);
-    }
+    bool unit = pages == BERTH_UNIT_PAGES && align_pages == BERTH_UNIT_PAGES;
+    bool room = unit ? chunk_with_unit_locked(arena) != NULL
+                     : berth__run_bins_find(&arena->bins, pages, align_pages, &page) != NULL;
     berth__lock_release(&arena->lock);
-    return room && align_pages == 1;
+    return room;
 }
 
 static int grow_locked(struct berth__arena *arena, size_t pages, size_t align_pages,

@@ -22,8 +22,9 @@
 
 enum {
     BERTH_ARENAS_MAX = 64,
+    BERTH_SHARED_HEAPS = 8,         /* per arena */
     BERTH_CPU_CACHES = 64,          /* per arena; CPUs beyond share */
-    BERTH_ARENA_BUCKETS = 12,       /* by floor(log2(longest free run)) + 1 */
+    BERTH_ARENA_BUCKETS = 8,        /* none, 1, 2-3, 4-7 .. 64 free units */
     BERTH_FIRST_COMMIT = 256 << 10, /* bytes a chunk starts with; doubles */
 };
 
@@ -45,7 +46,9 @@ struct berth__decay {
 
 struct berth__arena {
     struct berth__lock lock BERTH_LINE_ALIGNED;
-    struct berth__list buckets[BERTH_ARENA_BUCKETS] BERTH_GUARDED_BY(lock);
+    struct berth__run_bins bins BERTH_GUARDED_BY(lock);
+    struct berth__list buckets[BERTH_ARENA_BUCKETS] BERTH_GUARDED_BY(
+        lock);                                        /* chunks by free units */
     struct berth__list chunks BERTH_GUARDED_BY(lock); /* all, by owner_link */
     struct berth__list dirty BERTH_GUARDED_BY(lock);  /* chunks with dirty pages, oldest first */
     struct berth__chunk *open BERTH_GUARDED_BY(lock); /* the chunk that can still be extended */
@@ -59,8 +62,10 @@ struct berth__arena {
     struct berth__lock heaps_lock;                           /* BERTH_RANK_HEAPS */
     struct berth__list heaps BERTH_GUARDED_BY(heaps_lock);   /* all heaps */
     struct berth__list orphans BERTH_GUARDED_BY(heaps_lock); /* those whose thread has gone */
-    _Atomic(struct berth__heap *) shared;                    /* for threads with little traffic */
-    _Atomic uint32_t owners;                                 /* threads with a heap of their own */
+    /* For threads with little traffic, by the CPU they started on: so that a holder of the lock who
+     * is preempted keeps few others waiting. */
+    _Atomic(struct berth__heap *) shared[BERTH_SHARED_HEAPS];
+    _Atomic uint32_t owners; /* threads with a heap of their own */
 
     _Atomic(struct berth__cpu_cache *) cpu_caches[BERTH_CPU_CACHES]; /* by CPU; made when needed */
 

@@ -132,7 +132,8 @@ static bool grow_bin(struct berth__cache *cache, struct berth__bin *bin) {
     if (bin->capacity >= most) {
         return false;
     }
-    unsigned wish = bin->capacity == 0 ? 3 : 2u * bin->capacity + 1;
+    unsigned first = class_size(berth__bin_class(cache, bin)) <= BERTH_GRANULE ? 7 : 3;
+    unsigned wish = bin->capacity == 0 ? first : 2u * bin->capacity + 1;
     return set_capacity(cache, bin, (unsigned)berth__min(wish, most)) ||
            (bin->capacity == 0 && set_capacity(cache, bin, 1));
 }
@@ -190,14 +191,14 @@ void berth__cache_send_remote(struct berth__cache *cache) {
     cache->remote_count = 0;
     cache->remote_bytes = 0;
     cache->remote_limit = (uint32_t)berth__min(2 * cache->remote_limit, BERTH_REMOTE_BYTES);
-    berth__remote_send(cache->remote, count);
+    berth__remote_send(cache->remote, count, false);
 }
 
 /* Gives the `count` oldest blocks of a bin back. */
 static void give_oldest_locked(struct berth__cache *cache, struct berth__bin *bin, unsigned count)
     BERTH_REQUIRES(cache->heap->lock) {
     void **end = berth__bin_end(bin);
-    berth__heap_give_locked(cache->heap, end - count, count, false);
+    berth__heap_give_locked(cache->heap, end - count, count, BERTH_GIVE_CACHE);
     berth__count_add(&cache->heap->flushes, 1);
     memmove(bin->top + count, bin->top, (berth__bin_count(bin) - count) * sizeof(void *));
     bin->top += count;
@@ -393,6 +394,9 @@ void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool
     }
     pay_dues(cache);
     idle(cache);
+    if (block != NULL) {
+        berth__unpoison(block, class_size(small_class));
+    }
     return block;
 }
 
@@ -414,7 +418,7 @@ static void take_own(struct berth__cache *cache, struct berth__bin *bin, void *b
     }
     berth__heap_count_locked(heap, berth__bin_class(cache, bin), 0, 1);
     if (bin->capacity == 0) {
-        berth__heap_give_locked(heap, &block, 1, false);
+        berth__heap_give_locked(heap, &block, 1, BERTH_GIVE_CACHE);
     } else {
         *--bin->top = block;
         bin->settled = (uint16_t)berth__bin_count(bin);
@@ -441,6 +445,7 @@ void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry) 
         berth__misuse("free of a pointer inside a block", block);
     }
     busy(cache);
+    berth__poison(block, size);
     if (entry - cache->mark < sizeof(cache->bins)) {
         take_own(cache, bin, block);
     } else {

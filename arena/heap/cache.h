@@ -31,6 +31,7 @@
 #ifndef BERTH_HEAP_CACHE_H
 #define BERTH_HEAP_CACHE_H
 
+#include "base/poison.h"
 #include "heap/arenas.h"
 #include "heap/heap.h"
 #include "heap/remote.h"
@@ -138,6 +139,7 @@ BERTH_INLINE void *berth__cache_pop(struct berth__cache *cache, size_t size) {
     void *block = *top;
     if (BERTH_LIKELY(block != NULL)) {
         bin->top = top + 1;
+        berth__unpoison(block, berth__classes[berth__bin_class(cache, bin)].size);
     }
     return block;
 }
@@ -163,6 +165,7 @@ BERTH_INLINE bool berth__cache_push(struct berth__cache *cache, uint64_t mark, v
     }
     top[-1] = block;
     bin->top = top - 1;
+    berth__poison(block, berth__classes[berth__bin_class(cache, bin)].size);
     return true;
 }
 

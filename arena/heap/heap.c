@@ -7,6 +7,7 @@
 #include "heap/decay.h"
 #include "heap/misuse.h"
 #include "heap/remote.h"
+#include "os/cpu.h"
 #include "os/fault.h"
 
 #include <string.h>
@@ -44,6 +45,7 @@ struct berth__heap *berth__heap_create(struct berth__arena *arena) {
     }
     berth__lock_init(&heap->lock, BERTH_RANK_HEAP);
     heap->arena = arena;
+    heap->arenas = arena->arenas;
     heap->serial = arena->arenas->serial;
     berth__list_init(&heap->purge_queue);
     for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
@@ -76,7 +78,6 @@ struct berth__heap *berth__heap_adopt(struct berth__arena *arena) {
     if (first != NULL) {
         heap = BERTH_LIST_ENTRY(first, struct berth__heap, orphan_link);
         berth__list_remove(&heap->orphan_link);
-        heap->orphan = false;
     }
     berth__lock_release(&arena->heaps_lock);
     return heap != NULL ? heap : berth__heap_create(arena);
@@ -89,18 +90,19 @@ void berth__heap_orphan(struct berth__heap *heap) {
     berth__heap_return_empty(heap);
     struct berth__arena *arena = heap->arena;
     berth__lock_acquire(&arena->heaps_lock);
-    heap->orphan = true;
     berth__list_push_front(&arena->orphans, &heap->orphan_link);
     berth__lock_release(&arena->heaps_lock);
 }
 
 struct berth__heap *berth__heap_shared(struct berth__arena *arena) {
-    struct berth__heap *heap = berth__load_acquire(&arena->shared);
+    _Atomic(struct berth__heap *) *shared =
+        &arena->shared[berth__cpu_current() % BERTH_SHARED_HEAPS];
+    struct berth__heap *heap = berth__load_acquire(shared);
     if (heap != NULL) {
         return heap;
     }
     struct berth__heap *fresh = berth__heap_create(arena);
-    if (fresh != NULL && !berth__cas_acq_rel(&arena->shared, &heap, fresh)) {
+    if (fresh != NULL && !berth__cas_acq_rel(shared, &heap, fresh)) {
         berth__heap_orphan(fresh); /* another thread was first: somebody will adopt ours */
         return heap;
     }
@@ -355,39 +357,50 @@ static void bad_block(const struct berth__slab *slab, const void *block) {
     berth__misuse(start ? "double free" : "free of a pointer inside a block", block);
 }
 
-/* Gives the longest stretch blocks[0..n) that lies in one slab; returns n. */
-static unsigned give_stretch_locked(struct berth__heap *heap, void *const *blocks, unsigned count,
-                                    bool count_returns) BERTH_REQUIRES(heap->lock) {
-    struct berth__slab *slab = slab_of(blocks[0]);
-    unsigned n = 1;
-    while (n < count && ((uintptr_t)blocks[n] ^ (uintptr_t)slab->base) < BERTH_UNIT) {
+/* Sends on blocks of a slab that has moved to another heap. */
+static unsigned send_on(struct berth__slab *slab, void *const *blocks, unsigned count,
+                        bool counted) {
+    void *moved[BERTH_REMOTE_BLOCKS];
+    unsigned n = 0;
+    while (n < count && n < BERTH_REMOTE_BLOCKS &&
+           ((uintptr_t)blocks[n] ^ (uintptr_t)slab->base) < BERTH_UNIT) {
+        moved[n] = blocks[n];
         n++;
     }
-    if (BERTH_UNLIKELY(berth__load_relaxed(&slab->heap) != heap)) {
-        void *moved[BERTH_REMOTE_BLOCKS];
-        n = (unsigned)berth__min(n, BERTH_REMOTE_BLOCKS);
-        memcpy(moved, blocks, n * sizeof(*blocks));
-        berth__remote_send(moved, n);
-        return n;
+    berth__remote_send(moved, n, counted);
+    return n;
+}
+
+static unsigned take_back_locked(struct berth__heap *heap, struct berth__slab *slab,
+                                 void *const *blocks, unsigned count, bool count_returns)
+    BERTH_REQUIRES(heap->lock) {
+    unsigned n = berth__slab_take_back(slab, blocks, count);
+    bool here = n < count && ((uintptr_t)blocks[n] ^ (uintptr_t)slab->base) < BERTH_UNIT;
+    if (BERTH_UNLIKELY(n == 0 || here)) {
+        bad_block(slab, blocks[n]);
     }
-    unsigned taken = berth__slab_take_back(slab, blocks, n);
-    if (BERTH_UNLIKELY(taken < n)) {
-        bad_block(slab, blocks[taken]);
-    }
-    struct berth__heap_class *class = &heap->classes[slab->small_class];
-    berth__count_add(&class->free_blocks, n);
+    berth__count_add(&heap->classes[slab->small_class].free_blocks, n);
+    berth__count_sub(&heap->lent_bytes, (uint64_t)n * berth__slab_class(slab)->size);
     if (count_returns) {
         berth__heap_count_locked(heap, slab->small_class, 0, n);
     }
-    berth__count_sub(&heap->lent_bytes, (uint64_t)n * berth__slab_class(slab)->size);
-    after_give_locked(heap, slab);
     return n;
 }
 
 void berth__heap_give_locked(struct berth__heap *heap, void *const *blocks, unsigned count,
-                             bool count_returns) {
-    while (count > 0) {
-        unsigned n = give_stretch_locked(heap, blocks, count, count_returns);
+                             enum berth__give from) {
+    while (count > 0) { /* the first blocks that lie in one slab */
+        struct berth__slab *slab = slab_of(blocks[0]);
+        const uint32_t size = berth__slab_class(slab)->size;
+        bool ours = berth__load_relaxed(&slab->heap) == heap;
+        unsigned n = ours ? take_back_locked(heap, slab, blocks, count, from == BERTH_GIVE_REMOTE)
+                          : send_on(slab, blocks, count, from != BERTH_GIVE_REMOTE);
+        if (from != BERTH_GIVE_CACHE) {
+            berth__count_add(&heap->remote_drained, (uint64_t)n * size);
+        }
+        if (ours) {
+            after_give_locked(heap, slab);
+        }
         blocks += n;
         count -= n;
     }

@@ -36,12 +36,14 @@ struct berth__heap_class {
 };
 
 struct berth__heap {
-    struct berth__lock lock BERTH_LINE_ALIGNED;
+    /* Read by every thread that frees to the heap, and never written: a line of its own. */
+    struct berth__arena *arena BERTH_LINE_ALIGNED;
+    struct berth__arenas *arenas; /* of its pool */
+    uint64_t mark;                /* BERTH_HEAP_MARK(number) */
+    uint64_t serial;              /* of its pool */
     uint32_t number;
-    bool orphan;     /* guarded by the arena's heaps_lock */
-    uint64_t mark;   /* BERTH_HEAP_MARK(number) */
-    uint64_t serial; /* of its pool */
-    struct berth__arena *arena;
+
+    struct berth__lock lock BERTH_LINE_ALIGNED;
     struct berth__list link;                               /* in arena->heaps */
     struct berth__list orphan_link;                        /* in arena->orphans */
     struct berth__list purge_queue BERTH_GUARDED_BY(lock); /* slabs with free pages, oldest first */
@@ -51,10 +53,10 @@ struct berth__heap {
     berth__count tail_bytes; /* at the ends of slabs, too short for a block */
     berth__count refills, flushes, remote_batches, remote_blocks;
     berth__count slabs_made, slabs_returned;
+    berth__count remote_drained; /* bytes taken from the remote stack, ever */
 
     _Atomic uint64_t remote BERTH_LINE_ALIGNED; /* see remote.h */
     _Atomic uint64_t remote_sent;               /* bytes pushed there, ever */
-    berth__count remote_drained;                /* bytes taken from there, ever; under the lock */
 
     struct berth__heap_class classes[BERTH_SMALL_CLASS_COUNT] BERTH_LINE_ALIGNED;
 };
@@ -98,11 +100,17 @@ unsigned berth__heap_lend_locked(struct berth__heap *heap, unsigned small_class,
 void berth__heap_count_locked(struct berth__heap *heap, unsigned small_class, uint64_t lends,
                               uint64_t returns) BERTH_REQUIRES(heap->lock);
 
+/* Where blocks that are given back come from. */
+enum berth__give {
+    BERTH_GIVE_CACHE,          /* a cache of this heap, which has counted them as freed */
+    BERTH_GIVE_REMOTE,         /* the remote stack */
+    BERTH_GIVE_REMOTE_COUNTED, /* likewise, and counted before */
+};
+
 /* Takes blocks back, which may be of any class. Those whose slab has moved to another heap are sent
- * there. Stops the process at a block that is free already or no block at all. With
- * `count_returns`, they are also counted as freed by the program. */
+ * on there. Stops the process at a block that is free already or no block at all. */
 void berth__heap_give_locked(struct berth__heap *heap, void *const *blocks, unsigned count,
-                             bool count_returns) BERTH_REQUIRES(heap->lock);
+                             enum berth__give from) BERTH_REQUIRES(heap->lock);
 
 /* Takes a slab with free blocks of this class away from an orphan, or, if `from_anyone`, from any
  * heap of the arena that is not busy. False if there is none. */

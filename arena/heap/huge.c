@@ -155,7 +155,7 @@ void *berth__huge_attempt(const struct berth__request *request, unsigned charge_
                           bool anywhere) {
     (void)anywhere; /* slots belong to no arena */
     struct berth__arenas *arenas = request->arenas;
-    struct berth__arena *arena = berth__arenas_here(arenas);
+    struct berth__arena *arena = berth__arena_of_thread(arenas);
     if (arena == NULL || arenas->lent != NULL || request->size > PTRDIFF_MAX / 2 ||
         request->alignment > PTRDIFF_MAX / 4) {
         return NULL;
@@ -171,6 +171,7 @@ void *berth__huge_attempt(const struct berth__request *request, unsigned charge_
         return NULL;
     }
     berth__decay_demand(&berth__slots_decay, bytes, retained == 0);
+    berth__unpoison(first->at, bytes);
     first->huge.file = false;
     publish(arena, first, bytes, retained == 0);
     if ((request->flags & BERTH_REQUEST_ZERO) != 0 && retained != 0) {
@@ -201,7 +202,7 @@ static void free_file(struct berth__chunk *first) {
 
 int berth__file_map(struct berth__arenas *arenas, int fd, int64_t offset, size_t length,
                     bool writable, void **block) {
-    struct berth__arena *arena = berth__arenas_here(arenas);
+    struct berth__arena *arena = berth__arena_of_thread(arenas);
     size_t bytes = berth__round_up(length, berth__page_bytes);
     struct berth__chunk *first = arena == NULL ? NULL : berth__slots_take(slots_for(bytes));
     if (first == NULL) {
@@ -221,6 +222,7 @@ int berth__file_map(struct berth__arenas *arenas, int fd, int64_t offset, size_t
         return error;
     }
     first->huge.file = true;
+    berth__unpoison(first->at, bytes);
     publish(arena, first, length, false);
     *block = first->at;
     return 0;
@@ -235,6 +237,7 @@ void berth__huge_free(void *block) {
         return;
     }
     unpublish(first);
+    berth__poison(block, bytes);
     berth__ledger_uncharge_own(arena->arenas->ledger, bytes);
     berth__slots_give(first, first->huge.slots);
     berth__wait_notify();
@@ -306,6 +309,7 @@ static bool grow(struct berth__chunk *first, size_t bytes) {
     }
     set_committed(first, bytes);
     count_resize(first, bytes);
+    berth__unpoison(first->at, bytes);
     return true;
 }
 
@@ -353,6 +357,7 @@ void *berth__huge_move(void *block, size_t size) {
     (void)!berth__pages_decommit(from->at, old); /* readable but empty if that fails */
     berth__slots_give(from, from->huge.slots);
     set_committed(to, bytes);
+    berth__unpoison(to->at, bytes);
     to->huge.file = false;
     publish(arena, to, bytes, false);
     return to->at;

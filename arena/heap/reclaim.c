@@ -25,17 +25,24 @@ static void flush_own_cache(struct berth__arenas *arenas) {
     }
 }
 
-/* Remote stacks and empty slabs of every heap. A heap whose lock is busy is left alone: its holder
- * is at work on the same things. */
+/* Remote stacks and empty slabs of every heap. Blocks of slabs that have moved are sent on to
+ * another heap, so a further round looks whether there are any. */
 static void drain_heaps(struct berth__arena *arena) {
+    enum { ROUNDS_MAX = 3 };
+    bool again = true;
     berth__lock_acquire(&arena->heaps_lock);
-    for (struct berth__list *at = arena->heaps.next; at != &arena->heaps; at = at->next) {
-        struct berth__heap *heap = BERTH_LIST_ENTRY(at, struct berth__heap, link);
-        if (berth__remote_pending(heap) && berth__try_lock(&heap->lock)) {
-            berth__remote_drain_locked(heap);
-            berth__lock_release(&heap->lock);
+    for (unsigned round = 0; again && round < ROUNDS_MAX; round++) {
+        again = false;
+        for (struct berth__list *at = arena->heaps.next; at != &arena->heaps; at = at->next) {
+            struct berth__heap *heap = BERTH_LIST_ENTRY(at, struct berth__heap, link);
+            if (berth__remote_pending(heap)) {
+                again = true;
+                berth__lock_acquire(&heap->lock);
+                berth__remote_drain_locked(heap);
+                berth__lock_release(&heap->lock);
+            }
+            berth__heap_return_empty(heap);
         }
-        berth__heap_return_empty(heap);
     }
     berth__lock_release(&arena->heaps_lock);
 }

@@ -1,12 +1,15 @@
 #include "heap/remote.h"
 
+#include "base/poison.h"
+
 #include "heap/misuse.h"
 #include "os/fault.h"
 
 #include <string.h>
 
 enum { DEPTH_SHIFT = 48, DEPTH_MAX = 0xffff };
-static const uint64_t ADDRESS_MASK = (UINT64_C(1) << DEPTH_SHIFT) - 1;
+static const uint64_t ADDRESS_MASK = ((UINT64_C(1) << DEPTH_SHIFT) - 1) & ~UINT64_C(1);
+static const uint64_t COUNTED = 1; /* in a message's own word, not in the one on the stack */
 
 struct message {
     uint64_t next; /* the stack's word below this one */
@@ -44,27 +47,35 @@ static int32_t distance(const struct message *carrier, const void *block) {
     return granules == (int32_t)granules ? (int32_t)granules : 0;
 }
 
-/* Packs as many of blocks[0..count) as fit behind the largest of them, and leaves the others at the
+/* A block to send, with what the address table says of it, read once. */
+struct item {
+    char *block;
+    uint32_t heap; /* number */
+    uint32_t size;
+};
+
+/* Packs as many of items[0..count) as fit behind the largest of them, and leaves the others at the
  * front of the array. Returns how many are left. */
-static unsigned pack_one(void **blocks, unsigned count, struct message **packed) {
+static unsigned pack_one(struct item *items, unsigned count, struct message **packed) {
     unsigned largest = 0;
     for (unsigned i = 1; i < count; i++) {
-        largest = size_of(blocks[i]) > size_of(blocks[largest]) ? i : largest;
+        largest = items[i].size > items[largest].size ? i : largest;
     }
-    struct message *carrier = blocks[largest];
-    blocks[largest] = blocks[--count];
-    unsigned capacity = capacity_of(size_of(carrier));
+    struct message *carrier = (struct message *)(void *)items[largest].block;
+    unsigned capacity = capacity_of(items[largest].size);
+    berth__unpoison(carrier, items[largest].size);
+    items[largest] = items[--count];
     unsigned named = 0;
     unsigned left = 0;
     for (unsigned i = 0; i < count; i++) {
-        if (BERTH_UNLIKELY(blocks[i] == (void *)carrier)) {
+        if (BERTH_UNLIKELY(items[i].block == (char *)carrier)) {
             berth__misuse("double free", carrier);
         }
-        int32_t to = named < capacity ? distance(carrier, blocks[i]) : 0;
+        int32_t to = named < capacity ? distance(carrier, items[i].block) : 0;
         if (to != 0) {
             carrier->others[named++] = to;
         } else {
-            blocks[left++] = blocks[i];
+            items[left++] = items[i];
         }
     }
     if (named < capacity) {
@@ -74,22 +85,23 @@ static unsigned pack_one(void **blocks, unsigned count, struct message **packed)
     return left;
 }
 
-/* Makes a chain of messages of blocks that belong to one heap, newest first. */
-static struct message *pack(void **blocks, unsigned count, struct message **last,
-                            unsigned *messages) {
-    struct message *first = NULL;
-    *messages = 0;
+/* A chain of messages, linked from `first` to `last`, whose own word is still to be set. */
+struct chain {
+    struct message *first, *last;
+    unsigned messages;
+};
+
+static struct chain pack(struct item *items, unsigned count, bool counted) {
+    struct chain chain = {NULL, NULL, 0};
     while (count > 0) {
         struct message *packed = NULL;
-        count = pack_one(blocks, count, &packed);
-        if (first == NULL) {
-            *last = packed;
-        }
-        packed->next = word_of(first, 0);
-        first = packed;
-        ++*messages;
+        count = pack_one(items, count, &packed);
+        packed->next = word_of(chain.first, 0) | (counted ? COUNTED : 0);
+        chain.first = packed;
+        chain.last = chain.last == NULL ? packed : chain.last;
+        chain.messages++;
     }
-    return first;
+    return chain;
 }
 
 /* A heap whose owner does not come round: whoever finds its stack deep drains it. */
@@ -100,43 +112,49 @@ static void help_if_deep(struct berth__heap *heap, unsigned depth) {
     }
 }
 
-static uint64_t bytes_of(void *const *blocks, unsigned count) {
+static void push(struct berth__heap *heap, struct item *items, unsigned count, bool counted) {
     uint64_t bytes = 0;
     for (unsigned i = 0; i < count; i++) {
-        bytes += size_of(blocks[i]);
+        bytes += items[i].size;
     }
-    return bytes;
-}
-
-static void push(struct berth__heap *heap, void **blocks, unsigned count) {
-    berth__add_relaxed(&heap->remote_sent, bytes_of(blocks, count));
-    struct message *last = NULL;
-    unsigned messages = 0;
-    struct message *first = pack(blocks, count, &last, &messages);
+    berth__add_relaxed(&heap->remote_sent, bytes);
+    struct chain chain = pack(items, count, counted);
     uint64_t below = berth__load_relaxed(&heap->remote);
     uint64_t above;
     do {
-        last->next = below;
-        above = word_of(first, depth_of(below) + messages);
+        chain.last->next = below | (counted ? COUNTED : 0);
+        above = word_of(chain.first, depth_of(below) + chain.messages);
         berth__delay_point();
     } while (!berth__cas_weak_release(&heap->remote, &below, above)); /* R1 */
     help_if_deep(heap, depth_of(above));
 }
 
-void berth__remote_send(void **blocks, unsigned count) {
-    while (count > 0) { /* blocks[0..same) become those of one heap */
-        uint32_t number = BERTH_ENTRY_HEAP(entry_of(blocks[0]));
-        unsigned same = 0;
-        for (unsigned i = 0; i < count; i++) {
-            void *block = blocks[i];
-            if (BERTH_ENTRY_HEAP(entry_of(block)) == number) {
-                blocks[i] = blocks[same];
-                blocks[same++] = block;
-            }
+/* Moves the items of the first one's heap to the front; returns how many they are. */
+static unsigned gather_one_heap(struct item *items, unsigned count) {
+    unsigned same = 1;
+    for (unsigned i = 1; i < count; i++) {
+        if (items[i].heap == items[0].heap) {
+            struct item item = items[i];
+            items[i] = items[same];
+            items[same++] = item;
         }
-        push(berth__load_acquire(&berth__heaps[number]), blocks, same);
-        blocks += same;
-        count -= same;
+    }
+    return same;
+}
+
+void berth__remote_send(void *const *blocks, unsigned count, bool counted) {
+    struct item items[BERTH_REMOTE_BLOCKS];
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t entry = entry_of(blocks[i]);
+        items[i].block = blocks[i];
+        items[i].heap = BERTH_ENTRY_HEAP(entry);
+        items[i].size = berth__classes[BERTH_ENTRY_BIN(entry) / BERTH_BIN_BYTES].size;
+    }
+    for (unsigned from = 0; from < count;) {
+        unsigned same = gather_one_heap(items + from, count - from);
+        struct berth__heap *heap = berth__load_acquire(&berth__heaps[items[from].heap]);
+        push(heap, items + from, same, counted);
+        from += same;
     }
 }
 
@@ -151,20 +169,32 @@ static unsigned unpack(struct message *message, void **blocks) {
     return count;
 }
 
+static void give_locked(struct berth__heap *heap, void *const *blocks, unsigned count, bool counted)
+    BERTH_REQUIRES(heap->lock) {
+    berth__count_add(&heap->remote_batches, 1);
+    berth__count_add(&heap->remote_blocks, count);
+    berth__heap_give_locked(heap, blocks, count,
+                            counted ? BERTH_GIVE_REMOTE_COUNTED : BERTH_GIVE_REMOTE);
+}
+
 void berth__remote_drain_locked(struct berth__heap *heap) {
     uint64_t word = berth__exchange_acquire(&heap->remote, 0); /* A1 */
     void *blocks[2 * BERTH_REMOTE_BLOCKS + 1];
     unsigned count = 0;
-    while (word != 0) {
+    bool counted = false;
+    while (top_of(word) != NULL) {
         struct message *message = top_of(word);
         word = message->next;
-        count += unpack(message, blocks + count);
-        if (count >= BERTH_REMOTE_BLOCKS || word == 0) {
-            berth__count_add(&heap->remote_drained, bytes_of(blocks, count));
-            berth__heap_give_locked(heap, blocks, count, true);
-            berth__count_add(&heap->remote_batches, 1);
-            berth__count_add(&heap->remote_blocks, count);
+        bool next_counted = (word & COUNTED) != 0;
+        if (count > 0 && (next_counted != counted || count > BERTH_REMOTE_BLOCKS)) {
+            give_locked(heap, blocks, count, counted);
             count = 0;
         }
+        counted = next_counted;
+        count += unpack(message, blocks + count);
+        berth__poison(message, size_of(message));
+    }
+    if (count > 0) {
+        give_locked(heap, blocks, count, counted);
     }
 }

@@ -7,7 +7,8 @@
  *
  * A message lies in one of the freed blocks, the carrier, and names others of its group: so a batch
  * costs the heap's owner one cache miss per carrier, not one per block.
- *     word 0: the next message on the stack, with a depth in the upper 16 bits
+ *     word 0: the next message on the stack, with a depth in the upper 16 bits; bit 0 says that the
+ *     blocks are counted as freed already
  *     then 32-bit signed distances, in granules of 16 bytes, from the carrier to the other blocks;
  *     0 ends the list early. A carrier of `size` bytes names up to (size - 8) / 4 others.
  *
@@ -36,8 +37,9 @@ enum {
     BERTH_REMOTE_DEEP = 64,        /* messages on a stack that its owner leaves lying */
 };
 
-/* Sends blocks of slabs home, each to its heap. Reorders the array. */
-void berth__remote_send(void **blocks, unsigned count);
+/* Sends at most BERTH_REMOTE_BLOCKS blocks of slabs home, each to its heap. `counted`: the heap's
+ * count of freed blocks has them already. */
+void berth__remote_send(void *const *blocks, unsigned count, bool counted);
 
 /* Takes everything on the stack back. */
 void berth__remote_drain_locked(struct berth__heap *heap) BERTH_REQUIRES(heap->lock);

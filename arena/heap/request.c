@@ -26,6 +26,7 @@ static void *lend_uncached(struct berth__arenas *arenas, unsigned small_class, b
     }
     if (berth__heap_lend_locked(heap, small_class, 1, &block, anywhere, &warmed) == 1) {
         berth__heap_count_locked(heap, small_class, 1, 0);
+        berth__unpoison(block, berth__classes[small_class].size);
     }
     berth__lock_release(&heap->lock);
     return block;
@@ -131,16 +132,18 @@ static void free_uncached(void *block, uint64_t entry) {
     if (!berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT), class->reciprocal)) {
         berth__misuse("free of a pointer inside a block", block);
     }
-    berth__remote_send(&block, 1);
+    berth__poison(block, class->size);
+    berth__remote_send(&block, 1, false);
 }
 
 static void free_small(void *block, uint64_t entry) {
     struct berth__heap *heap = berth__heap_of_entry(entry);
-    struct berth__cache *cache = berth__cache_get(heap->arena->arenas);
+    struct berth__arenas *arenas = heap->arenas;
+    struct berth__cache *cache = berth__cache_get(arenas);
     if (BERTH_UNLIKELY(cache == NULL)) {
         free_uncached(block, entry);
-    } else if (!berth__cache_push(cache, cache->mark, block)) {
-        berth__cache_take(cache, block, entry);
+    } else if (arenas->number == 0 || !berth__cache_push(cache, cache->mark, block)) {
+        berth__cache_take(cache, block, entry); /* of the default pool, it was tried before */
     }
 }
 
@@ -226,7 +229,7 @@ struct berth__arenas *berth__block_arenas(const void *block) {
     }
     uint64_t entry = entry_or_misuse(block);
     if (BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SLAB) {
-        return berth__heap_of_entry(entry)->arena->arenas;
+        return berth__heap_of_entry(entry)->arenas;
     }
     return berth__chunk_of(block)->arena->arenas;
 }

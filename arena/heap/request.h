@@ -69,6 +69,9 @@ bool berth__huge_resize(void *block, size_t size);
  */
 void *berth__huge_move(void *block, size_t size);
 
+/* The arena that serves the calling thread; NULL if there is no memory for one. */
+struct berth__arena *berth__arena_of_thread(struct berth__arenas *arenas);
+
 /* Maps a part of a file as a block. 0 or -errno. */
 int berth__file_map(struct berth__arenas *arenas, int fd, int64_t offset, size_t length,
                     bool writable, void **block);

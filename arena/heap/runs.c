@@ -23,10 +23,13 @@ struct berth__cpu_cache {
     struct berth__lock lock BERTH_LINE_ALIGNED;
     _Atomic uint32_t count;
     berth__count bytes;
-    uint8_t run_class[CPU_CACHE_RUNS]; /* oldest first */
+    berth__count lends, returns;          /* blocks served from here, and taken in */
+    berth__count evictions;               /* blocks given on to the arena */
+    uint32_t hand;                        /* the class that gives up a run next */
+    uint8_t unused;                       /* first entry that holds no run, plus 1; 0: none */
+    uint8_t first[BERTH_RUN_CLASS_COUNT]; /* latest run of a class, plus 1; 0: none */
+    uint8_t next[CPU_CACHE_RUNS];         /* the entry after this one, plus 1 */
     void *run[CPU_CACHE_RUNS];
-    berth__count lends, returns; /* blocks served from here, and taken in */
-    berth__count evictions;      /* blocks given on to the arena */
 };
 
 static size_t page_of(const struct berth__chunk *chunk, const void *address) {
@@ -38,6 +41,14 @@ static uint64_t page_bit(size_t page) {
 }
 
 /* ---- the cache of a CPU ---- */
+
+static void cache_init(struct berth__cpu_cache *cache) {
+    berth__lock_init(&cache->lock, BERTH_RANK_CPU);
+    for (unsigned i = 0; i + 1 < CPU_CACHE_RUNS; i++) {
+        cache->next[i] = (uint8_t)(i + 2);
+    }
+    cache->unused = 1;
+}
 
 /* The cache of the CPU that runs this thread; NULL if there is no memory for it. */
 static struct berth__cpu_cache *cpu_cache(struct berth__arena *arena) {
@@ -51,7 +62,7 @@ static struct berth__cpu_cache *cpu_cache(struct berth__arena *arena) {
     if (fresh == NULL) {
         return NULL;
     }
-    berth__lock_init(&fresh->lock, BERTH_RANK_CPU);
+    cache_init(fresh);
     if (berth__cas_acq_rel(at, &cache, fresh)) {
         return fresh;
     }
@@ -63,26 +74,57 @@ static size_t class_bytes(unsigned run_class) {
     return berth__run_class_pages(run_class) * BERTH_PAGE;
 }
 
-static void forget_locked(struct berth__cpu_cache *cache, unsigned i) BERTH_REQUIRES(cache->lock) {
-    unsigned left = berth__load_relaxed(&cache->count) - 1;
-    berth__count_sub(&cache->bytes, class_bytes(cache->run_class[i]));
-    berth__store_relaxed(&cache->count, left);
-    memmove(cache->run_class + i, cache->run_class + i + 1, left - i);
-    memmove(cache->run + i, cache->run + i + 1, (left - i) * sizeof(void *));
+/* The latest run of a class, or NULL. */
+static void *take_out_locked(struct berth__cpu_cache *cache, unsigned run_class)
+    BERTH_REQUIRES(cache->lock) {
+    unsigned entry = cache->first[run_class];
+    if (entry == 0) {
+        return NULL;
+    }
+    cache->first[run_class] = cache->next[entry - 1];
+    cache->next[entry - 1] = cache->unused;
+    cache->unused = (uint8_t)entry;
+    berth__store_relaxed(&cache->count, berth__load_relaxed(&cache->count) - 1);
+    berth__count_sub(&cache->bytes, class_bytes(run_class));
+    return cache->run[entry - 1];
+}
+
+static void put_in_locked(struct berth__cpu_cache *cache, unsigned run_class, void *run)
+    BERTH_REQUIRES(cache->lock) {
+    unsigned entry = cache->unused; /* the caller made room */
+    cache->unused = cache->next[entry - 1];
+    cache->next[entry - 1] = cache->first[run_class];
+    cache->first[run_class] = (uint8_t)entry;
+    cache->run[entry - 1] = run;
+    berth__store_relaxed(&cache->count, berth__load_relaxed(&cache->count) + 1);
+    berth__count_add(&cache->bytes, class_bytes(run_class));
+}
+
+/* Takes runs out, class by class in turn, until no more than `bytes` and `count` are left. */
+static unsigned evict_locked(struct berth__cpu_cache *cache, uint64_t bytes, unsigned count,
+                             void **runs) BERTH_REQUIRES(cache->lock) {
+    unsigned evicted = 0;
+    while (berth__load_relaxed(&cache->bytes) > bytes ||
+           berth__load_relaxed(&cache->count) > count) {
+        cache->hand = (cache->hand + 1) % BERTH_RUN_CLASS_COUNT;
+        void *run = take_out_locked(cache, cache->hand);
+        if (run != NULL) {
+            runs[evicted++] = run;
+        }
+    }
+    berth__count_add(&cache->evictions, evicted);
+    return evicted;
 }
 
 static void *pop(struct berth__arena *arena, unsigned run_class) {
     struct berth__cpu_cache *cache = cpu_cache(arena);
-    if (cache == NULL || !berth__try_lock(&cache->lock)) {
+    if (cache == NULL || berth__load_relaxed(&cache->count) == 0 ||
+        !berth__try_lock(&cache->lock)) {
         return NULL;
     }
-    void *run = NULL;
-    for (unsigned i = berth__load_relaxed(&cache->count); run == NULL && i-- > 0;) {
-        if (cache->run_class[i] == run_class) {
-            run = cache->run[i];
-            forget_locked(cache, i);
-            berth__count_add(&cache->lends, 1);
-        }
+    void *run = take_out_locked(cache, run_class);
+    if (run != NULL) {
+        berth__count_add(&cache->lends, 1);
     }
     berth__lock_release(&cache->lock);
     if (run != NULL) {
@@ -100,22 +142,7 @@ static void return_run(void *run) {
     berth__arena_take_run(run, berth__chunk_run_pages(chunk, page));
 }
 
-/* Takes the `count` oldest out. */
-static unsigned evict_locked(struct berth__cpu_cache *cache, unsigned count, void **runs)
-    BERTH_REQUIRES(cache->lock) {
-    memcpy(runs, cache->run, count * sizeof(void *));
-    for (unsigned i = 0; i < count; i++) {
-        berth__count_sub(&cache->bytes, class_bytes(cache->run_class[i]));
-    }
-    berth__count_add(&cache->evictions, count);
-    unsigned left = berth__load_relaxed(&cache->count) - count;
-    berth__store_relaxed(&cache->count, left);
-    memmove(cache->run_class, cache->run_class + count, left);
-    memmove(cache->run, cache->run + count, left * sizeof(void *));
-    return count;
-}
-
-/* False if the cache is busy, or the run too large for it. */
+/* False if the cache is busy, or the run too large for it. A full one is emptied by a quarter. */
 static bool push(struct berth__arena *arena, void *run, size_t pages, unsigned run_class) {
     size_t bytes_max = arena->arenas->policy.run_cache_bytes;
     size_t bytes = pages * BERTH_PAGE;
@@ -125,24 +152,18 @@ static bool push(struct berth__arena *arena, void *run, size_t pages, unsigned r
     }
     void *evicted[CPU_CACHE_RUNS];
     unsigned evicted_count = 0;
-    unsigned count = berth__load_relaxed(&cache->count);
-    if (count == CPU_CACHE_RUNS || berth__load_relaxed(&cache->bytes) + bytes > bytes_max) {
-        evicted_count = evict_locked(cache, (count + 1) / 2, evicted);
-        count -= evicted_count;
+    if (berth__load_relaxed(&cache->count) == CPU_CACHE_RUNS ||
+        berth__load_relaxed(&cache->bytes) + bytes > bytes_max) {
+        evicted_count = evict_locked(cache, berth__min(bytes_max - bytes, bytes_max / 4 * 3),
+                                     CPU_CACHE_RUNS / 4 * 3, evicted);
     }
-    bool fits = berth__load_relaxed(&cache->bytes) + bytes <= bytes_max;
-    if (fits) {
-        cache->run_class[count] = (uint8_t)run_class;
-        cache->run[count] = run;
-        berth__store_relaxed(&cache->count, count + 1);
-        berth__count_add(&cache->bytes, bytes);
-        berth__count_add(&cache->returns, 1);
-    }
+    put_in_locked(cache, run_class, run);
+    berth__count_add(&cache->returns, 1);
     berth__lock_release(&cache->lock);
     for (unsigned i = 0; i < evicted_count; i++) {
         return_run(evicted[i]);
     }
-    return fits;
+    return true;
 }
 
 void berth__run_caches_flush(struct berth__arena *arena) {
@@ -153,7 +174,7 @@ void berth__run_caches_flush(struct berth__arena *arena) {
         }
         void *evicted[CPU_CACHE_RUNS];
         berth__lock_acquire(&cache->lock);
-        unsigned count = evict_locked(cache, berth__load_relaxed(&cache->count), evicted);
+        unsigned count = evict_locked(cache, 0, 0, evicted);
         berth__lock_release(&cache->lock);
         for (unsigned k = 0; k < count; k++) {
             return_run(evicted[k]);
@@ -197,8 +218,9 @@ void berth__run_caches_visit_locks(struct berth__arena *arena,
 
 /* ---- requests ---- */
 
-static struct berth__arena *arena_here(struct berth__arenas *arenas) {
-    struct berth__cache *cache = berth__cache_peek(arenas);
+/* By the thread's cache, which is made if need be: asking the machine costs a system call. */
+struct berth__arena *berth__arena_of_thread(struct berth__arenas *arenas) {
+    struct berth__cache *cache = berth__cache_get(arenas);
     return cache != NULL ? cache->arena : berth__arenas_here(arenas);
 }
 
@@ -216,7 +238,7 @@ static void *from_any_arena(struct berth__arenas *arenas, size_t pages, size_t a
 
 void *berth__run_attempt(const struct berth__request *request, unsigned charge_flags,
                          bool anywhere) {
-    struct berth__arena *arena = arena_here(request->arenas);
+    struct berth__arena *arena = berth__arena_of_thread(request->arenas);
     if (arena == NULL) {
         return NULL;
     }
@@ -234,6 +256,7 @@ void *berth__run_attempt(const struct berth__request *request, unsigned charge_f
             return NULL;
         }
     }
+    berth__unpoison(run, pages * BERTH_PAGE);
     if ((request->flags & BERTH_REQUEST_ZERO) != 0 && !zero) {
         memset(run, 0, pages * BERTH_PAGE);
     }
@@ -259,8 +282,10 @@ void berth__run_free(void *block) {
     if (BERTH_UNLIKELY((before & page_bit(page)) != 0)) {
         berth__misuse("double free", block);
     }
+    berth__poison(block, pages * BERTH_PAGE);
     struct berth__arena *arena = chunk->arena;
-    struct berth__arena *here = arena_here(arena->arenas);
+    struct berth__cache *cache = berth__cache_peek(arena->arenas);
+    struct berth__arena *here = cache != NULL ? cache->arena : arena;
     unsigned run_class = berth__run_class(pages);
     bool exact = pages >= BERTH_RUN_CLASS_MIN_PAGES && berth__run_class_pages(run_class) == pages;
     if (!exact || here != arena || !push(arena, block, pages, run_class)) {
@@ -281,7 +306,9 @@ bool berth__run_resize(void *block, size_t size) {
     needed = berth__run_class_pages(berth__run_class(needed));
     bool zero = false;
     if (needed > pages) {
-        return berth__arena_grow_run(block, needed - pages, &zero);
+        bool grown = berth__arena_grow_run(block, needed - pages, &zero);
+        berth__unpoison(block, (grown ? needed : pages) * BERTH_PAGE);
+        return grown;
     }
     if (size <= BERTH_SMALL_MAX) {
         return false; /* a small block serves it better */

@@ -8,8 +8,8 @@
 __attribute__((weak)) extern __typeof__(dlsym) dlsym;
 __attribute__((weak)) extern __typeof__(dladdr) dladdr;
 
-/* dlsym looks at its return address to know who asks. If it is called as the last act of a function, that
- * is somebody else's: volatile keeps the call from being one. */
+/* dlsym looks at its return address to know who asks. If it is called as the last act of a
+ * function, that is somebody else's: volatile keeps the call from being one. */
 const void *berth__dynamic_find(const char *symbol) {
     const void *volatile found = dlsym == NULL ? NULL : dlsym(RTLD_DEFAULT, symbol);
     return found;

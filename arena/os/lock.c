@@ -9,23 +9,43 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SPINS_BEFORE_SLEEP = 200 }; /* some 5 us of pause instructions: longer than any section */
+enum {
+    SPINS_BEFORE_SLEEP = 40, /* pause instructions: a microsecond or two */
+    /* How long a sleeper that is overlooked sleeps: the first time, and at most. Longer each time,
+     * because a thousand that wake every millisecond leave the holder no processor. */
+    SLEEP_FIRST_NS = 500 * 1000,
+    SLEEP_LAST_NS = 64 * 1000 * 1000,
+};
 
-/* Sleeps until the holder's word changes or 50 us have passed. The low half of the word is what the
- * kernel compares; nobody wakes us, the time limit does. */
-static void sleep_a_little(struct berth__lock *lock, uint64_t holder) {
-    static const struct timespec limit = {.tv_sec = 0, .tv_nsec = 50 * 1000};
+/* The half of the word that the kernel compares. */
+static const uint32_t *futex_word(const struct berth__lock *lock) {
     const uint32_t *half = (const uint32_t *)(const void *)&lock->holder;
-    if (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__) {
-        half++;
-    }
+    return __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? half + 1 : half;
+}
+
+static void sleep_on(struct berth__lock *lock, uint64_t holder, long *sleep_ns) {
+    struct timespec limit = {.tv_sec = 0, .tv_nsec = *sleep_ns};
+    *sleep_ns = 2 * *sleep_ns < SLEEP_LAST_NS ? 2 * *sleep_ns : SLEEP_LAST_NS;
     int saved_errno = errno; /* free() keeps it */
-    syscall(SYS_futex, half, FUTEX_WAIT_PRIVATE, (uint32_t)holder, &limit, NULL, 0);
+    berth__add_relaxed(&lock->sleepers, 1);
+    syscall(SYS_futex, futex_word(lock), FUTEX_WAIT_PRIVATE, (uint32_t)holder, &limit, NULL, 0);
+    berth__store_relaxed(&lock->waking, 0);
+    berth__sub_relaxed(&lock->sleepers, 1);
+    errno = saved_errno;
+}
+
+void berth__lock_wake(struct berth__lock *lock) {
+    if (berth__exchange_relaxed(&lock->waking, 1) != 0) {
+        return;
+    }
+    int saved_errno = errno;
+    syscall(SYS_futex, futex_word(lock), FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
     errno = saved_errno;
 }
 
 void berth__lock_slow(struct berth__lock *lock) {
     uint64_t self = berth__thread_self();
+    long sleep_ns = SLEEP_FIRST_NS;
     berth__store_relaxed(&lock->contended, berth__load_relaxed(&lock->contended) + 1);
     for (unsigned spins = 0;; spins++) {
         uint64_t holder = berth__load_relaxed(&lock->holder);
@@ -40,7 +60,7 @@ void berth__lock_slow(struct berth__lock *lock) {
             berth__pause();
             berth__delay_point();
         } else {
-            sleep_a_little(lock, holder);
+            sleep_on(lock, holder, &sleep_ns);
         }
     }
 }

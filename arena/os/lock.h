@@ -6,9 +6,11 @@
  *  - unlocking is one plain store (half the price of a lock that must look for waiters);
  *  - a fork inside a signal handler that interrupted the holder can see that the lock is its own,
  *    and does not wait for itself.
- * A waiter spins, then sleeps in the kernel for a short time and looks again: nobody has to wake
- * it. Critical sections are below a few microseconds and make no system call, so sleeping
- * happens only when the holder was preempted.
+ * Critical sections are below a few microseconds and make no system call, so a waiter spins for
+ * about as long, and then sleeps in the kernel: the holder was preempted, or there is a crowd. Who
+ * unlocks looks at the number of sleepers, without the fence that would make this exact: a
+ * sleeper that is overlooked wakes by itself after a while. One sleeper at a time is
+ * woken: a crowd of thousands would otherwise pass every release through the kernel.
  *
  * Order: locks are taken in ascending rank (enum berth__lock_rank), checked in debug builds; locks
  * of one rank are never nested except by try_lock.
@@ -38,6 +40,8 @@ enum berth__lock_rank {
 struct BERTH_CAPABILITY("lock") berth__lock {
     _Atomic uint64_t holder;     /* 0, or the holder's thread pointer */
     _Atomic uint32_t contended;  /* times that a thread found it taken (may lose counts) */
+    _Atomic uint32_t sleepers;   /* threads that sleep, or are about to */
+    _Atomic uint32_t waking;     /* 1 from a wake-up until the woken thread runs */
     _Atomic uint16_t rank;       /* enum berth__lock_rank; checked in debug builds */
     _Atomic uint16_t fork_state; /* heap/fork.c; only while a fork is being prepared */
 };
@@ -66,10 +70,13 @@ BERTH_INLINE void berth__lock_rank_pop(const struct berth__lock *lock) {
 #endif
 
 BERTH_NOINLINE void berth__lock_slow(struct berth__lock *lock) BERTH_NO_TSA;
+BERTH_NOINLINE void berth__lock_wake(struct berth__lock *lock);
 
 BERTH_INLINE void berth__lock_init(struct berth__lock *lock, enum berth__lock_rank rank) {
     berth__store_relaxed(&lock->holder, 0);
     berth__store_relaxed(&lock->contended, 0);
+    berth__store_relaxed(&lock->sleepers, 0);
+    berth__store_relaxed(&lock->waking, 0);
     berth__store_relaxed(&lock->rank, (uint16_t)rank);
     berth__store_relaxed(&lock->fork_state, 0);
 }
@@ -95,7 +102,10 @@ BERTH_INLINE void berth__lock_acquire(struct berth__lock *lock) BERTH_ACQUIRES(*
 
 BERTH_INLINE void berth__lock_release(struct berth__lock *lock) BERTH_RELEASES(*lock) BERTH_NO_TSA {
     berth__lock_rank_pop(lock);
-    berth__store_release(&lock->holder, 0); /* L2 */
+    berth__store_release(&lock->holder, 0);                          /* L2 */
+    if (BERTH_UNLIKELY(berth__load_relaxed(&lock->sleepers) != 0)) { /* see above */
+        berth__lock_wake(lock);
+    }
 }
 
 BERTH_INLINE bool berth__lock_is_mine(const struct berth__lock *lock) {

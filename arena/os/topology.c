@@ -15,8 +15,20 @@
 #define BERTH_HWLOC 0
 #endif
 
-struct berth__topology berth__topology = {.domains = 1, .nodes = 1};
-bool berth__topology_exact;
+/* By the affinity mask alone; replaced as a whole by an exact one, which other threads may see
+ * late. */
+static struct berth__topology coarse = {.domains = 1, .nodes = 1};
+static struct berth__topology exact;
+static _Atomic(const struct berth__topology *) now = &coarse;
+
+const struct berth__topology *berth__topology_now(void) {
+    return atomic_load_explicit(&now, memory_order_acquire);
+}
+
+static bool is_exact(void) {
+    return berth__topology_now() == &exact;
+}
+
 unsigned berth__cpus_allowed = 1;
 
 static bool is_valid(const struct berth__topology *topology) {
@@ -36,8 +48,8 @@ bool berth__topology_set(const struct berth__topology *topology) {
     if (!is_valid(topology)) {
         return false;
     }
-    berth__topology = *topology;
-    berth__topology_exact = true;
+    exact = *topology;
+    atomic_store_explicit(&now, &exact, memory_order_release);
     return true;
 }
 
@@ -70,13 +82,11 @@ static void from_mask(const struct berth__cpu_set *allowed, unsigned count) {
     unsigned groups = (count + BERTH_DOMAIN_CPUS - 1) / BERTH_DOMAIN_CPUS;
     groups = (unsigned)berth__min(groups, BERTH_DOMAINS_MAX);
     for (unsigned cpu = 0; cpu < BERTH_CPUS_MAX && groups > 1; cpu++) {
-        berth__topology.domain_of_cpu[cpu] =
-            (uint8_t)berth__min(rank / BERTH_DOMAIN_CPUS, groups - 1);
+        coarse.domain_of_cpu[cpu] = (uint8_t)berth__min(rank / BERTH_DOMAIN_CPUS, groups - 1);
         rank += berth__bit_test(allowed->bits, cpu);
     }
-    berth__topology.domains = groups;
-    memset(berth__topology.node_of_domain, BERTH_NODE_UNKNOWN,
-           sizeof(berth__topology.node_of_domain));
+    coarse.domains = groups;
+    memset(coarse.node_of_domain, BERTH_NODE_UNKNOWN, sizeof(coarse.node_of_domain));
 }
 
 void berth__topology_init(void) {
@@ -92,7 +102,7 @@ void berth__topology_init(void) {
 void berth__topology_refine(void) {
     enum { CPUS_WORTH_ASKING = 4 };
     static _Atomic bool refined;
-    if (!BERTH_HWLOC || berth__topology_exact || berth__cpus_allowed <= CPUS_WORTH_ASKING ||
+    if (!BERTH_HWLOC || is_exact() || berth__cpus_allowed <= CPUS_WORTH_ASKING ||
         atomic_exchange(&refined, true)) {
         return;
     }
@@ -106,8 +116,9 @@ void berth__topology_refine(void) {
 
 /* Without an exact description, eight domains of each of eight nodes can be told apart. */
 unsigned berth__topology_domain_here(void) {
-    unsigned domain = berth__topology.domain_of_cpu[berth__cpu_current() % BERTH_CPUS_MAX];
-    if (berth__topology_exact) {
+    const struct berth__topology *topology = berth__topology_now();
+    unsigned domain = topology->domain_of_cpu[berth__cpu_current() % BERTH_CPUS_MAX];
+    if (topology == &exact) {
         return domain;
     }
     unsigned node = berth__cpu_current_node();
@@ -115,9 +126,9 @@ unsigned berth__topology_domain_here(void) {
 }
 
 unsigned berth__topology_node_of(unsigned domain) {
-    if (berth__topology_exact) {
-        return berth__topology.nodes > 1 ? berth__topology.node_of_domain[domain]
-                                         : BERTH_NODE_UNKNOWN;
+    const struct berth__topology *topology = berth__topology_now();
+    if (topology == &exact) {
+        return topology->nodes > 1 ? topology->node_of_domain[domain] : BERTH_NODE_UNKNOWN;
     }
     unsigned node = berth__cpu_current_node();
     return node == 0 ? BERTH_NODE_UNKNOWN : node;

@@ -32,10 +32,8 @@ struct berth__topology {
 
 #define BERTH_TOPOLOGY_MAGIC 0x62746f70u /* "btop" */
 
-extern struct berth__topology berth__topology;
-
-/* True if the machine was described exactly; false: nodes are asked of getcpu. */
-extern bool berth__topology_exact;
+/* The description in force. */
+const struct berth__topology *berth__topology_now(void);
 
 /* CPUs that this process may use by its affinity mask. */
 extern unsigned berth__cpus_allowed;
@@ -43,8 +41,8 @@ extern unsigned berth__cpus_allowed;
 /* What is known at once: the affinity mask, or what `berth run` handed on. */
 void berth__topology_init(void);
 
-/* Asks hwloc, once, where it is linked in and the machine has more CPUs than one domain is likely to
- * have. Takes some milliseconds and allocates, so it is called when a second thread comes. */
+/* Asks hwloc, once, where it is linked in and the machine has more CPUs than one domain is likely
+ * to have. Takes some milliseconds and allocates, so it is called when a second thread comes. */
 void berth__topology_refine(void);
 
 /* Checks and takes over a description; false: it is not one, nothing changed. */

@@ -1,0 +1,29 @@
+/*
+ * Telling AddressSanitizer which memory a program may touch.
+ *
+ * In ordinary builds these are nothing. Blocks are poisoned while they are free or cached, so that
+ * a use after free in a test is reported where it happens.
+ */
+#ifndef BERTH_BASE_POISON_H
+#define BERTH_BASE_POISON_H
+
+#include "base/compiler.h"
+
+#if BERTH_ASAN
+#include <sanitizer/asan_interface.h>
+BERTH_INLINE void berth__poison(const void *at, size_t bytes) {
+    __asan_poison_memory_region(at, bytes);
+}
+BERTH_INLINE void berth__unpoison(const void *at, size_t bytes) {
+    __asan_unpoison_memory_region(at, bytes);
+}
+#else
+BERTH_INLINE void berth__poison(const void *at, size_t bytes) {
+    (void)at, (void)bytes;
+}
+BERTH_INLINE void berth__unpoison(const void *at, size_t bytes) {
+    (void)at, (void)bytes;
+}
+#endif
+
+#endif

@@ -1,0 +1,230 @@
+/*
+ * Prints what the tables in arena/ declare, as documentation.
+ *
+ *   tables options markdown     docs/options.md
+ *   tables options man          the man page berth-options(7)
+ *   tables metrics markdown     docs/metrics.md
+ *   tables metrics man          the man page berth-metrics(7)
+ *
+ * The tables are compiled in (the metrics as arena/metrics/tables.c has them for the writers), so
+ * that what is printed is what the library does. To document another table: one more function in
+ * `pages`.
+ */
+#include "metrics/tables.h"
+#include "pool/options_table.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+enum type { SIZE, NUMBER, BOOL, LIMIT, THP };
+
+struct option {
+    const char *name;
+    enum type type;
+    const char *default_text;
+    uint64_t least, most;
+    const char *text;
+};
+
+static const struct option options[] = {
+#define ROW(name, type, default_text, least, most, text)                                           \
+    {#name, type, default_text, least, most, text},
+    BERTH_OPTIONS(ROW)
+#undef ROW
+};
+enum { OPTION_COUNT = sizeof(options) / sizeof(options[0]) };
+
+/* A bound as a user would write it: 262144 is 256K where sizes are meant. */
+static void print_bound(uint64_t bound, bool is_size) {
+    static const char units[] = "KMGT";
+    int unit = -1;
+    while (is_size && bound != 0 && bound % 1024 == 0 && unit < 3) {
+        bound /= 1024;
+        unit++;
+    }
+    printf("%" PRIu64, bound);
+    if (unit >= 0) {
+        putchar(units[unit]);
+    }
+}
+
+static void print_range(const struct option *option, const char *what, bool is_size) {
+    printf("%s", what);
+    if (option->most != INT64_MAX) {
+        printf(", ");
+        print_bound(option->least, is_size);
+        printf(" to ");
+        print_bound(option->most, is_size);
+    } else if (option->least != 0) {
+        printf(", at least ");
+        print_bound(option->least, is_size);
+    }
+}
+
+/* What may be written for the value. */
+static void print_values(const struct option *option) {
+    switch (option->type) {
+    case SIZE: print_range(option, "size", true); return;
+    case NUMBER: print_range(option, "number", false); return;
+    case BOOL: printf("true or false"); return;
+    case THP: printf("never, auto or always"); return;
+    case LIMIT: print_range(option, "none, auto, or a size", true); return;
+    }
+}
+
+static void print_markdown_text(const char *text) {
+    for (; *text != '\0'; text++) {
+        printf(*text == '|' ? "\\|" : "%c", *text);
+    }
+}
+
+static void print_options_markdown(void) {
+    puts("<!-- Generated from arena/pool/options_table.h by `make docs`; do not edit. -->\n"
+         "# Options\n\n"
+         "`BERTH_CONF=\"name:value,name:value\"` sets options of a process; a pool may have its\n"
+         "own (`struct berth_pool_options`). A size is a number of bytes, or takes K, M, G or T\n"
+         "(powers of 1024). An unknown name or a bad value is named on stderr and skipped; with\n"
+         "`abort_conf:true` it stops the process. Programs that run with raised privileges\n"
+         "ignore `BERTH_CONF`.\n\n"
+         "| option | value | default | meaning |\n"
+         "|---|---|---|---|");
+    for (int i = 0; i < OPTION_COUNT; i++) {
+        printf("| `%s` | ", options[i].name);
+        print_values(&options[i]);
+        printf(" | %s | ", options[i].default_text);
+        print_markdown_text(options[i].text);
+        puts(" |");
+    }
+}
+
+/* A line of text for man: nothing in it is a request or an escape. */
+static void print_man_text(const char *text) {
+    if (*text == '.' || *text == '\'') {
+        printf("\\&");
+    }
+    for (; *text != '\0'; text++) {
+        if (*text == '\\') {
+            printf("\\e");
+        } else {
+            putchar(*text);
+        }
+    }
+    putchar('\n');
+}
+
+static void print_options_man(void) {
+    puts(".\\\" Generated from arena/pool/options_table.h.\n"
+         ".TH BERTH-OPTIONS 7 \"\" berth\n"
+         ".SH NAME\n"
+         "berth-options \\- options of the berth allocator\n"
+         ".SH SYNOPSIS\n"
+         ".BI BERTH_CONF= name:value,name:value...\n"
+         ".SH DESCRIPTION\n"
+         "The environment variable\n"
+         ".B BERTH_CONF\n"
+         "sets the options of a process, read once when the allocator starts.\n"
+         "A size is a number of bytes, or takes K, M, G or T (powers of 1024).\n"
+         "An unknown name or a bad value is named on standard error and skipped; with\n"
+         ".B abort_conf:true\n"
+         "it stops the process.\n"
+         "Programs that run with raised privileges ignore\n"
+         ".BR BERTH_CONF .\n"
+         ".SH OPTIONS");
+    for (int i = 0; i < OPTION_COUNT; i++) {
+        printf(".TP\n.B %s\n", options[i].name);
+        print_man_text(options[i].text);
+        printf("Values: ");
+        print_values(&options[i]);
+        printf(".\nDefault: %s.\n", options[i].default_text);
+    }
+    puts(".SH SEE ALSO\n.BR berth (1),\n.BR berth_pool_create (3),\n.BR berth (7)");
+}
+
+/* What a level is about: by name in the docs. */
+static const char *const level_titles[] = {"Process", "Pool", "Arena", "Size class"};
+static const char *const level_labels[] = {"", "pool", "pool, arena", "pool, size"};
+_Static_assert(sizeof(level_titles) / sizeof(level_titles[0]) == BERTH_LEVEL_COUNT,
+               "each level has a title");
+
+static const char *kind_of(const struct berth__metric *metric) {
+    return metric->kind == BERTH_METRIC_COUNTER ? "counter" : "gauge";
+}
+
+static const char *unit_of(const struct berth__metric *metric) {
+    return metric->unit == BERTH_METRIC_BYTES ? ", bytes" : "";
+}
+
+static void print_metrics_markdown(void) {
+    puts(
+        "<!-- Generated from the tables in include/berth/metrics.h by `make docs`; do not edit. "
+        "-->\n"
+        "# Metrics\n\n"
+        "`berth_metrics_read` and its kin fill structures whose fields have these names;\n"
+        "`berth_metrics_write` writes them as text, JSON or OpenMetrics. In OpenMetrics a name is\n"
+        "preceded by the prefix of its level, and a counter's name ends in `_total`.");
+    for (unsigned l = 0; l < BERTH_LEVEL_COUNT; l++) {
+        const struct berth__level_info *level = &berth__levels[l];
+        printf("\n## %s\n\nOpenMetrics prefix: `%s`.", level_titles[l], level->prefix);
+        printf(*level_labels[l] == '\0' ? "\n\n" : " Labels: %s.\n\n", level_labels[l]);
+        puts("| metric | kind | meaning |\n|---|---|---|");
+        for (unsigned i = 0; i < level->count; i++) {
+            const struct berth__metric *metric = &level->metrics[i];
+            printf("| `%s` | %s%s | ", metric->name, kind_of(metric), unit_of(metric));
+            print_markdown_text(metric->help);
+            puts(" |");
+        }
+    }
+}
+
+static void print_metrics_man(void) {
+    puts(".\\\" Generated from the tables in include/berth/metrics.h.\n"
+         ".TH BERTH-METRICS 7 \"\" berth\n"
+         ".SH NAME\n"
+         "berth-metrics \\- what the berth allocator counts\n"
+         ".SH DESCRIPTION\n"
+         ".BR berth_metrics_read (3)\n"
+         "and its kin fill structures whose fields have these names;\n"
+         ".BR berth_metrics_write (3)\n"
+         "writes them as text, JSON or OpenMetrics.\n"
+         "In OpenMetrics a name is preceded by the prefix of its level, and the name of a counter\n"
+         "ends in\n"
+         ".BR _total .");
+    for (unsigned l = 0; l < BERTH_LEVEL_COUNT; l++) {
+        const struct berth__level_info *level = &berth__levels[l];
+        printf(".SH %s\nOpenMetrics prefix:\n.BR %s .\n", level_titles[l], level->prefix);
+        if (*level_labels[l] != '\0') {
+            printf("Labels: %s.\n", level_labels[l]);
+        }
+        for (unsigned i = 0; i < level->count; i++) {
+            const struct berth__metric *metric = &level->metrics[i];
+            printf(".TP\n.BR %s \" (%s%s)\"\n", metric->name, kind_of(metric), unit_of(metric));
+            print_man_text(metric->help);
+        }
+    }
+    puts(".SH SEE ALSO\n.BR berth_metrics (3),\n.BR berth (7)");
+}
+
+static const struct {
+    const char *table, *format;
+    void (*print)(void);
+} pages[] = {
+    {"options", "markdown", print_options_markdown},
+    {"options", "man", print_options_man},
+    {"metrics", "markdown", print_metrics_markdown},
+    {"metrics", "man", print_metrics_man},
+};
+
+int main(int argc, char **argv) {
+    for (size_t i = 0; argc == 3 && i < sizeof(pages) / sizeof(pages[0]); i++) {
+        if (strcmp(argv[1], pages[i].table) == 0 && strcmp(argv[2], pages[i].format) == 0) {
+            pages[i].print();
+            return ferror(stdout) != 0 || fflush(stdout) != 0;
+        }
+    }
+    fprintf(stderr, "usage: tables TABLE FORMAT, where they are one of\n");
+    for (size_t i = 0; i < sizeof(pages) / sizeof(pages[0]); i++) {
+        fprintf(stderr, "  %s %s\n", pages[i].table, pages[i].format);
+    }
+    return 2;
+}
