@@ -145,7 +145,8 @@ BERTH_EXPORT void free_sized(void *block, size_t size) {
 }
 
 BERTH_EXPORT void free_aligned_sized(void *block, size_t alignment, size_t size) {
-    if (BERTH_UNLIKELY(block != NULL && (uintptr_t)block % alignment != 0)) {
+    bool possible = berth__is_power_of_2(alignment) && (uintptr_t)block % alignment == 0;
+    if (BERTH_UNLIKELY(block != NULL && !possible)) {
         berth__misuse("free with an alignment that is not the block's", block);
     }
     berth__door_free_sized(block, size);
