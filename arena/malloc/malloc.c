@@ -7,9 +7,13 @@
 #include "malloc/door.h"
 
 #include "heap/misuse.h"
+#include "pool/api.h"
 
 #include <errno.h>
 #include <string.h>
+
+/* So that a static program takes along what works at load time and at exit, not malloc alone. */
+__attribute__((used)) static const struct berth__engine_table *const engine = &berth_engine;
 
 void *berth__door_serve(size_t size, size_t alignment, unsigned request_flags) {
     void *block = NULL;
