@@ -50,6 +50,9 @@ struct berth__arenas {
     _Atomic uint64_t cached_bound; /* bytes that threads may have cached, at most */
 };
 
+/* Decides how many arenas there may be, unless that has been done. Reads files of the cgroup. */
+void berth__arenas_settle(struct berth__arenas *arenas);
+
 /* NULL if there is no metadata memory. */
 struct berth__arenas *berth__arenas_create(const struct berth__policy *policy, uint32_t number,
                                            uint64_t serial);
