@@ -74,10 +74,12 @@ struct berth__chunk {
     _Atomic uint32_t generation; /* times that the slot changed hands */
 
     struct {
-        size_t bytes; /* usable bytes; committed over all slots */
-        size_t slots; /* address space held */
-        bool zero;    /* all of it is known to read as zero */
-        bool file;    /* a mapped file (berth_map_file) */
+        size_t bytes;              /* usable bytes; committed over all slots */
+        size_t slots;              /* address space held */
+        _Atomic size_t tail;       /* bytes kept behind its end (chunk/retained.h) */
+        struct berth__chunk *last; /* the last slot's record; while there is a tail */
+        bool zero;                 /* all of it is known to read as zero */
+        bool file;                 /* a mapped file (berth_map_file) */
     } huge;
 
     uint64_t used[BERTH_CHUNK_WORDS];

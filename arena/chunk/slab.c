@@ -37,7 +37,7 @@ static uint64_t range_mask(struct block_range range, unsigned w) {
 
 static bool bitmaps_init(struct berth__slab_record *record, const struct berth__class *class) {
     struct berth__slab *slab = &record->slab;
-    size_t bytes = 2u * class->words * sizeof(uint64_t);
+    size_t bytes = 2 * sizeof(uint64_t) * class->words;
     slab->ready =
         class->words <= BERTH_SLAB_INLINE_WORDS ? record->inline_bits : berth__meta_alloc(bytes);
     if (slab->ready == NULL) {
@@ -70,7 +70,7 @@ bool berth__slab_init(struct berth__slab_record *record, struct berth__heap *hea
 void berth__slab_retire(struct berth__slab_record *record) {
     struct berth__slab *slab = &record->slab;
     if (slab->ready != record->inline_bits) {
-        berth__meta_free(slab->ready, 2u * berth__slab_class(slab)->words * sizeof(uint64_t));
+        berth__meta_free(slab->ready, 2 * sizeof(uint64_t) * berth__slab_class(slab)->words);
     }
     slab->ready = NULL;
 }
@@ -213,7 +213,7 @@ bool berth__slab_is_valid(const struct berth__slab *slab) {
     for (unsigned w = 0; w < class->words; w++) {
         overlap += berth__bit_count(slab->ready[w] & cold[w]);
     }
-    size_t bits = class->words * 64u;
+    size_t bits = class->words * (size_t)64;
     return overlap == 0 && berth__bits_count(slab->ready, 0, bits) == slab->ready_count &&
            berth__bits_count(cold, 0, bits) == slab->cold_count &&
            berth__bits_next_set(slab->ready, class->blocks, bits) == bits &&

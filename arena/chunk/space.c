@@ -4,7 +4,7 @@
 #include "chunk/chunk.h"
 #include "chunk/ledger.h"
 #include "chunk/meta.h"
-#include "os/clock.h"
+#include "chunk/retained.h"
 #include "os/pages.h"
 
 #include <string.h>
@@ -21,21 +21,9 @@ static const size_t FURTHER_MAX = (size_t)1 << 30;
 struct berth__primary berth__primary BERTH_LINE_ALIGNED;
 struct berth__lock berth__slots_lock;
 
-/* Slots that nobody uses with memory still committed in them, least recently used first. */
-static struct berth__list retained BERTH_GUARDED_BY(berth__slots_lock) = {&retained, &retained};
-static _Atomic uint64_t retained_bytes;
-
 /* Append-only, but for slots that a returned lent span leaves NULL; read without a lock. */
 static _Atomic(struct berth__span *) spans[BERTH_SPANS_MAX];
 static _Atomic unsigned span_count;
-
-static struct berth__chunk *record_of(const struct berth__span *span, size_t slot) {
-    return (struct berth__chunk *)(void *)(span->records + slot * BERTH_RECORD_BYTES);
-}
-
-static size_t slot_of(const struct berth__span *span, const void *address) {
-    return (size_t)((const char *)address - span->slots) / BERTH_CHUNK;
-}
 
 /* A span in the making: [table][records][used map][slots], each part a multiple of the machine's
  * page. Parts are committed as slots come into use. */
@@ -131,6 +119,7 @@ bool berth__space_init(size_t reserve_bytes) {
     size_t most = reserve_bytes == 0 ? PRIMARY_MAX : berth__round_up(reserve_bytes, BERTH_CHUNK);
     most = berth__min(berth__max(most, PRIMARY_MIN), PRIMARY_MAX);
     berth__lock_init(&berth__slots_lock, BERTH_RANK_SLOTS);
+    berth__retained_init();
     berth__lock_acquire(&berth__slots_lock);
     struct berth__span *span = span_create_locked(most, PRIMARY_MIN);
     if (span != NULL) {
@@ -166,8 +155,8 @@ struct berth__chunk *berth__chunk_find(const void *address) {
     if (span == NULL || (const char *)address < span->slots) {
         return NULL;
     }
-    size_t slot = slot_of(span, address);
-    return slot < span->slots_open ? record_of(span, slot) : NULL;
+    size_t slot = berth__slot_of(span, address);
+    return slot < span->slots_open ? berth__slot_record(span, slot) : NULL;
 }
 
 void berth__entries_set(const void *at, size_t units, uint64_t entry) {
@@ -203,7 +192,7 @@ static bool open_slots_locked(struct berth__span *span, size_t end)
         return false;
     }
     for (size_t slot = span->slots_open; slot < end; slot++) {
-        struct berth__chunk *record = record_of(span, slot);
+        struct berth__chunk *record = berth__slot_record(span, slot);
         record->at = span->slots + slot * BERTH_CHUNK;
         record->span = span;
         berth__list_init(&record->link);
@@ -231,16 +220,13 @@ static size_t find_free_locked(struct berth__span *span, size_t count)
     return span->slot_count;
 }
 
-static void mark_taken_locked(struct berth__span *span, size_t slot, size_t count)
-    BERTH_REQUIRES(berth__slots_lock) {
+void berth__slots_mark_locked(struct berth__span *span, size_t slot, size_t count) {
     berth__bits_set(span->used, slot, count);
     if (slot == span->lowest_free) {
         span->lowest_free = berth__bits_next_clear(span->used, slot, span->slot_count);
     }
     for (size_t i = 0; i < count; i++) {
-        struct berth__chunk *record = record_of(span, slot + i);
-        berth__list_remove(&record->link); /* out of the retained list */
-        retained_bytes -= record->committed;
+        berth__retained_remove_locked(berth__slot_record(span, slot + i));
     }
 }
 
@@ -250,8 +236,8 @@ static struct berth__chunk *take_from_locked(struct berth__span *span, size_t co
     if (slot == span->slot_count || !open_slots_locked(span, slot + count)) {
         return NULL;
     }
-    mark_taken_locked(span, slot, count);
-    return record_of(span, slot);
+    berth__slots_mark_locked(span, slot, count);
+    return berth__slot_record(span, slot);
 }
 
 struct berth__chunk *berth__slots_take(size_t count) {
@@ -277,34 +263,29 @@ bool berth__slots_take_at(const void *at, size_t count) {
         return false;
     }
     berth__lock_acquire(&berth__slots_lock);
-    size_t slot = slot_of(span, at);
+    size_t slot = berth__slot_of(span, at);
     bool taken = slot + count <= span->slot_count &&
                  berth__bits_next_set(span->used, slot, slot + count) == slot + count &&
                  open_slots_locked(span, slot + count);
     if (taken) {
-        mark_taken_locked(span, slot, count);
+        berth__slots_mark_locked(span, slot, count);
     }
     berth__lock_release(&berth__slots_lock);
     return taken;
 }
 
 struct berth__chunk *berth__chunk_next(const struct berth__chunk *chunk) {
-    return record_of(chunk->span, slot_of(chunk->span, chunk->at) + 1);
+    return berth__slot_record(chunk->span, berth__slot_of(chunk->span, chunk->at) + 1);
 }
 
 static void give_locked(struct berth__chunk *first, size_t count)
     BERTH_REQUIRES(berth__slots_lock) {
     struct berth__span *span = first->span;
-    size_t slot = slot_of(span, first->at);
-    uint32_t now_ms = (uint32_t)berth__clock_coarse_ms();
+    size_t slot = berth__slot_of(span, first->at);
     for (size_t i = 0; i < count; i++) {
-        struct berth__chunk *record = record_of(span, slot + i);
+        struct berth__chunk *record = berth__slot_record(span, slot + i);
         berth__store_release(&record->use, BERTH_SLOT_FREE);
-        if (record->committed > 0) {
-            record->retained_ms = now_ms;
-            berth__list_push_back(&retained, &record->link);
-            retained_bytes += record->committed;
-        }
+        berth__retained_add_locked(record);
     }
     berth__bits_clear(span->used, slot, count);
     span->lowest_free = berth__min(span->lowest_free, slot);
@@ -314,76 +295,6 @@ void berth__slots_give(struct berth__chunk *first, size_t count) {
     berth__lock_acquire(&berth__slots_lock);
     give_locked(first, count);
     berth__lock_release(&berth__slots_lock);
-}
-
-uint64_t berth__retained_bytes(void) {
-    return berth__load_relaxed(&retained_bytes);
-}
-
-/* Takes the oldest retained slot, if it is old enough, and those that follow it without a gap, as
- * one stretch to unmap. Returns the number of slots. */
-static size_t take_oldest_locked(size_t bytes, uint32_t age_ms, struct berth__chunk **first)
-    BERTH_REQUIRES(berth__slots_lock) {
-    struct berth__list *oldest = berth__list_first(&retained);
-    if (oldest == NULL) {
-        return 0;
-    }
-    struct berth__chunk *record = BERTH_LIST_ENTRY(oldest, struct berth__chunk, link);
-    if ((uint32_t)berth__clock_coarse_ms() - record->retained_ms < age_ms) {
-        return 0;
-    }
-    struct berth__span *span = record->span;
-    size_t slot = slot_of(span, record->at);
-    size_t count = 1;
-    size_t total = record->committed;
-    while (record->committed == BERTH_CHUNK && total < bytes) {
-        record = slot + count < span->slots_open ? record_of(span, slot + count) : record;
-        if (berth__bit_test(span->used, slot + count) || record->committed == 0 ||
-            slot + count >= span->slots_open) {
-            break;
-        }
-        total += record->committed;
-        count++;
-    }
-    *first = record_of(span, slot);
-    mark_taken_locked(span, slot, count);
-    return count;
-}
-
-/* Unmaps what is committed in `count` slots in a row, all but the last one whole. */
-static size_t unmap_slots(struct berth__chunk *first, size_t count) {
-    size_t bytes = 0;
-    for (size_t i = 0; i < count; i++) {
-        bytes += record_of(first->span, slot_of(first->span, first->at) + i)->committed;
-    }
-    if (berth__pages_decommit(first->at, bytes) != 0) {
-        (void)berth__pages_purge(first->at, bytes); /* too many mappings: at least no memory */
-        return 0;
-    }
-    for (size_t i = 0; i < count; i++) {
-        record_of(first->span, slot_of(first->span, first->at) + i)->committed = 0;
-    }
-    berth__ledger_uncharge(&berth__ledger, bytes);
-    return bytes;
-}
-
-size_t berth__retained_release(size_t bytes, uint32_t age_ms) {
-    size_t released = 0;
-    while (released < bytes) {
-        struct berth__chunk *first = NULL;
-        berth__lock_acquire(&berth__slots_lock);
-        size_t count = take_oldest_locked(bytes - released, age_ms, &first);
-        berth__lock_release(&berth__slots_lock);
-        size_t unmapped = count == 0 ? 0 : unmap_slots(first, count);
-        if (count > 0) {
-            berth__slots_give(first, count);
-        }
-        released += unmapped;
-        if (unmapped == 0) {
-            break;
-        }
-    }
-    return released;
 }
 
 /* Frees what was made of a lent span so far. */
@@ -427,7 +338,7 @@ struct berth__span *berth__span_lend(void *memory, size_t bytes) {
                                  .lowest_free = slots,
                                  .lent = true};
     for (size_t slot = 0; slot < slots; slot++) {
-        struct berth__chunk *record = record_of(span, slot);
+        struct berth__chunk *record = berth__slot_record(span, slot);
         record->at = first + slot * BERTH_CHUNK;
         record->span = span;
         record->committed = berth__min((size_t)(end - record->at), BERTH_CHUNK);
@@ -462,7 +373,7 @@ void berth__slots_visit(void (*visit)(void *context, struct berth__chunk *record
     for (unsigned i = 0; i < count; i++) {
         struct berth__span *span = berth__load_acquire(&spans[i]);
         for (size_t slot = 0; span != NULL && slot < span->slots_open; slot++) {
-            visit(context, record_of(span, slot));
+            visit(context, berth__slot_record(span, slot));
         }
     }
 }

@@ -119,17 +119,20 @@ struct berth__chunk *berth__slots_take(size_t count);
 bool berth__slots_take_at(const void *at, size_t count);
 
 /* Gives slots back. The memory that is still committed in them stays, charged to the process's
- * ledger alone, and is reused before new memory is mapped, or released by berth__retained_release.
- */
+ * ledger alone, and is reused before new memory is mapped, or released (chunk/retained.h). */
 void berth__slots_give(struct berth__chunk *first, size_t count);
 
-/* Bytes committed in slots that nobody uses. */
-uint64_t berth__retained_bytes(void);
+/* Takes slots that are known to be free. */
+void berth__slots_mark_locked(struct berth__span *span, size_t slot, size_t count)
+    BERTH_REQUIRES(berth__slots_lock);
 
-/* Unmaps retained memory that was given back at least `age_ms` ago, oldest first, until `bytes` are
- * returned to the ledger or there is no more. Returns how many were. Makes system calls, without a
- * lock. */
-size_t berth__retained_release(size_t bytes, uint32_t age_ms);
+BERTH_INLINE struct berth__chunk *berth__slot_record(const struct berth__span *span, size_t slot) {
+    return (struct berth__chunk *)(void *)(span->records + slot * BERTH_RECORD_BYTES);
+}
+
+BERTH_INLINE size_t berth__slot_of(const struct berth__span *span, const void *address) {
+    return (size_t)((const char *)address - span->slots) / BERTH_CHUNK;
+}
 
 /* The record of the slot after this one, in the same span. */
 struct berth__chunk *berth__chunk_next(const struct berth__chunk *chunk);

@@ -190,7 +190,7 @@ void berth__cache_send_remote(struct berth__cache *cache) {
     berth__sub_relaxed(&cache->arenas->cached_bound, cache->remote_bound);
     cache->remote_count = 0;
     cache->remote_bytes = 0;
-    cache->remote_limit = (uint32_t)berth__min(2 * cache->remote_limit, BERTH_REMOTE_BYTES);
+    cache->remote_limit = (uint32_t)berth__min((size_t)cache->remote_limit * 2, BERTH_REMOTE_BYTES);
     berth__remote_send(cache->remote, count, false);
 }
 
@@ -333,7 +333,7 @@ static void consider_promotion(struct berth__cache *cache) {
 static unsigned batch_of(struct berth__bin *bin, uint32_t size) {
     unsigned line = BERTH_CACHE_LINE / size;
     unsigned batch = (unsigned)berth__max(bin->batch, berth__max(line, 1));
-    bin->batch = (uint16_t)berth__min(2 * batch, bin->capacity / 2 + 1);
+    bin->batch = (uint16_t)berth__min((size_t)batch * 2, bin->capacity / 2 + 1);
     return (unsigned)berth__min(batch, bin->capacity);
 }
 
@@ -370,6 +370,8 @@ static void idle(struct berth__cache *cache) {
     berth__store_release(&cache->busy, false);
 }
 
+/* The lock is known as the heap's here, as the cache's heap's in what is called. */
+BERTH_NO_TSA
 void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool anywhere) {
     busy(cache);
     struct berth__bin *bin = &cache->bins[small_class];
@@ -401,6 +403,7 @@ void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool
 }
 
 /* A block of this cache's heap that the fast path refused. */
+BERTH_NO_TSA
 static void take_own(struct berth__cache *cache, struct berth__bin *bin, void *block) {
     if (BERTH_UNLIKELY(*bin->top == block)) {
         berth__misuse("double free", block);

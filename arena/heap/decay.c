@@ -1,5 +1,6 @@
 #include "heap/decay.h"
 
+#include "chunk/retained.h"
 #include "heap/arenas.h"
 #include "heap/heap.h"
 #include "os/clock.h"

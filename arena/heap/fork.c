@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "chunk/meta.h"
+#include "chunk/retained.h"
 #include "chunk/wait.h"
 #include "heap/decay.h"
 #include "heap/engine.h"
@@ -125,6 +126,7 @@ static void visit_all(lock_visitor *visit, void *context) {
     visit_cpu_locks(visit, context);
     visit_arena_locks(visit, context, pick_runs);
     visit_huge_locks(visit, context);
+    visit(&berth__tails_lock, context);
     visit(&berth__slots_lock, context);
     visit(&berth__wait_lock, context);
     visit(&berth__meta_lock, context);

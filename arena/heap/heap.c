@@ -551,7 +551,7 @@ size_t berth__heap_purge_some(struct berth__heap *heap, bool *more) {
     bool purged = !berth__chunk_is_held(berth__chunk_of(slab->base)) &&
                   purge_pages(slab->base, pages, &calls);
     after_purge(slab, pages, purged);
-    berth__add_relaxed(&arena->slab_purged_bytes, berth__bit_count(pages) * BERTH_PAGE);
+    berth__add_relaxed(&arena->slab_purged_bytes, (size_t)berth__bit_count(pages) * BERTH_PAGE);
     berth__add_relaxed(&arena->slab_purge_calls, calls);
     return purged ? (size_t)berth__bit_count(pages) * BERTH_PAGE : 0;
 }

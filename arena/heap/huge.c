@@ -7,6 +7,7 @@
 #include "heap/request.h"
 
 #include "base/check.h"
+#include "chunk/retained.h"
 #include "chunk/wait.h"
 #include "heap/decay.h"
 #include "heap/misuse.h"
@@ -49,24 +50,37 @@ static struct berth__chunk *take_aligned(size_t count, size_t alignment) {
     return start;
 }
 
-/* Memory that slots hold already, as far as a block of `bytes` would use it; what lies beyond the
- * block's end in the last slot is unmapped. */
-static size_t retained_in(struct berth__chunk *first, size_t bytes) {
+/* Memory that slots hold already, as far as a block of `bytes` would use it, and *tail, what lies
+ * beyond the block's end in the last slot. If asked for, the former is cleared. */
+static size_t retained_in(struct berth__chunk *first, size_t bytes, bool clear, size_t *tail) {
     size_t total = 0;
     for (size_t i = 0; i < slots_for(bytes); i++) {
         struct berth__chunk *slot = nth(first, i);
-        size_t needed = bytes_in_slot(bytes, i);
-        if (slot->committed > needed) {
-            size_t excess = slot->committed - needed;
-            if (berth__pages_decommit(slot->at + needed, excess) != 0) {
-                return SIZE_MAX;
-            }
-            slot->committed = needed;
-            berth__ledger_uncharge(&berth__ledger, excess);
+        size_t used = berth__min(slot->committed, bytes_in_slot(bytes, i));
+        if (clear && used > 0) {
+            berth__unpoison(slot->at, used);
+            memset(slot->at, 0, used);
         }
-        total += slot->committed;
+        *tail = slot->committed - used; /* 0 in all slots but the last */
+        total += used;
     }
     return total;
+}
+
+/* Unmaps what is kept behind a block. False if that failed. */
+static bool drop_tail(struct berth__chunk *first) {
+    size_t tail = berth__tail_take(first);
+    struct berth__chunk *last = first->huge.last;
+    if (tail == 0) {
+        return true;
+    }
+    if (berth__pages_decommit(last->at + last->committed - tail, tail) != 0) {
+        berth__tail_keep(first, last, tail);
+        return false;
+    }
+    last->committed -= tail;
+    berth__ledger_uncharge(&berth__ledger, tail);
+    return true;
 }
 
 /* Whole slots taken for growth are emptied first, so that only one kind of memory is to be
@@ -85,9 +99,10 @@ static bool empty_slots(struct berth__chunk *first, size_t count) {
     return true;
 }
 
-static void set_committed(struct berth__chunk *first, size_t bytes) {
-    for (size_t i = 0; i < slots_for(bytes); i++) {
-        nth(first, i)->committed = bytes_in_slot(bytes, i);
+static void set_committed(struct berth__chunk *first, size_t bytes, size_t tail) {
+    size_t last = slots_for(bytes) - 1;
+    for (size_t i = 0; i <= last; i++) {
+        nth(first, i)->committed = bytes_in_slot(bytes, i) + (i == last ? tail : 0);
     }
 }
 
@@ -127,11 +142,11 @@ static void unpublish(struct berth__chunk *first) {
     berth__lock_release(&arenas->huge_lock);
 }
 
-/* Charges and commits the part of a block that its slots do not hold yet. */
+/* Charges and commits the `missing` bytes of a block that its slots do not hold yet. */
 static bool fill_slots(struct berth__arena *arena, struct berth__chunk *first, size_t bytes,
-                       size_t retained, unsigned charge_flags) {
+                       size_t missing, unsigned charge_flags) {
     struct berth__ledger *ledger = arena->arenas->ledger;
-    size_t missing = bytes - retained;
+    size_t retained = bytes - missing;
     size_t own = ledger->parent == NULL ? missing : bytes;
     if (!berth__ledger_charge_split(ledger, own, missing, charge_flags)) {
         return false;
@@ -147,7 +162,6 @@ static bool fill_slots(struct berth__arena *arena, struct berth__chunk *first, s
     if (missing > 0 && arena->arenas->policy.thp == BERTH_THP_ALWAYS) {
         berth__pages_want_huge(first->at, bytes, true);
     }
-    set_committed(first, bytes);
     return true;
 }
 
@@ -166,18 +180,22 @@ void *berth__huge_attempt(const struct berth__request *request, unsigned charge_
     if (first == NULL) {
         return NULL;
     }
-    size_t retained = retained_in(first, bytes);
-    if (retained == SIZE_MAX || !fill_slots(arena, first, bytes, retained, charge_flags)) {
+    size_t tail = 0;
+    bool clear = (request->flags & BERTH_REQUEST_ZERO) != 0;
+    size_t retained = retained_in(first, bytes, clear, &tail);
+    if (!fill_slots(arena, first, bytes, bytes - retained, charge_flags)) {
         berth__slots_give(first, slots_for(bytes));
         return NULL;
     }
-    berth__decay_demand(&berth__slots_decay, bytes, retained == 0);
+    set_committed(first, bytes, tail);
+    berth__decay_demand(&berth__slots_decay, retained, false);
+    berth__decay_demand(&berth__slots_decay, bytes - retained, true);
     berth__unpoison(first->at, bytes);
     first->huge.file = false;
-    publish(arena, first, bytes, retained == 0);
-    if ((request->flags & BERTH_REQUEST_ZERO) != 0 && retained != 0) {
-        memset(first->at, 0, bytes);
+    if (tail > 0) {
+        berth__tail_keep(first, nth(first, slots_for(bytes) - 1), tail);
     }
+    publish(arena, first, bytes, retained == 0);
     return first->at;
 }
 
@@ -238,6 +256,7 @@ void berth__huge_free(void *block) {
         return;
     }
     unpublish(first);
+    (void)berth__tail_take(first); /* part of what the slots hold */
     berth__poison(block, bytes);
     berth__ledger_uncharge_own(arena->arenas->ledger, bytes);
     berth__slots_give(first, first->huge.slots);
@@ -262,7 +281,7 @@ static void count_resize(struct berth__chunk *first, size_t bytes) {
 static bool shrink(struct berth__chunk *first, size_t bytes) {
     size_t excess = first->huge.bytes - bytes;
     size_t slots_before = first->huge.slots;
-    if (excess == 0) {
+    if (excess == 0 || !drop_tail(first)) {
         return true;
     }
     if (berth__pages_decommit(first->at + bytes, excess) != 0) {
@@ -295,6 +314,9 @@ static bool grow(struct berth__chunk *first, size_t bytes) {
     size_t old = first->huge.bytes;
     size_t more_slots = slots_for(bytes) - first->huge.slots;
     char *behind = first->at + first->huge.slots * BERTH_CHUNK;
+    if (!drop_tail(first)) {
+        return false;
+    }
     if (more_slots > 0 && !berth__slots_take_at(behind, more_slots)) {
         return false;
     }
@@ -308,7 +330,7 @@ static bool grow(struct berth__chunk *first, size_t bytes) {
     for (size_t i = first->huge.slots; i < slots_for(bytes); i++) {
         berth__store_release(&nth(first, i)->use, BERTH_SLOT_HUGE_BODY);
     }
-    set_committed(first, bytes);
+    set_committed(first, bytes, 0);
     count_resize(first, bytes);
     berth__unpoison(first->at, bytes);
     return true;
@@ -331,7 +353,8 @@ void *berth__huge_move(void *block, size_t size) {
     struct berth__arena *arena = from->arena;
     size_t old = from->huge.bytes;
     size_t bytes = berth__round_up(size, berth__page_bytes);
-    if (size > PTRDIFF_MAX / 2 || bytes <= old || from->huge.file || berth__chunk_is_held(from)) {
+    if (size > PTRDIFF_MAX / 2 || bytes <= old || from->huge.file || berth__chunk_is_held(from) ||
+        !drop_tail(from)) {
         return NULL;
     }
     struct berth__chunk *to = berth__slots_take(slots_for(bytes));
@@ -357,7 +380,7 @@ void *berth__huge_move(void *block, size_t size) {
     }
     (void)!berth__pages_decommit(from->at, old); /* readable but empty if that fails */
     berth__slots_give(from, from->huge.slots);
-    set_committed(to, bytes);
+    set_committed(to, bytes, 0);
     berth__unpoison(to->at, bytes);
     to->huge.file = false;
     publish(arena, to, bytes, false);

@@ -11,6 +11,7 @@
  */
 #include "heap/request.h"
 
+#include "chunk/retained.h"
 #include "chunk/wait.h"
 #include "heap/decay.h"
 #include "heap/engine.h"

@@ -3,6 +3,7 @@
  */
 #include "heap/read.h"
 #include "chunk/meta.h"
+#include "chunk/retained.h"
 #include "heap/request.h"
 #include "metrics/read.h"
 #include "pool/api.h"

@@ -17,7 +17,7 @@ extern const ptrdiff_t __rseq_offset __attribute__((weak));
 extern const unsigned __rseq_size __attribute__((weak));
 
 /* Declared by hand: musl's <sched.h> has getcpu only lately. */
-int sched_getcpu(void);
+int sched_getcpu(void); /* NOLINT(readability-redundant-declaration) */
 
 unsigned berth__cpu_current(void) {
     if (&__rseq_offset != NULL && &__rseq_size != NULL && __rseq_size != 0) {

@@ -5,8 +5,10 @@
 #include <stddef.h>
 
 /* Weak, so that a static link neither needs nor complains about them. */
+/* NOLINTBEGIN(readability-redundant-declaration) */
 __attribute__((weak)) extern __typeof__(dlsym) dlsym;
 __attribute__((weak)) extern __typeof__(dladdr) dladdr;
+/* NOLINTEND(readability-redundant-declaration) */
 
 /* dlsym looks at its return address to know who asks. If it is called as the last act of a
  * function, that is somebody else's: volatile keeps the call from being one. */

@@ -31,6 +31,7 @@ enum berth__lock_rank {
     BERTH_RANK_HEAP,    /* slabs of a heap */
     BERTH_RANK_CPU,     /* one CPU's cache of runs */
     BERTH_RANK_ARENA,   /* page runs of an arena */
+    BERTH_RANK_TAILS,   /* memory behind huge blocks */
     BERTH_RANK_SLOTS,   /* address space */
     BERTH_RANK_WAITERS, /* who waits for the limit */
     BERTH_RANK_META,    /* metadata memory; innermost */
