@@ -20,6 +20,9 @@ enum { EXTRA_LOCKS_MAX = 8, MINE_MAX = 16, PATIENCE_MS = 200 };
  *   held by another, otherwise what it guards may be half done */
 enum { TAKEN = 1 };
 
+/* The holder, for ever, of a heap that is set aside. No thread's number: those are addresses. */
+enum { NOBODY = 1 };
+
 _Atomic bool berth__fork_interrupted;
 
 static void (*tell_child)(void);
@@ -142,19 +145,21 @@ static void note_if_mine(struct berth__lock *lock, void *context) {
 }
 
 /* Several locks of one rank are taken here, which nobody else does but by trying; so there is no
- * order among them to violate. Waiting is bounded for the case that two threads' handlers fork
- * and each has interrupted what the other needs. */
+ * order among them to violate. Waiting is bounded, for all locks together, in case that two
+ * threads' handlers fork and each has interrupted what the other needs. */
 static void take(struct berth__lock *lock, void *context) BERTH_NO_TSA {
-    (void)context;
+    const uint64_t *give_up_ms = context;
+    if (berth__load_relaxed(&lock->holder) == NOBODY) {
+        return;
+    }
     bool nested = !berth__lock_is_mine(&preparing);
-    uint64_t give_up_ms = berth__clock_coarse_ms() + PATIENCE_MS;
     while (!berth__lock_is_mine(lock)) {
         if (berth__try_lock(lock)) {
             berth__store_relaxed(&lock->fork_state, TAKEN);
             return;
         }
         bool whole = berth__load_relaxed(&lock->fork_state) == TAKEN;
-        if ((nested && whole) || berth__clock_coarse_ms() > give_up_ms) {
+        if ((nested && whole) || berth__clock_coarse_ms() > *give_up_ms) {
             return;
         }
         berth__pause();
@@ -169,12 +174,22 @@ static void release(struct berth__lock *lock, void *context) BERTH_NO_TSA {
     }
 }
 
-/* A heap whose lock was left out is set aside: nobody meets it on a list any more, its lock stays
- * held, and what is freed to it lies on its stack. */
+/* A heap whose lock was left out is set aside: nobody meets it on a list or in an arena any more,
+ * its lock stays held, and what is freed to it lies on its stack. */
 static void set_aside(struct berth__lock *lock) BERTH_NO_TSA {
     struct berth__heap *heap = BERTH_CONTAINER_OF(lock, struct berth__heap, lock);
+    berth__store_relaxed(&lock->holder, NOBODY);
     berth__list_remove(&heap->link);
     berth__list_remove(&heap->orphan_link);
+    for (unsigned i = 0; i < BERTH_SHARED_HEAPS; i++) {
+        if (berth__load_relaxed(&heap->arena->shared[i]) == heap) {
+            berth__store_relaxed(&heap->arena->shared[i], NULL);
+        }
+    }
+}
+
+static bool is_set_aside(const struct berth__heap *heap) {
+    return heap != NULL && berth__load_relaxed(&heap->lock.holder) == NOBODY;
 }
 
 static void release_in_child(struct berth__lock *lock, void *context) BERTH_NO_TSA {
@@ -200,7 +215,8 @@ static void before_fork(void) BERTH_NO_TSA {
     if (held.count == 0 && !berth__lock_is_mine(&preparing)) {
         berth__lock_acquire(&preparing);
     }
-    visit_all(take, NULL);
+    uint64_t give_up_ms = berth__clock_coarse_ms() + PATIENCE_MS;
+    visit_all(take, &give_up_ms);
 }
 
 static void after_fork_in_parent(void) BERTH_NO_TSA {
@@ -213,6 +229,9 @@ static void after_fork_in_parent(void) BERTH_NO_TSA {
 /* The cache of a thread that is gone: what it holds goes back, unless it was on a slow path. */
 static void bury_cache(struct berth__cache *cache) {
     berth__list_remove(&cache->link);
+    if (is_set_aside(cache->heap)) {
+        return; /* what it holds is lost with its heap */
+    }
     if (!berth__load_relaxed(&cache->busy)) {
         berth__cache_flush(cache, true);
     }
@@ -227,7 +246,7 @@ static void leave_own_cache(struct berth__cache *cache) {
         return;
     }
     berth__list_remove(&cache->link);
-    if (cache->owns_heap) {
+    if (cache->owns_heap && !is_set_aside(cache->heap)) {
         cache->owns_heap = false;
         berth__sub_relaxed(&cache->arena->owners, 1);
         berth__heap_orphan(cache->heap);

@@ -12,7 +12,7 @@
 
 enum { SLOTS = 3000, STEPS_IN_CHILD = 1500, PERIOD_US = 700 };
 
-static volatile unsigned forks;
+static _Atomic unsigned forks;
 static volatile bool in_child;
 static char *blocks[SLOTS];
 static unsigned sizes[SLOTS];
@@ -139,18 +139,48 @@ static void *work_with_own_blocks(void *seed) {
     return NULL;
 }
 
-static void any_thread_can_fork_in_a_handler(void) {
-    for (uintptr_t i = 1; i <= 3; i++) {
-        pthread_t thread;
-        CHECK(pthread_create(&thread, NULL, work_with_own_blocks, (void *)i) == 0);
+static pthread_t workers[3];
+
+static void start_workers(void) {
+    struct sigaction action = {.sa_handler = fork_here, .sa_flags = SA_RESTART};
+    CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
+    for (uintptr_t i = 0; i < COUNT_OF(workers); i++) {
+        CHECK(pthread_create(&workers[i], NULL, work_with_own_blocks, (void *)(i + 1)) == 0);
     }
-    fork_from_a_timer(edge_times(60, 1000));
+}
+
+/* Has `count` of the workers fork at once. */
+static void signal_workers(size_t first, size_t count) {
+    unsigned before = forks;
+    for (size_t i = first; i < first + count; i++) {
+        CHECK(pthread_kill(workers[i % COUNT_OF(workers)], SIGUSR1) == 0);
+    }
+    while (forks < before + count) {
+        sched_yield();
+    }
+}
+
+static void any_thread_can_fork_in_a_handler(void) {
+    start_workers();
+    for (unsigned i = 0; i < edge_times(60, 1000); i++) {
+        signal_workers(i, 1);
+    }
+    judge_ended_children(0);
+}
+
+static void several_threads_can_fork_in_handlers_at_once(void) {
+    start_workers();
+    for (unsigned i = 0; i < edge_times(8, 100); i++) {
+        signal_workers(i, COUNT_OF(workers));
+    }
+    judge_ended_children(0);
 }
 
 static const struct edge_case cases[] = {
     EDGE_CASE(a_handler_can_fork),
     EDGE_CASE(a_handler_can_fork_beside_busy_threads),
     EDGE_CASE(any_thread_can_fork_in_a_handler),
+    EDGE_CASE(several_threads_can_fork_in_handlers_at_once),
 };
 
 EDGE_MAIN(cases)
