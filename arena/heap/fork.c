@@ -11,7 +11,11 @@
 
 #include <pthread.h>
 
-enum { EXTRA_LOCKS_MAX = 8, MINE_MAX = 16, PATIENCE_MS = 200 };
+enum { EXTRA_LOCKS_MAX = 8, MINE_MAX = 16 };
+
+/* How long a fork waits for locks. One in a handler that interrupted a slow path holds a lock that
+ * others may be waiting for, with theirs held. */
+enum { PATIENCE_MS = 200, NESTED_PATIENCE_MS = 20 };
 
 /* A lock's fork_state, beside its holder:
  *   holder is self, TAKEN      taken by this thread's preparation
@@ -215,7 +219,8 @@ static void before_fork(void) BERTH_NO_TSA {
     if (held.count == 0 && !berth__lock_is_mine(&preparing)) {
         berth__lock_acquire(&preparing);
     }
-    uint64_t give_up_ms = berth__clock_coarse_ms() + PATIENCE_MS;
+    uint64_t patience_ms = held.count > 0 ? NESTED_PATIENCE_MS : PATIENCE_MS;
+    uint64_t give_up_ms = berth__clock_coarse_ms() + patience_ms;
     visit_all(take, &give_up_ms);
 }
 

@@ -92,9 +92,6 @@ static void a_handler_can_fork(void) {
 
 static void *work_beside(void *seed) {
     uint64_t state = (uint64_t)(uintptr_t)seed;
-    sigset_t all;
-    sigfillset(&all);
-    CHECK(pthread_sigmask(SIG_SETMASK, &all, NULL) == 0);
     for (;;) {
         char *pair[2];
         for (size_t i = 0; i < COUNT_OF(pair); i++) {
@@ -108,10 +105,15 @@ static void *work_beside(void *seed) {
 }
 
 static void a_handler_can_fork_beside_busy_threads(void) {
+    sigset_t all, before;
+    sigfillset(&all);
+    CHECK(pthread_sigmask(SIG_SETMASK, &all, &before) ==
+          0); /* the threads have this from the start */
     for (uintptr_t i = 1; i <= 2; i++) {
         pthread_t thread;
         CHECK(pthread_create(&thread, NULL, work_beside, (void *)i) == 0);
     }
+    CHECK(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
     fork_from_a_timer(edge_times(60, 1000));
 }
 

@@ -57,7 +57,7 @@ drive() {
     serve nginx -p "$directory" -c "$directory/nginx.conf" -e "$directory/errors"
     until_true curl -sf "http://127.0.0.1:$port/1"
     loaded "$server"
-    ab -q -k -n 6000 -c 20 "http://127.0.0.1:$port/proxied/5000" >ab.out 2>&1 &
+    ab -q -n 5000 -c 20 "http://127.0.0.1:$port/proxied/5000" >ab.out 2>&1 &
     load=$!
     for _ in 1 2 3; do
         sleep 0.3
