@@ -21,7 +21,14 @@ BERTH_INLINE unsigned berth__highest_bit(uint64_t word) { /* word != 0 */
 }
 
 BERTH_INLINE unsigned berth__bit_count(uint64_t word) {
+#if defined(__POPCNT__) || !defined(__x86_64__)
     return (unsigned)__builtin_popcountll(word);
+#else /* where it would be a call: sums of 2, 4, 8 bits side by side, then of all bytes */
+    word -= (word >> 1) & UINT64_C(0x5555555555555555);
+    word = (word & UINT64_C(0x3333333333333333)) + ((word >> 2) & UINT64_C(0x3333333333333333));
+    word = (word + (word >> 4)) & UINT64_C(0x0f0f0f0f0f0f0f0f);
+    return (unsigned)((word * UINT64_C(0x0101010101010101)) >> 56);
+#endif
 }
 
 BERTH_INLINE bool berth__is_power_of_2(size_t n) {

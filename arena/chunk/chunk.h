@@ -7,9 +7,9 @@
  * machine's pages.
  *
  * Maps, one bit per page: `used` (lent, or not committed) and `dirty` (free and holding old data; a
- * clean free page reads as zero). `run_pages` holds, at the first page of a lent run, its length;
- * who holds the run may read that without the lock. `parked` marks runs that lie in a per-CPU
- * cache: freeing one again is an error that is found at once.
+ * clean free page reads as zero). `run_pages` holds, at the first page of a lent run, its length,
+ * with a mark while the run lies in a per-CPU cache: freeing one again is an error that is found at
+ * once. Who holds the run may read and mark it without the lock.
  *
  * Guarded by the lock of the arena that owns the chunk, except where a field says otherwise.
  * Slots that belong to nobody, and those of huge blocks, use the first fields only.
@@ -41,7 +41,11 @@ struct berth__run_link {
     uint32_t page;
 };
 
-enum { BERTH_CHUNK_WORDS = BERTH_CHUNK_PAGES / 64 };
+enum {
+    BERTH_CHUNK_WORDS = BERTH_CHUNK_PAGES / 64,
+    BERTH_RUN_PARKED = 1 << 15, /* in run_pages */
+};
+_Static_assert((int)BERTH_CHUNK_PAGES < (int)BERTH_RUN_PARKED, "a length and a mark");
 
 enum berth__slot_use {
     BERTH_SLOT_FREE,
@@ -84,7 +88,6 @@ struct berth__chunk {
 
     uint64_t used[BERTH_CHUNK_WORDS];
     uint64_t dirty[BERTH_CHUNK_WORDS];
-    _Atomic uint64_t parked[BERTH_CHUNK_WORDS];    /* any thread */
     _Atomic uint16_t run_pages[BERTH_CHUNK_PAGES]; /* 0: no lent run starts here */
 
     /* Per slab, guarded by its heap's lock: the count of free blocks from which on it is worth
@@ -123,9 +126,27 @@ int berth__chunk_lend_unit(struct berth__chunk *chunk, uint16_t *resident);
 void berth__chunk_take_run(struct berth__chunk *chunk, size_t page, size_t pages, bool dirty);
 void berth__chunk_take_unit(struct berth__chunk *chunk, unsigned unit, uint16_t resident);
 
-/* Pages of the run that starts at `page`; 0 if none does. No lock needed by who holds the run. */
+/* Pages of the run that starts at `page`; 0 if none does, or if it is parked. No lock needed by who
+ * holds the run. */
 BERTH_INLINE size_t berth__chunk_run_pages(const struct berth__chunk *chunk, size_t page) {
-    return berth__load_relaxed(&chunk->run_pages[page]);
+    uint16_t pages = berth__load_relaxed(&chunk->run_pages[page]);
+    return pages < BERTH_RUN_PARKED ? pages : 0;
+}
+
+BERTH_INLINE bool berth__chunk_run_is_parked(const struct berth__chunk *chunk, size_t page) {
+    return berth__load_relaxed(&chunk->run_pages[page]) >= BERTH_RUN_PARKED;
+}
+
+/* Marks a lent run as parked, or takes the mark off and returns its pages. By who holds it. */
+BERTH_INLINE void berth__chunk_park_run(struct berth__chunk *chunk, size_t page) {
+    uint16_t pages = berth__load_relaxed(&chunk->run_pages[page]);
+    berth__store_relaxed(&chunk->run_pages[page], (uint16_t)(pages | BERTH_RUN_PARKED));
+}
+
+BERTH_INLINE size_t berth__chunk_unpark_run(struct berth__chunk *chunk, size_t page) {
+    uint16_t pages = berth__load_relaxed(&chunk->run_pages[page]) & (BERTH_RUN_PARKED - 1);
+    berth__store_relaxed(&chunk->run_pages[page], pages);
+    return pages;
 }
 
 /* Lengthens a lent run by `more` pages if those are free; false: nothing changed. Shortening gives

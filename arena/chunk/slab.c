@@ -73,6 +73,7 @@ void berth__slab_retire(struct berth__slab_record *record) {
         berth__meta_free(slab->ready, 2 * sizeof(uint64_t) * berth__slab_class(slab)->words);
     }
     slab->ready = NULL;
+    berth__store_relaxed(&slab->heap, NULL);
 }
 
 unsigned berth__slab_lend(struct berth__slab *slab, unsigned count, void **out) {
@@ -114,39 +115,6 @@ uint16_t berth__slab_warm(struct berth__slab *slab, unsigned pages) {
     uint16_t fresh = (uint16_t)(pages_of_blocks(slab, range) & ~slab->resident);
     slab->resident |= fresh;
     return fresh;
-}
-
-/* One multiplication gives both the block and whether the address is its start (base/bits.h). The
- * word that neighbours share is kept in a register. */
-unsigned berth__slab_take_back(struct berth__slab *slab, void *const *blocks, unsigned count) {
-    const struct berth__class *class = berth__slab_class(slab);
-    const uint64_t *cold = berth__slab_cold(slab);
-    const uint64_t reciprocal = class->reciprocal;
-    const size_t end = (size_t) class->blocks * class->size;
-    unsigned done = 0;
-    unsigned word = 0;
-    uint64_t bits = slab->ready[0];
-    for (; done < count; done++) {
-        size_t offset = (uintptr_t)blocks[done] - (uintptr_t)slab->base;
-        uint64_t product = offset * reciprocal;
-        if (offset >= end || (uint32_t)product >= reciprocal) {
-            break;
-        }
-        unsigned block = (unsigned)(product >> 32);
-        if (block / 64 != word) {
-            slab->ready[word] = bits;
-            word = block / 64;
-            bits = slab->ready[word];
-        }
-        uint64_t bit = UINT64_C(1) << (block % 64);
-        if (BERTH_UNLIKELY(((bits | cold[word]) & bit) != 0)) {
-            break;
-        }
-        bits |= bit;
-    }
-    slab->ready[word] = bits;
-    slab->ready_count = (uint16_t)(slab->ready_count + done);
-    return done;
 }
 
 bool berth__slab_is_free(const struct berth__slab *slab, const void *address) {
@@ -200,6 +168,7 @@ void berth__slab_show(struct berth__slab *slab, uint16_t pages, bool purged) {
         struct block_range range = blocks_touching_page(slab, berth__lowest_bit(pages));
         for (unsigned w = range.first / 64; w * 64 < range.end; w++) {
             uint64_t mask = range_mask(range, w);
+            BERTH_CHECK((slab->ready[w] & mask) == 0, "double free of a block on a purged page");
             slab->cold_count = (uint16_t)(slab->cold_count + berth__bit_count(mask & ~cold[w]));
             cold[w] |= mask;
         }

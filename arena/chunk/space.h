@@ -29,24 +29,27 @@ struct berth__ledger;
  *   bits 16-23  tag of the account that the memory is charged to (0: none)
  *   bits 24-31  kind
  *   bits 32-63  number of the heap that owns the slab
- * A slab that is neither tagged nor special differs from its heap's mark (number << 32) by the
+ * A slab that is neither tagged nor special differs from its heap's mark (number and kind) by the
  * bin offset alone: one subtraction and one comparison tell a thread that the block is its own.
  */
 typedef _Atomic uint64_t berth__entry;
 
 enum berth__unit_kind {
-    BERTH_UNIT_SLAB = 0, /* entry != 0 because heap numbers start at 1 */
+    BERTH_UNIT_SLAB = 0, /* of the default pool; entry != 0 because heap numbers start at 1 */
     BERTH_UNIT_RUN = 1,  /* page runs, or unused pages of a chunk */
     BERTH_UNIT_HUGE = 2, /* first unit of a huge block */
     BERTH_UNIT_HUGE_BODY = 3,
     BERTH_UNIT_SAMPLED = 4, /* a slab of blocks that a profile follows */
+    BERTH_UNIT_POOL_SLAB = 5,
 };
 
 #define BERTH_ENTRY_KIND(entry) ((enum berth__unit_kind)(((entry) >> 24) & 0xff))
 #define BERTH_ENTRY_HEAP(entry) ((uint32_t)((entry) >> 32))
 #define BERTH_ENTRY_BIN(entry) ((entry)&0xffff)
 #define BERTH_ENTRY_OF_KIND(kind) ((uint64_t)(kind) << 24)
-#define BERTH_HEAP_MARK(number) ((uint64_t)(number) << 32)
+#define BERTH_HEAP_MARK(number, kind) ((uint64_t)(number) << 32 | BERTH_ENTRY_OF_KIND(kind))
+#define BERTH_ENTRY_IS_SLAB(entry)                                                                 \
+    (BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SLAB || BERTH_ENTRY_KIND(entry) == BERTH_UNIT_POOL_SLAB)
 
 enum { BERTH_RECORD_BYTES = 24576, BERTH_SPANS_MAX = 256 };
 

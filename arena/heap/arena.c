@@ -12,13 +12,18 @@ static unsigned bucket_of(const struct berth__chunk *chunk) {
     return units == 0 ? 0 : berth__highest_bit(units) + 1;
 }
 
+/* Dirty pages that may be purged: the caller's memory is not. */
+static uint32_t purgeable_pages(const struct berth__chunk *chunk) {
+    return chunk->span->lent ? 0 : chunk->dirty_pages;
+}
+
 /* A chunk's page counts before a change, to keep the arena's sums by difference. */
 struct page_counts {
     uint32_t free, dirty;
 };
 
 static struct page_counts counts_of(const struct berth__chunk *chunk) {
-    return (struct page_counts){.free = chunk->free_pages, .dirty = chunk->dirty_pages};
+    return (struct page_counts){.free = chunk->free_pages, .dirty = purgeable_pages(chunk)};
 }
 
 static void count_pages(berth__count *count, uint32_t before, uint32_t after) {
@@ -29,14 +34,15 @@ static void count_pages(berth__count *count, uint32_t before, uint32_t after) {
 static void settle_locked(struct berth__arena *arena, struct berth__chunk *chunk,
                           struct page_counts before) BERTH_REQUIRES(arena->lock) {
     count_pages(&arena->free_bytes, before.free, chunk->free_pages);
-    count_pages(&arena->dirty_bytes, before.dirty, chunk->dirty_pages);
+    uint32_t dirty = purgeable_pages(chunk);
+    count_pages(&arena->dirty_bytes, before.dirty, dirty);
     unsigned bucket = bucket_of(chunk);
     if (bucket != chunk->bucket) {
         berth__list_remove(&chunk->link);
         berth__list_push_front(&arena->buckets[bucket], &chunk->link);
         chunk->bucket = bucket;
     }
-    if (chunk->dirty_pages == 0) {
+    if (dirty == 0) {
         berth__list_remove(&chunk->dirty_link);
     } else if (before.dirty == 0) {
         berth__list_push_back(&arena->dirty, &chunk->dirty_link);
@@ -126,7 +132,7 @@ struct berth__slab_record *berth__arena_lend_unit(struct berth__arena *arena, ch
 static void unlink_chunk_locked(struct berth__arena *arena, struct berth__chunk *chunk)
     BERTH_REQUIRES(arena->lock) {
     berth__count_sub(&arena->free_bytes, (uint64_t)chunk->free_pages * BERTH_PAGE);
-    berth__count_sub(&arena->dirty_bytes, (uint64_t)chunk->dirty_pages * BERTH_PAGE);
+    berth__count_sub(&arena->dirty_bytes, (uint64_t)purgeable_pages(chunk) * BERTH_PAGE);
     berth__count_sub(&arena->chunk_bytes, chunk->committed);
     berth__count_sub(&arena->chunk_count, 1);
     berth__count_add(&arena->chunk_unmaps, 1);
@@ -362,6 +368,7 @@ int berth__arena_grow(struct berth__arena *arena, size_t pages, size_t align_pag
     if (arena->arenas->lent != NULL) {
         return -ENOMEM; /* it has what it was given */
     }
+    berth__limit_look(BERTH_LIMIT_AGE_MS);
     berth__lock_acquire(&arena->grow_lock);
     int error = has_room(arena, pages, align_pages)
                     ? 0
@@ -427,22 +434,36 @@ static size_t unmap_tail(struct berth__arena *arena) BERTH_REQUIRES(arena->grow_
     return unmapped ? tail : 0;
 }
 
-/* The open chunk may be empty and kept for the next request; at a trim it goes too. */
-static void let_open_go(struct berth__arena *arena) BERTH_REQUIRES(arena->grow_lock) {
-    berth__lock_acquire(&arena->lock);
-    struct berth__chunk *open = arena->open;
-    arena->open = NULL;
-    if (open != NULL) {
-        settle_unlock(arena, open, counts_of(open));
-    } else {
-        berth__lock_release(&arena->lock);
+static struct berth__chunk *first_empty_locked(struct berth__arena *arena)
+    BERTH_REQUIRES(arena->lock) {
+    for (struct berth__list *at = arena->chunks.next; at != &arena->chunks; at = at->next) {
+        struct berth__chunk *chunk = BERTH_LIST_ENTRY(at, struct berth__chunk, owner_link);
+        if (berth__chunk_is_empty(chunk) && !chunk->span->lent && !berth__chunk_is_held(chunk)) {
+            return chunk;
+        }
+    }
+    return NULL;
+}
+
+/* A chunk leaves with the last free, but not one that is open, nor one that was mapped for a
+ * request which then found room elsewhere. At a trim they go, too. */
+static void let_empty_go(struct berth__arena *arena) BERTH_REQUIRES(arena->grow_lock) {
+    for (;;) {
+        berth__lock_acquire(&arena->lock);
+        arena->open = NULL;
+        struct berth__chunk *empty = first_empty_locked(arena);
+        if (empty == NULL) {
+            berth__lock_release(&arena->lock);
+            return;
+        }
+        settle_unlock(arena, empty, counts_of(empty));
     }
 }
 
 size_t berth__arena_trim(struct berth__arena *arena, size_t bytes) {
     size_t returned = 0;
     berth__lock_acquire(&arena->grow_lock);
-    let_open_go(arena);
+    let_empty_go(arena);
     for (size_t tail = 1; returned < bytes && tail != 0; returned += tail) {
         tail = unmap_tail(arena);
     }
@@ -499,7 +520,7 @@ size_t berth__arena_purge_some(struct berth__arena *arena, size_t bytes) {
 static void forget_slabs(struct berth__chunk *chunk) {
     for (size_t unit = 0; unit < berth__chunk_units(chunk); unit++) {
         uint64_t entry = berth__load_relaxed(berth__entry_find(chunk->at + unit * BERTH_UNIT));
-        if (entry != 0 && BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SLAB) {
+        if (entry != 0 && BERTH_ENTRY_IS_SLAB(entry)) {
             berth__slab_retire(&chunk->slabs[unit]);
         }
     }

@@ -62,12 +62,14 @@ struct berth__arena {
     struct berth__lock heaps_lock;                           /* BERTH_RANK_HEAPS */
     struct berth__list heaps BERTH_GUARDED_BY(heaps_lock);   /* all heaps */
     struct berth__list orphans BERTH_GUARDED_BY(heaps_lock); /* those whose thread has gone */
+    _Atomic(struct berth__heap *) newest_heap; /* all heaps, without a lock; by heap->older */
     /* For threads with little traffic, by the CPU they started on: so that a holder of the lock who
      * is preempted keeps few others waiting. */
     _Atomic(struct berth__heap *) shared[BERTH_SHARED_HEAPS];
     _Atomic uint32_t owners; /* threads with a heap of their own */
 
     _Atomic(struct berth__cpu_cache *) cpu_caches[BERTH_CPU_CACHES]; /* by CPU; made when needed */
+    _Atomic uint64_t run_caches_trimmed_ms;
 
     struct berth__decay decay BERTH_LINE_ALIGNED;
 

@@ -25,9 +25,10 @@
 
 enum {
     BERTH_DECAY_TICK_MS = 20,
-    BERTH_DECAY_SLACK = 8 << 20,  /* bytes; per arena */
+    BERTH_DECAY_SLACK = 4 << 20,  /* bytes; per arena */
     BERTH_DECAY_BUDGET = 1 << 20, /* bytes a slow path purges at most */
-    BERTH_DECAY_ACTS = 8,         /* stretches of pages, or slabs, that it looks at */
+    BERTH_DECAY_ACTS = 8,         /* stretches of pages, or slabs, that it looks at, */
+    BERTH_DECAY_ACTS_DEEP = 32,   /* or, when more than the slack is owed */
 };
 
 void berth__decay_init(struct berth__decay *decay);
@@ -40,10 +41,12 @@ extern struct berth__decay berth__slots_decay;
 BERTH_INLINE void berth__decay_demand(struct berth__decay *decay, uint64_t bytes, bool fresh) {
     berth__add_relaxed(&decay->demand, bytes);
     uint64_t purged = fresh ? berth__load_relaxed(&decay->purged_lately) : 0;
-    if (purged != 0) {
+    while (purged != 0) {
         uint64_t regretted = berth__min(bytes, purged);
-        berth__store_relaxed(&decay->purged_lately, purged - regretted);
-        berth__add_relaxed(&decay->regret, regretted);
+        if (berth__cas_weak_relaxed(&decay->purged_lately, &purged, purged - regretted)) {
+            berth__add_relaxed(&decay->regret, regretted);
+            break;
+        }
     }
 }
 
@@ -52,6 +55,12 @@ void berth__decay_step(struct berth__arena *arena);
 
 /* The same for a thread that has nothing else to do: pays up to `bytes`. Returns what it paid. */
 size_t berth__decay_pay(struct berth__arena *arena, size_t bytes);
+
+/* True if a payment is due now. */
+BERTH_INLINE bool berth__decay_owes(struct berth__arena *arena) {
+    return (berth__load_relaxed(&arena->decay.owed) |
+            berth__load_relaxed(&berth__slots_decay.owed)) != 0;
+}
 
 /* True if memory is owed: slow paths should come by more often. */
 bool berth__decay_in_debt(struct berth__arena *arena);

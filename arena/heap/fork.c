@@ -91,10 +91,17 @@ static struct berth__lock *pick_runs(struct berth__arena *arena) {
 }
 
 static void visit_heap_locks(lock_visitor *visit, void *context) {
-    for (uint32_t number = 1; number < berth__heap_numbers(); number++) {
-        struct berth__heap *heap = berth__load_acquire(&berth__heaps[number]);
-        if (heap != NULL) {
-            visit(&heap->lock, context);
+    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
+        struct berth__arenas *arenas = berth__engine_arenas(i);
+        struct berth__arena *arena;
+        if (arenas == NULL) {
+            continue;
+        }
+        for (BERTH_EACH_ARENA(arena, arenas)) {
+            struct berth__heap *heap = berth__load_acquire(&arena->newest_heap);
+            for (; heap != NULL; heap = heap->older) {
+                visit(&heap->lock, context);
+            }
         }
     }
 }
@@ -214,6 +221,7 @@ static void before_fork(void) BERTH_NO_TSA {
     if (berth__default_arenas() == NULL) {
         return;
     }
+    berth__engine_enter_all();
     struct found held = {.count = 0};
     visit_all(note_if_mine, &held);
     if (held.count == 0 && !berth__lock_is_mine(&preparing)) {
@@ -226,6 +234,7 @@ static void before_fork(void) BERTH_NO_TSA {
 
 static void after_fork_in_parent(void) BERTH_NO_TSA {
     visit_all(release, NULL);
+    berth__engine_leave_all();
     if (berth__lock_is_mine(&preparing)) {
         berth__lock_release(&preparing);
     }
@@ -233,13 +242,14 @@ static void after_fork_in_parent(void) BERTH_NO_TSA {
 
 /* The cache of a thread that is gone: what it holds goes back, unless it was on a slow path. */
 static void bury_cache(struct berth__cache *cache) {
-    berth__list_remove(&cache->link);
     if (is_set_aside(cache->heap)) {
+        berth__cache_leave(cache);
         return; /* what it holds is lost with its heap */
     }
     if (!berth__load_relaxed(&cache->busy)) {
         berth__cache_flush(cache, true);
     }
+    berth__cache_leave(cache);
     berth__cache_release_heap(cache);
 }
 
@@ -250,7 +260,7 @@ static void leave_own_cache(struct berth__cache *cache) {
     if (berth__load_relaxed(&cache->busy)) {
         return;
     }
-    berth__list_remove(&cache->link);
+    berth__cache_leave(cache);
     if (cache->owns_heap && !is_set_aside(cache->heap)) {
         cache->owns_heap = false;
         berth__sub_relaxed(&cache->arena->owners, 1);
@@ -292,6 +302,8 @@ static void after_fork_in_child(void) BERTH_NO_TSA {
         return;
     }
     mine.count = 0;
+    berth__engine_visits_reset_in_child();
+    berth__engine_leave_all();
     visit_all(release_in_child, NULL);
     visit_all(note_if_mine, &mine);
     if (berth__lock_is_mine(&preparing)) {

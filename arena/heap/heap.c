@@ -2,7 +2,6 @@
 
 #include "base/check.h"
 #include "chunk/meta.h"
-#include "chunk/wait.h"
 #include "heap/arenas.h"
 #include "heap/decay.h"
 #include "heap/misuse.h"
@@ -13,29 +12,49 @@
 #include <string.h>
 
 _Atomic(struct berth__heap *) berth__heaps[BERTH_HEAPS_MAX];
-static _Atomic uint32_t next_number = 1;
+static _Atomic uint32_t numbers_end = 1;   /* numbers in use are below */
+static _Atomic uint32_t lowest_number = 1; /* where to look for one that is not; a hint */
 
 /* ---- life ---- */
 
-/* Numbers of destroyed heaps are found again by a search; that is rare. */
-static uint32_t claim_number(struct berth__heap *heap) {
-    uint32_t number = berth__add_relaxed(&next_number, 1);
-    if (number < BERTH_HEAPS_MAX) {
-        berth__store_release(&berth__heaps[number], heap);
-        return number;
+static void raise_to(_Atomic uint32_t *value, uint32_t least) {
+    uint32_t now = berth__load_relaxed(value);
+    while (now < least && !berth__cas_weak_relaxed(value, &now, least)) {
     }
-    berth__store_relaxed(&next_number, BERTH_HEAPS_MAX);
-    for (number = 1; number < BERTH_HEAPS_MAX; number++) {
+}
+
+static void lower_to(_Atomic uint32_t *value, uint32_t most) {
+    uint32_t now = berth__load_relaxed(value);
+    while (now > most && !berth__cas_weak_relaxed(value, &now, most)) {
+    }
+}
+
+static uint32_t claim_from(uint32_t first, struct berth__heap *heap) {
+    for (uint32_t number = first; number < BERTH_HEAPS_MAX; number++) {
         struct berth__heap *nobody = NULL;
-        if (berth__cas_acq_rel(&berth__heaps[number], &nobody, heap)) {
+        if (berth__load_relaxed(&berth__heaps[number]) == NULL &&
+            berth__cas_acq_rel(&berth__heaps[number], &nobody, heap)) {
+            raise_to(&numbers_end, number + 1);
             return number;
         }
     }
     return 0;
 }
 
+/* The lowest free number, so that who looks at all of them has few to look at. A destroyed heap
+ * leaves no entry behind that has its number. 0: all are in use. */
+static uint32_t claim_number(struct berth__heap *heap) {
+    uint32_t hint = berth__load_relaxed(&lowest_number);
+    uint32_t number = claim_from(hint, heap);
+    if (number == 0) {
+        return claim_from(1, heap);
+    }
+    (void)berth__cas_acquire(&lowest_number, &hint, number + 1); /* lowered meanwhile: leave it */
+    return number;
+}
+
 uint32_t berth__heap_numbers(void) {
-    return (uint32_t)berth__min(berth__load_relaxed(&next_number), BERTH_HEAPS_MAX);
+    return berth__load_relaxed(&numbers_end);
 }
 
 struct berth__heap *berth__heap_create(struct berth__arena *arena) {
@@ -46,7 +65,6 @@ struct berth__heap *berth__heap_create(struct berth__arena *arena) {
     berth__lock_init(&heap->lock, BERTH_RANK_HEAP);
     heap->arena = arena;
     heap->arenas = arena->arenas;
-    heap->serial = arena->arenas->serial;
     berth__list_init(&heap->purge_queue);
     for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
         for (unsigned l = 0; l < BERTH_SLAB_LISTS - 1; l++) {
@@ -58,16 +76,20 @@ struct berth__heap *berth__heap_create(struct berth__arena *arena) {
         berth__meta_free(heap, sizeof(*heap));
         return NULL;
     }
-    heap->mark = BERTH_HEAP_MARK(heap->number);
+    heap->mark = BERTH_HEAP_MARK(heap->number, arena->arenas->number == 0 ? BERTH_UNIT_SLAB
+                                                                          : BERTH_UNIT_POOL_SLAB);
     berth__list_init(&heap->orphan_link);
     berth__lock_acquire(&arena->heaps_lock);
     berth__list_push_back(&arena->heaps, &heap->link);
+    heap->older = berth__load_relaxed(&arena->newest_heap);
+    berth__store_release(&arena->newest_heap, heap);
     berth__lock_release(&arena->heaps_lock);
     return heap;
 }
 
 void berth__heap_destroy(struct berth__heap *heap) {
     berth__store_release(&berth__heaps[heap->number], NULL);
+    lower_to(&lowest_number, heap->number);
     berth__meta_free(heap, sizeof(*heap));
 }
 
@@ -153,41 +175,27 @@ static struct berth__slab *first_in(struct berth__heap_class *class, enum berth_
     return first == NULL ? NULL : BERTH_LIST_ENTRY(first, struct berth__slab, link);
 }
 
-static uint32_t tail_bytes(const struct berth__class *class) {
-    return BERTH_UNIT - class->blocks * class->size;
-}
-
 static void adopt_slab_locked(struct berth__heap *heap, struct berth__slab *slab)
     BERTH_REQUIRES(heap->lock) {
-    const struct berth__class *class = berth__slab_class(slab);
     struct berth__heap_class *mine = &heap->classes[slab->small_class];
-    unsigned free_count = berth__slab_free_count(slab);
     berth__store_relaxed(&slab->heap, heap);
     berth__entries_set(slab->base, 1, heap->mark + (uint64_t)slab->small_class * BERTH_BIN_BYTES);
     berth__add_relaxed(&mine->slabs, 1);
-    berth__count_add(&heap->slabs, 1);
-    berth__count_add(&mine->free_blocks, free_count);
-    berth__count_add(&heap->lent_bytes, (uint64_t)(class->blocks - free_count) * class->size);
-    berth__count_add(&heap->tail_bytes, tail_bytes(class));
+    berth__count_add(&mine->free_blocks, berth__slab_free_count(slab));
     slab->list = BERTH_SLAB_FULL;
     relist_locked(heap, slab);
 }
 
 static void drop_slab_locked(struct berth__heap *heap, struct berth__slab *slab)
     BERTH_REQUIRES(heap->lock) {
-    const struct berth__class *class = berth__slab_class(slab);
     struct berth__heap_class *mine = &heap->classes[slab->small_class];
-    unsigned free_count = berth__slab_free_count(slab);
     berth__list_remove(&slab->link);
     if (slab->purge_link.next != &slab->purge_link) {
         berth__list_remove(&slab->purge_link);
         berth__sub_relaxed(&heap->arena->decay.queued_slabs, 1);
     }
     berth__sub_relaxed(&mine->slabs, 1);
-    berth__count_sub(&heap->slabs, 1);
-    berth__count_sub(&mine->free_blocks, free_count);
-    berth__count_sub(&heap->lent_bytes, (uint64_t)(class->blocks - free_count) * class->size);
-    berth__count_sub(&heap->tail_bytes, tail_bytes(class));
+    berth__count_sub(&mine->free_blocks, berth__slab_free_count(slab));
 }
 
 /* A unit from the heap's arena, or from whichever has one. */
@@ -239,11 +247,9 @@ static void return_slab_locked(struct berth__heap *heap, struct berth__slab *sla
 
 void berth__heap_count_locked(struct berth__heap *heap, unsigned small_class, uint64_t lends,
                               uint64_t returns) {
-    struct berth__heap_class *class = &heap->classes[small_class];
-    berth__count_add(&class->lends, lends);
-    berth__count_add(&class->returns, returns);
-    berth__count_add(&heap->lends, lends);
-    berth__count_add(&heap->returns, returns);
+    struct berth__heap_traffic *traffic = &heap->traffic[small_class];
+    berth__count_add(&traffic->lends, lends);
+    berth__count_add(&traffic->returns, returns);
 }
 
 /* Makes cold blocks of a slab ready. The first pages of a class come one by one; later ones in
@@ -303,15 +309,21 @@ unsigned berth__heap_lend_locked(struct berth__heap *heap, unsigned small_class,
         relist_locked(heap, slab);
     }
     berth__count_sub(&class->free_blocks, lent);
-    berth__count_add(&heap->lent_bytes, (uint64_t)lent * berth__classes[small_class].size);
     return lent;
 }
 
 /* ---- taking back ---- */
 
+static bool is_lent_memory(const struct berth__slab *slab) {
+    return berth__chunk_of(slab->base)->span->lent;
+}
+
+/* In the caller's memory nothing is purged; only an empty slab goes back to the arena from there.
+ */
 static void queue_for_purge_locked(struct berth__heap *heap, struct berth__slab *slab)
     BERTH_REQUIRES(heap->lock) {
-    if (slab->purge_link.next == &slab->purge_link) {
+    if (slab->purge_link.next == &slab->purge_link &&
+        (!is_lent_memory(slab) || berth__slab_is_empty(slab))) {
         berth__list_push_back(&heap->purge_queue, &slab->purge_link);
         berth__add_relaxed(&heap->arena->decay.queued_slabs, 1);
     }
@@ -327,7 +339,7 @@ static void after_give_locked(struct berth__heap *heap, struct berth__slab *slab
     if (BERTH_UNLIKELY(berth__slab_is_empty(slab))) {
         unsigned capacity = berth__slab_class(slab)->blocks;
         bool others = berth__load_relaxed(&class->free_blocks) > capacity;
-        if (others || berth__wait_anyone()) {
+        if (others || berth__ledger_is_short()) {
             return_slab_locked(heap, slab);
             return;
         }
@@ -338,71 +350,69 @@ static void after_give_locked(struct berth__heap *heap, struct berth__slab *slab
     }
 }
 
-/* The slab that a block lies in, after the checks that the address table allows. */
-static struct berth__slab *slab_of(void *block) {
-    berth__entry *entry = berth__entry_find(block);
-    if (BERTH_UNLIKELY(entry == NULL || berth__load_relaxed(entry) == 0)) {
+/* Not a lent block of a slab of ours. */
+BERTH_NOINLINE static void bad_block(const struct berth__slab *slab, const void *block) {
+    if (slab == NULL) {
         berth__misuse("free of a pointer that is not a block", block);
     }
-    if (BERTH_UNLIKELY(BERTH_ENTRY_KIND(berth__load_relaxed(entry)) != BERTH_UNIT_SLAB)) {
-        berth__misuse("double free", block); /* its slab has gone back meanwhile */
-    }
-    struct berth__chunk *chunk = berth__chunk_of(block);
-    return &chunk->slabs[(size_t)((char *)block - chunk->at) / BERTH_UNIT].slab;
-}
-
-static void bad_block(const struct berth__slab *slab, const void *block) {
-    bool start = berth__divides((uint32_t)((const char *)block - slab->base),
+    bool start = slab->ready == NULL || /* its slab has gone back meanwhile */
+                 berth__divides((uint32_t)((const char *)block - slab->base),
                                 berth__slab_class(slab)->reciprocal);
     berth__misuse(start ? "double free" : "free of a pointer inside a block", block);
 }
 
-/* Sends on blocks of a slab that has moved to another heap. */
-static unsigned send_on(struct berth__slab *slab, void *const *blocks, unsigned count,
-                        bool counted) {
-    void *moved[BERTH_REMOTE_BLOCKS];
-    unsigned n = 0;
-    while (n < count && n < BERTH_REMOTE_BLOCKS &&
-           ((uintptr_t)blocks[n] ^ (uintptr_t)slab->base) < BERTH_UNIT) {
-        moved[n] = blocks[n];
-        n++;
+/* The record of the unit that a block lies in: the slab's, if it is one. */
+BERTH_INLINE struct berth__slab *slab_of(const void *block) {
+    struct berth__chunk *chunk = berth__chunk_of(block);
+    if (BERTH_UNLIKELY(chunk == NULL)) {
+        bad_block(NULL, block);
     }
-    berth__remote_send(moved, n, counted);
-    return n;
+    return &chunk->slabs[(size_t)((const char *)block - chunk->at) / BERTH_UNIT].slab;
 }
 
-static unsigned take_back_locked(struct berth__heap *heap, struct berth__slab *slab,
-                                 void *const *blocks, unsigned count, bool count_returns)
-    BERTH_REQUIRES(heap->lock) {
-    unsigned n = berth__slab_take_back(slab, blocks, count);
-    bool here = n < count && ((uintptr_t)blocks[n] ^ (uintptr_t)slab->base) < BERTH_UNIT;
-    if (BERTH_UNLIKELY(n == 0 || here)) {
-        bad_block(slab, blocks[n]);
+/* Sends on a block of a slab that has moved to another heap. */
+static void send_on(const struct berth__slab *slab, void *block, enum berth__give from) {
+    if (berth__load_relaxed(&slab->heap) == NULL) {
+        bad_block(slab, block);
     }
-    berth__count_add(&heap->classes[slab->small_class].free_blocks, n);
-    berth__count_sub(&heap->lent_bytes, (uint64_t)n * berth__slab_class(slab)->size);
-    if (count_returns) {
-        berth__heap_count_locked(heap, slab->small_class, 0, n);
-    }
-    return n;
+    uint64_t entry = berth__load_relaxed(berth__entry_find(block));
+    berth__remote_forward(berth__remote_block(block, entry), from != BERTH_GIVE_REMOTE);
+}
+
+/* True if a slab with one free block more may have to move or go. */
+BERTH_INLINE bool changes_place(const struct berth__slab *slab) {
+    return slab->list != list_for(slab) || berth__slab_is_empty(slab) ||
+           (slab->purge_link.next == &slab->purge_link &&
+            berth__slab_free_count(slab) >= *purge_from(slab));
 }
 
 void berth__heap_give_locked(struct berth__heap *heap, void *const *blocks, unsigned count,
                              enum berth__give from) {
-    while (count > 0) { /* the first blocks that lie in one slab */
-        struct berth__slab *slab = slab_of(blocks[0]);
-        const uint32_t size = berth__slab_class(slab)->size;
-        bool ours = berth__load_relaxed(&slab->heap) == heap;
-        unsigned n = ours ? take_back_locked(heap, slab, blocks, count, from == BERTH_GIVE_REMOTE)
-                          : send_on(slab, blocks, count, from != BERTH_GIVE_REMOTE);
-        if (from != BERTH_GIVE_CACHE) {
-            berth__count_add(&heap->remote_drained, (uint64_t)n * size);
+    uint64_t bytes = 0;
+    for (void *const *const end = blocks + count; blocks < end;) {
+        struct berth__slab *slab = slab_of(*blocks);
+        unsigned small_class = slab->small_class;
+        if (BERTH_UNLIKELY(berth__load_relaxed(&slab->heap) != heap)) {
+            bytes += berth__classes[small_class].size;
+            send_on(slab, *blocks++, from);
+            continue;
         }
-        if (ours) {
+        unsigned taken = berth__slab_take_back(slab, blocks, (unsigned)(end - blocks));
+        if (BERTH_UNLIKELY(taken == 0)) {
+            bad_block(slab, *blocks);
+        }
+        blocks += taken;
+        berth__count_add(&heap->classes[small_class].free_blocks, taken);
+        if (from == BERTH_GIVE_REMOTE) {
+            berth__count_add(&heap->traffic[small_class].returns, taken);
+        }
+        bytes += taken * (uint64_t)berth__classes[small_class].size;
+        if (changes_place(slab)) {
             after_give_locked(heap, slab);
         }
-        blocks += n;
-        count -= n;
+    }
+    if (from != BERTH_GIVE_CACHE) {
+        berth__count_add(&heap->remote_drained, bytes);
     }
 }
 
@@ -511,8 +521,6 @@ static void after_purge(struct berth__slab *slab, uint16_t pages, bool purged) B
     unsigned before = berth__slab_free_count(slab);
     berth__slab_show(slab, pages, purged);
     berth__count_add(&class->free_blocks, berth__slab_free_count(slab) - before);
-    berth__count_sub(&owner->lent_bytes, (uint64_t)(berth__slab_free_count(slab) - before) *
-                                             berth__slab_class(slab)->size);
     relist_locked(owner, slab);
     if (berth__slab_is_empty(slab)) {
         queue_for_purge_locked(owner, slab);
@@ -532,12 +540,11 @@ size_t berth__heap_purge_some(struct berth__heap *heap, bool *more) {
         struct berth__heap_class *class = &heap->classes[slab->small_class];
         unsigned capacity = berth__slab_class(slab)->blocks;
         unsigned before = berth__slab_free_count(slab);
-        pages = whole_machine_pages(berth__slab_purgeable(slab));
+        pages = is_lent_memory(slab) ? 0 : whole_machine_pages(berth__slab_purgeable(slab));
         berth__slab_hide(slab, pages);
         unsigned hidden = before - berth__slab_free_count(slab);
         *purge_from(slab) = (uint16_t)berth__min(before + capacity / 8 + 1, capacity);
         berth__count_sub(&class->free_blocks, hidden);
-        berth__count_add(&heap->lent_bytes, (uint64_t)hidden * berth__slab_class(slab)->size);
         relist_locked(heap, slab);
     }
     *more = !berth__list_empty(&heap->purge_queue);
@@ -551,9 +558,32 @@ size_t berth__heap_purge_some(struct berth__heap *heap, bool *more) {
     bool purged = !berth__chunk_is_held(berth__chunk_of(slab->base)) &&
                   purge_pages(slab->base, pages, &calls);
     after_purge(slab, pages, purged);
-    berth__add_relaxed(&arena->slab_purged_bytes, (size_t)berth__bit_count(pages) * BERTH_PAGE);
+    size_t bytes = purged ? (size_t)berth__bit_count(pages) * BERTH_PAGE : 0;
+    berth__add_relaxed(&arena->slab_purged_bytes, bytes);
     berth__add_relaxed(&arena->slab_purge_calls, calls);
-    return purged ? (size_t)berth__bit_count(pages) * BERTH_PAGE : 0;
+    return bytes;
+}
+
+void berth__heaps_collect(struct berth__arena *arena) {
+    enum { AT_ONCE = 8 };
+    struct berth__heap *heaps[AT_ONCE];
+    unsigned count = 0;
+    berth__lock_acquire(&arena->heaps_lock);
+    for (unsigned i = 0; i < AT_ONCE && !berth__list_empty(&arena->heaps); i++) {
+        struct berth__heap *heap = BERTH_LIST_ENTRY(arena->heaps.next, struct berth__heap, link);
+        berth__list_remove(&heap->link);
+        berth__list_push_back(&arena->heaps, &heap->link);
+        if (berth__remote_pending(heap)) {
+            heaps[count++] = heap;
+        }
+    }
+    berth__lock_release(&arena->heaps_lock);
+    for (unsigned i = 0; i < count; i++) {
+        if (berth__try_lock(&heaps[i]->lock)) {
+            berth__remote_drain_locked(heaps[i]);
+            berth__lock_release(&heaps[i]->lock);
+        }
+    }
 }
 
 void berth__heap_return_empty(struct berth__heap *heap) {

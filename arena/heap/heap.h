@@ -16,6 +16,7 @@
  * Invariants, under the lock, per class:
  *     free_blocks = sum over its slabs of (ready + cold)
  *     slabs * blocks per slab = free_blocks + lent blocks
+ * so what is lent, and what lies in the tails of slabs, is not counted but computed by readers.
  *
  * Lock order: a heap's lock before an arena's. Two heaps' locks are held together only by try_lock.
  */
@@ -31,26 +32,26 @@ struct berth__heap_class {
     uint32_t warm_pages; /* pages made ready so far: sets the pace of the next ones */
     _Atomic uint32_t slabs;
     berth__count free_blocks;
-    berth__count lends;   /* blocks that programs allocated, as their caches settled it */
-    berth__count returns; /* blocks that programs freed, likewise */
+};
+_Static_assert(sizeof(struct berth__heap_class) == BERTH_CACHE_LINE, "one line");
+
+/* Blocks that programs allocated and freed, as their caches settled it. */
+struct berth__heap_traffic {
+    berth__count lends, returns;
 };
 
 struct berth__heap {
     /* Read by every thread that frees to the heap, and never written: a line of its own. */
     struct berth__arena *arena BERTH_LINE_ALIGNED;
     struct berth__arenas *arenas; /* of its pool */
-    uint64_t mark;                /* BERTH_HEAP_MARK(number) */
-    uint64_t serial;              /* of its pool */
+    uint64_t mark;                /* BERTH_HEAP_MARK */
     uint32_t number;
+    struct berth__heap *older; /* made before this one in the arena; see arena->newest_heap */
 
     struct berth__lock lock BERTH_LINE_ALIGNED;
     struct berth__list link;                               /* in arena->heaps */
     struct berth__list orphan_link;                        /* in arena->orphans */
     struct berth__list purge_queue BERTH_GUARDED_BY(lock); /* slabs with free pages, oldest first */
-    berth__count slabs;                                    /* owned now */
-    berth__count lent_bytes;                               /* in blocks that are with threads */
-    berth__count lends, returns;                           /* sums over the classes */
-    berth__count tail_bytes; /* at the ends of slabs, too short for a block */
     berth__count refills, flushes, remote_batches, remote_blocks;
     berth__count slabs_made, slabs_returned;
     berth__count remote_drained; /* bytes taken from the remote stack, ever */
@@ -59,12 +60,13 @@ struct berth__heap {
     _Atomic uint64_t remote_sent;               /* bytes pushed there, ever */
 
     struct berth__heap_class classes[BERTH_SMALL_CLASS_COUNT] BERTH_LINE_ALIGNED;
+    struct berth__heap_traffic traffic[BERTH_SMALL_CLASS_COUNT];
 };
 
 /* By number; NULL for numbers not in use. */
 extern _Atomic(struct berth__heap *) berth__heaps[BERTH_HEAPS_MAX];
 
-/* Numbers given out so far are below this. */
+/* Numbers in use are below this: no more than there were heaps at a time. */
 uint32_t berth__heap_numbers(void);
 
 BERTH_INLINE struct berth__heap *berth__heap_of_entry(uint64_t entry) {
@@ -120,6 +122,10 @@ bool berth__heap_steal(struct berth__heap *heap, unsigned small_class, bool from
  * bytes given back, 0 if nothing was; *more: the queue is not empty. Makes system calls, without
  * the lock. */
 size_t berth__heap_purge_some(struct berth__heap *heap, bool *more);
+
+/* Takes in what others have freed to a few of the arena's heaps, in turn: those whose owners sleep
+ * or have gone would never do it. */
+void berth__heaps_collect(struct berth__arena *arena);
 
 /* Returns all empty slabs to the arena. */
 void berth__heap_return_empty(struct berth__heap *heap);

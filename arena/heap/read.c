@@ -10,19 +10,26 @@ static uint64_t minus(uint64_t a, uint64_t b) { /* torn reads may cross */
 }
 
 static void add_heap(struct berth__heap *heap, struct berth__arena_counts *counts) {
-    uint64_t slabs = berth__load_relaxed(&heap->slabs);
-    uint64_t lent = berth__load_relaxed(&heap->lent_bytes);
-    uint64_t tail = berth__load_relaxed(&heap->tail_bytes);
+    uint64_t slabs = 0;
+    uint64_t free_bytes = 0;
+    uint64_t tail = 0;
+    for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
+        const struct berth__class *class = &berth__classes[c];
+        uint64_t of_class = berth__load_relaxed(&heap->classes[c].slabs);
+        slabs += of_class;
+        tail += of_class * (BERTH_UNIT - (uint64_t) class->blocks * class->size);
+        free_bytes += berth__load_relaxed(&heap->classes[c].free_blocks) * class->size;
+        counts->lends += berth__load_relaxed(&heap->traffic[c].lends);
+        counts->returns += berth__load_relaxed(&heap->traffic[c].returns);
+    }
     uint64_t drained = berth__load_relaxed(&heap->remote_drained);
     uint64_t remote = minus(berth__load_relaxed(&heap->remote_sent), drained);
     counts->heaps++;
     counts->slabs += slabs;
-    counts->slab_lent += minus(lent, remote);
+    counts->slab_lent += minus(slabs * BERTH_UNIT, free_bytes + tail + remote);
     counts->remote += remote;
     counts->slab_tail += tail;
-    counts->free_slab += minus(slabs * BERTH_UNIT, lent + tail);
-    counts->lends += berth__load_relaxed(&heap->lends);
-    counts->returns += berth__load_relaxed(&heap->returns);
+    counts->free_slab += free_bytes;
     counts->refills += berth__load_relaxed(&heap->refills);
     counts->flushes += berth__load_relaxed(&heap->flushes);
     counts->remote_batches += berth__load_relaxed(&heap->remote_batches);
@@ -32,15 +39,12 @@ static void add_heap(struct berth__heap *heap, struct berth__arena_counts *count
     counts->contended += berth__load_relaxed(&heap->lock.contended);
 }
 
-/* Calls add for each heap of a pool (arena NULL) or of one arena. */
-static void each_heap(uint64_t serial, const struct berth__arena *arena,
-                      void (*add)(struct berth__heap *, void *), void *context) {
-    uint32_t end = berth__heap_numbers();
-    for (uint32_t number = 1; number < end; number++) {
-        struct berth__heap *heap = berth__load_acquire(&berth__heaps[number]);
-        if (heap != NULL && heap->serial == serial && (arena == NULL || heap->arena == arena)) {
-            add(heap, context);
-        }
+/* Calls add for each heap of an arena. */
+static void each_heap(struct berth__arena *arena, void (*add)(struct berth__heap *, void *),
+                      void *context) {
+    for (struct berth__heap *heap = berth__load_acquire(&arena->newest_heap); heap != NULL;
+         heap = heap->older) {
+        add(heap, context);
     }
 }
 
@@ -70,7 +74,7 @@ void berth__arena_read(struct berth__arena *arena, struct berth__arena_counts *c
         berth__load_relaxed(&arena->purge_calls) + berth__load_relaxed(&arena->slab_purge_calls);
     counts->contended = berth__load_relaxed(&arena->lock.contended) +
                         berth__load_relaxed(&arena->grow_lock.contended);
-    each_heap(arena->arenas->serial, arena, add_heap_to, counts);
+    each_heap(arena, add_heap_to, counts);
 }
 
 static void add_counts(struct berth__arena_counts *sum, const struct berth__arena_counts *more) {
@@ -97,9 +101,9 @@ void berth__arenas_read(struct berth__arenas *arenas, struct berth__arenas_count
     counts->sum.lends += berth__load_relaxed(&arenas->huge_lends);
     counts->sum.returns += berth__load_relaxed(&arenas->huge_returns);
     counts->cached_bound = berth__load_relaxed(&arenas->cached_bound);
-    counts->live_high_bytes = counts->sum.slab_lent + counts->sum.run_lent + counts->huge;
-    counts->live_low_bytes =
-        minus(counts->sum.slab_lent, counts->cached_bound) + counts->sum.run_lent + counts->huge;
+    uint64_t large = counts->sum.run_lent + counts->huge + counts->file;
+    counts->live_high_bytes = counts->sum.slab_lent + large;
+    counts->live_low_bytes = minus(counts->sum.slab_lent, counts->cached_bound) + large;
     counts->failures = berth__load_relaxed(&arenas->failures);
     counts->waits = berth__load_relaxed(&arenas->waits);
     counts->waits_failed = berth__load_relaxed(&arenas->waits_failed);
@@ -119,13 +123,16 @@ static void add_class(struct berth__heap *heap, void *context) {
     sum->counts->slabs += slabs;
     sum->counts->free += free_blocks;
     sum->counts->lent += minus(slabs * berth__classes[sum->small_class].blocks, free_blocks);
-    sum->counts->lends += berth__load_relaxed(&class->lends);
-    sum->counts->returns += berth__load_relaxed(&class->returns);
+    sum->counts->lends += berth__load_relaxed(&heap->traffic[sum->small_class].lends);
+    sum->counts->returns += berth__load_relaxed(&heap->traffic[sum->small_class].returns);
 }
 
 void berth__class_read(struct berth__arenas *arenas, unsigned small_class,
                        struct berth__class_counts *counts) {
     memset(counts, 0, sizeof(*counts));
     struct class_sum sum = {.small_class = small_class, .counts = counts};
-    each_heap(arenas->serial, NULL, add_class, &sum);
+    struct berth__arena *arena;
+    for (BERTH_EACH_ARENA(arena, arenas)) {
+        each_heap(arena, add_class, &sum);
+    }
 }

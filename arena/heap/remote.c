@@ -47,42 +47,44 @@ static int32_t distance(const struct message *carrier, const void *block) {
     return granules == (int32_t)granules ? (int32_t)granules : 0;
 }
 
-/* A block to send, with what the address table says of it, read once. */
-struct item {
-    char *block;
-    uint32_t heap; /* number */
-    uint32_t size;
-};
-
 /* Packs as many of items[0..count) as fit behind the largest of them, and leaves the others at the
  * front of the array. Returns how many are left. */
-static unsigned pack_one(struct item *items, unsigned count, struct message **packed) {
-    unsigned largest = 0;
-    for (unsigned i = 1; i < count; i++) {
-        largest = items[i].size > items[largest].size ? i : largest;
-    }
+static unsigned pack_one(struct berth__remote_block *items, unsigned count, unsigned largest,
+                         struct message **packed) {
     struct message *carrier = (struct message *)(void *)items[largest].block;
     unsigned capacity = capacity_of(items[largest].size);
     berth__unpoison(carrier, items[largest].size);
     items[largest] = items[--count];
     unsigned named = 0;
-    unsigned left = 0;
-    for (unsigned i = 0; i < count; i++) {
-        if (BERTH_UNLIKELY(items[i].block == (char *)carrier)) {
-            berth__misuse("double free", carrier);
+    unsigned i = 0;
+    for (; i < count && named < capacity; i++) {
+        int32_t to = distance(carrier, items[i].block);
+        if (BERTH_UNLIKELY(to == 0)) {
+            break;
         }
-        int32_t to = named < capacity ? distance(carrier, items[i].block) : 0;
-        if (to != 0) {
-            carrier->others[named++] = to;
-        } else {
-            items[left++] = items[i];
-        }
+        carrier->others[named++] = to;
     }
     if (named < capacity) {
         carrier->others[named] = 0;
     }
+    unsigned left = 0;
+    for (; i < count; i++) {
+        if (BERTH_UNLIKELY(items[i].block == (char *)carrier)) {
+            berth__misuse("double free", carrier);
+        }
+        items[left++] = items[i];
+    }
     *packed = carrier;
     return left;
+}
+
+/* The place of the largest block: it names the most others. */
+static unsigned largest_of(const struct berth__remote_block *items, unsigned count) {
+    unsigned largest = 0;
+    for (unsigned i = 1; i < count; i++) {
+        largest = items[i].size > items[largest].size ? i : largest;
+    }
+    return largest;
 }
 
 /* A chain of messages, linked from `first` to `last`, whose own word is still to be set. */
@@ -91,11 +93,11 @@ struct chain {
     unsigned messages;
 };
 
-static struct chain pack(struct item *items, unsigned count, bool counted) {
+static struct chain pack(struct berth__remote_block *items, unsigned count, bool counted) {
     struct chain chain = {NULL, NULL, 0};
     while (count > 0) {
         struct message *packed = NULL;
-        count = pack_one(items, count, &packed);
+        count = pack_one(items, count, largest_of(items, count), &packed);
         packed->next = word_of(chain.first, 0) | (counted ? COUNTED : 0);
         chain.first = packed;
         chain.last = chain.last == NULL ? packed : chain.last;
@@ -104,15 +106,20 @@ static struct chain pack(struct item *items, unsigned count, bool counted) {
     return chain;
 }
 
-/* A heap whose owner does not come round: whoever finds its stack deep drains it. */
-static void help_if_deep(struct berth__heap *heap, unsigned depth) {
-    if (depth >= BERTH_REMOTE_DEEP && berth__try_lock(&heap->lock)) {
+/* A heap whose owner does not come round: whoever finds much on its stack drains it. */
+static void help(struct berth__heap *heap, unsigned depth) {
+    uint64_t pile =
+        berth__load_relaxed(&heap->remote_sent) - berth__load_relaxed(&heap->remote_drained);
+    if ((depth >= BERTH_REMOTE_DEEP || (int64_t)pile > BERTH_REMOTE_PILE) &&
+        berth__try_lock(&heap->lock)) {
         berth__remote_drain_locked(heap);
         berth__lock_release(&heap->lock);
     }
 }
 
-static void push(struct berth__heap *heap, struct item *items, unsigned count, bool counted) {
+/* Returns the depth of the stack now. */
+static unsigned push(struct berth__heap *heap, struct berth__remote_block *items, unsigned count,
+                     bool counted) {
     uint64_t bytes = 0;
     for (unsigned i = 0; i < count; i++) {
         bytes += items[i].size;
@@ -126,15 +133,15 @@ static void push(struct berth__heap *heap, struct item *items, unsigned count, b
         above = word_of(chain.first, depth_of(below) + chain.messages);
         berth__delay_point();
     } while (!berth__cas_weak_release(&heap->remote, &below, above)); /* R1 */
-    help_if_deep(heap, depth_of(above));
+    return depth_of(above);
 }
 
 /* Moves the items of the first one's heap to the front; returns how many they are. */
-static unsigned gather_one_heap(struct item *items, unsigned count) {
+static unsigned gather_one_heap(struct berth__remote_block *items, unsigned count) {
     unsigned same = 1;
     for (unsigned i = 1; i < count; i++) {
         if (items[i].heap == items[0].heap) {
-            struct item item = items[i];
+            struct berth__remote_block item = items[i];
             items[i] = items[same];
             items[same++] = item;
         }
@@ -142,20 +149,17 @@ static unsigned gather_one_heap(struct item *items, unsigned count) {
     return same;
 }
 
-void berth__remote_send(void *const *blocks, unsigned count, bool counted) {
-    struct item items[BERTH_REMOTE_BLOCKS];
-    for (unsigned i = 0; i < count; i++) {
-        uint64_t entry = entry_of(blocks[i]);
-        items[i].block = blocks[i];
-        items[i].heap = BERTH_ENTRY_HEAP(entry);
-        items[i].size = berth__classes[BERTH_ENTRY_BIN(entry) / BERTH_BIN_BYTES].size;
-    }
+void berth__remote_send(struct berth__remote_block *items, unsigned count, bool counted) {
     for (unsigned from = 0; from < count;) {
         unsigned same = gather_one_heap(items + from, count - from);
         struct berth__heap *heap = berth__load_acquire(&berth__heaps[items[from].heap]);
-        push(heap, items + from, same, counted);
+        help(heap, push(heap, items + from, same, counted));
         from += same;
     }
+}
+
+void berth__remote_forward(struct berth__remote_block block, bool counted) {
+    (void)push(berth__load_acquire(&berth__heaps[block.heap]), &block, 1, counted);
 }
 
 /* Reads a message out; its carrier comes first. Returns the number of blocks. */

@@ -46,11 +46,14 @@ static struct berth__heap *heap_for(struct berth__cache *cache, struct berth__ar
     return arena == NULL ? NULL : berth__heap_shared(arena);
 }
 
+/* What one round makes room for, another thread may take; and where there is room but no metadata
+ * for a slab, no round helps. */
 void *berth__small_attempt(const struct berth__request *request, unsigned charge_flags,
                            bool anywhere) {
+    enum { TRIES_MAX = 256 }; /* others may be quicker; but without metadata, no try will do */
     unsigned small_class = small_class_of(request);
     struct berth__cache *cache = berth__cache_get(request->arenas);
-    for (;;) {
+    for (unsigned i = 0; i < TRIES_MAX; i++) {
         void *block =
             cache == NULL ? NULL : berth__cache_pop(cache, berth__classes[small_class].size);
         if (block == NULL) {
@@ -71,6 +74,7 @@ void *berth__small_attempt(const struct berth__request *request, unsigned charge
             return NULL;
         }
     }
+    return NULL;
 }
 
 /* ---- any block ---- */
@@ -142,12 +146,12 @@ static void free_uncached(void *block, uint64_t entry) {
         berth__misuse("free of a pointer inside a block", block);
     }
     berth__poison(block, class->size);
-    berth__remote_send(&block, 1, false);
+    struct berth__remote_block item = berth__remote_block(block, entry);
+    berth__remote_send(&item, 1, false);
 }
 
 static void free_small(void *block, uint64_t entry) {
-    struct berth__heap *heap = berth__heap_of_entry(entry);
-    struct berth__arenas *arenas = heap->arenas;
+    struct berth__arenas *arenas = berth__heap_of_entry(entry)->arenas;
     struct berth__cache *cache = berth__cache_get(arenas);
     if (BERTH_UNLIKELY(cache == NULL)) {
         free_uncached(block, entry);
@@ -156,13 +160,17 @@ static void free_small(void *block, uint64_t entry) {
     }
 }
 
-void berth__block_free(void *block) {
-    if (block == NULL || berth__fork_must_detour() || berth__emergency_owns(block)) {
-        return; /* in the child of a fork that interrupted us, frees are dropped for the moment */
+/* What lies in no unit of ours. */
+static void free_elsewhere(void *block) {
+    if (block != NULL && !berth__emergency_owns(block)) {
+        berth__misuse("free of a pointer that is not a block", block);
     }
-    uint64_t entry = entry_or_misuse(block);
+}
+
+static void free_by_kind(void *block, uint64_t entry) {
     switch (BERTH_ENTRY_KIND(entry)) {
-    case BERTH_UNIT_SLAB: free_small(block, entry); break;
+    case BERTH_UNIT_SLAB:
+    case BERTH_UNIT_POOL_SLAB: free_small(block, entry); break;
     case BERTH_UNIT_RUN: berth__run_free(block); break;
     case BERTH_UNIT_HUGE: berth__huge_free(block); break;
     case BERTH_UNIT_HUGE_BODY:
@@ -171,7 +179,43 @@ void berth__block_free(void *block) {
     }
 }
 
+void berth__block_free(void *block) {
+    berth__entry *at = berth__entry_find(block);
+    uint64_t entry = at == NULL ? 0 : berth__load_relaxed(at);
+    if (BERTH_UNLIKELY(entry == 0)) {
+        free_elsewhere(block);
+        return;
+    }
+    if (berth__fork_must_detour()) {
+        return; /* in the child of a fork that interrupted us, frees are dropped for the moment */
+    }
+    struct berth__cache *cache = berth__tls.cache; /* of the default pool */
+    if (BERTH_LIKELY(BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SLAB && cache != &berth__no_cache)) {
+        berth__cache_take(cache, block, entry);
+    } else {
+        free_by_kind(block, entry);
+    }
+}
+
 /* ---- asking and changing ---- */
+
+/* The size of a small block, which must start where the pointer points. */
+static uint32_t small_size(const void *block, uint64_t entry, const char *fault) {
+    const struct berth__class *class = &berth__classes[BERTH_ENTRY_BIN(entry) / BERTH_BIN_BYTES];
+    if (BERTH_UNLIKELY(
+            !berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT), class->reciprocal))) {
+        berth__misuse(fault, block);
+    }
+    return class->size;
+}
+
+static size_t huge_size(const void *block) {
+    const struct berth__chunk *first = berth__chunk_of(block);
+    if (BERTH_UNLIKELY(first->at != (const char *)block)) {
+        berth__misuse("size of a pointer inside a block", block);
+    }
+    return first->huge.bytes;
+}
 
 size_t berth__block_size(const void *block) {
     if (BERTH_UNLIKELY(berth__emergency_owns(block))) {
@@ -179,9 +223,10 @@ size_t berth__block_size(const void *block) {
     }
     uint64_t entry = entry_or_misuse(block);
     switch (BERTH_ENTRY_KIND(entry)) {
-    case BERTH_UNIT_SLAB: return berth__classes[BERTH_ENTRY_BIN(entry) / BERTH_BIN_BYTES].size;
+    case BERTH_UNIT_SLAB:
+    case BERTH_UNIT_POOL_SLAB: return small_size(block, entry, "size of a pointer inside a block");
     case BERTH_UNIT_RUN: return berth__run_pages(block) * BERTH_PAGE;
-    case BERTH_UNIT_HUGE: return berth__chunk_of(block)->huge.bytes;
+    case BERTH_UNIT_HUGE: return huge_size(block);
     case BERTH_UNIT_HUGE_BODY:
     case BERTH_UNIT_SAMPLED:
     default: berth__misuse("size of a pointer inside a block", block);
@@ -194,8 +239,9 @@ bool berth__block_resize(void *block, size_t size) {
     }
     uint64_t entry = entry_or_misuse(block);
     switch (BERTH_ENTRY_KIND(entry)) {
-    case BERTH_UNIT_SLAB: {
-        uint32_t have = berth__classes[BERTH_ENTRY_BIN(entry) / BERTH_BIN_BYTES].size;
+    case BERTH_UNIT_SLAB:
+    case BERTH_UNIT_POOL_SLAB: {
+        uint32_t have = small_size(block, entry, "realloc of a pointer inside a block");
         return size <= have && (size > have / 2 || have <= 4 * BERTH_GRANULE);
     }
     case BERTH_UNIT_RUN:
@@ -237,7 +283,7 @@ struct berth__arenas *berth__block_arenas(const void *block) {
         return berth__default_arenas();
     }
     uint64_t entry = entry_or_misuse(block);
-    if (BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SLAB) {
+    if (BERTH_ENTRY_IS_SLAB(entry)) {
         return berth__heap_of_entry(entry)->arenas;
     }
     return berth__chunk_of(block)->arena->arenas;

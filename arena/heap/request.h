@@ -86,6 +86,8 @@ struct berth__run_cache_counts {
     uint64_t bytes, runs, lends, returns, evictions;
 };
 void berth__run_caches_flush(struct berth__arena *arena);
+/* Takes out what was not needed for a while. Cheap when called too early. */
+void berth__run_caches_trim(struct berth__arena *arena);
 void berth__run_caches_read(struct berth__arena *arena, struct berth__run_cache_counts *counts);
 void berth__run_caches_free(struct berth__arena *arena);
 void berth__run_caches_visit_locks(struct berth__arena *arena,
@@ -97,6 +99,10 @@ void *berth__reclaim(const struct berth__request *request, berth__attempt *attem
 
 /* Everything the ladder's first steps do, for a trim: returns bytes given back to the kernel. */
 size_t berth__reclaim_all(struct berth__arenas *arenas);
+
+/* While a limit is exceeded because it was lowered: gives back what has become free in an arena and
+ * in unused slots, as far as it is beyond the limit. `thoroughly`: chunks' ends as well. */
+BERTH_NOINLINE void berth__reclaim_excess(struct berth__arena *arena, bool thoroughly);
 
 /* Asks the application to free memory; returns how many callbacks were run. Set by the layer that
  * knows them. */

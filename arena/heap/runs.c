@@ -10,18 +10,23 @@
 
 #include "base/check.h"
 #include "chunk/meta.h"
-#include "chunk/wait.h"
 #include "heap/decay.h"
 #include "heap/misuse.h"
+#include "os/clock.h"
 #include "os/cpu.h"
 
 #include <string.h>
 
-enum { CPU_CACHE_RUNS = 64 };
+enum {
+    CPU_CACHE_RUNS = 192,
+    TRIM_MS = 128,        /* between two looks at what a cache did not need */
+    PUSHES_PER_STEP = 16, /* so that a program whose every run hits a cache pays its debts too */
+};
 
 struct berth__cpu_cache {
     struct berth__lock lock BERTH_LINE_ALIGNED;
     _Atomic uint32_t count;
+    uint32_t least_count; /* since the last look: what was not needed */
     berth__count bytes;
     berth__count lends, returns;          /* blocks served from here, and taken in */
     berth__count evictions;               /* blocks given on to the arena */
@@ -36,8 +41,10 @@ static size_t page_of(const struct berth__chunk *chunk, const void *address) {
     return (size_t)((const char *)address - chunk->at) / BERTH_PAGE;
 }
 
-static uint64_t page_bit(size_t page) {
-    return UINT64_C(1) << (page % 64);
+/* Of a run that is parked, and that the caller took out of its cache. */
+static size_t unpark(void *run) {
+    struct berth__chunk *chunk = berth__chunk_of(run);
+    return berth__chunk_unpark_run(chunk, page_of(chunk, run));
 }
 
 /* ---- the cache of a CPU ---- */
@@ -84,7 +91,9 @@ static void *take_out_locked(struct berth__cpu_cache *cache, unsigned run_class)
     cache->first[run_class] = cache->next[entry - 1];
     cache->next[entry - 1] = cache->unused;
     cache->unused = (uint8_t)entry;
-    berth__store_relaxed(&cache->count, berth__load_relaxed(&cache->count) - 1);
+    uint32_t left = berth__load_relaxed(&cache->count) - 1;
+    berth__store_relaxed(&cache->count, left);
+    cache->least_count = (uint32_t)berth__min(cache->least_count, left);
     berth__count_sub(&cache->bytes, class_bytes(run_class));
     return cache->run[entry - 1];
 }
@@ -128,18 +137,13 @@ static void *pop(struct berth__arena *arena, unsigned run_class) {
     }
     berth__lock_release(&cache->lock);
     if (run != NULL) {
-        struct berth__chunk *chunk = berth__chunk_of(run);
-        size_t page = page_of(chunk, run);
-        atomic_fetch_and_explicit(&chunk->parked[page / 64], ~page_bit(page), memory_order_relaxed);
+        (void)unpark(run);
     }
     return run;
 }
 
 static void return_run(void *run) {
-    struct berth__chunk *chunk = berth__chunk_of(run);
-    size_t page = page_of(chunk, run);
-    atomic_fetch_and_explicit(&chunk->parked[page / 64], ~page_bit(page), memory_order_relaxed);
-    berth__arena_take_run(run, berth__chunk_run_pages(chunk, page));
+    berth__arena_take_run(run, unpark(run));
 }
 
 /* False if the cache is busy, or the run too large for it. A full one is emptied by a quarter. */
@@ -147,7 +151,7 @@ static bool push(struct berth__arena *arena, void *run, size_t pages, unsigned r
     size_t bytes_max = arena->arenas->policy.run_cache_bytes;
     size_t bytes = pages * BERTH_PAGE;
     struct berth__cpu_cache *cache = bytes > bytes_max / 4 ? NULL : cpu_cache(arena);
-    if (cache == NULL || berth__wait_anyone() || !berth__try_lock(&cache->lock)) {
+    if (cache == NULL || berth__ledger_is_short() || !berth__try_lock(&cache->lock)) {
         return false;
     }
     void *evicted[CPU_CACHE_RUNS];
@@ -159,11 +163,40 @@ static bool push(struct berth__arena *arena, void *run, size_t pages, unsigned r
     }
     put_in_locked(cache, run_class, run);
     berth__count_add(&cache->returns, 1);
+    bool step = berth__load_relaxed(&cache->returns) % PUSHES_PER_STEP == 0;
     berth__lock_release(&cache->lock);
     for (unsigned i = 0; i < evicted_count; i++) {
         return_run(evicted[i]);
     }
+    if (step) {
+        berth__decay_step(arena);
+    }
     return true;
+}
+
+/* Each cache gives up half of what it held at all times since the last look. */
+void berth__run_caches_trim(struct berth__arena *arena) {
+    uint64_t now_ms = berth__clock_coarse_ms();
+    uint64_t last = berth__load_relaxed(&arena->run_caches_trimmed_ms);
+    if (now_ms - last < TRIM_MS ||
+        !berth__cas_acq_rel(&arena->run_caches_trimmed_ms, &last, now_ms)) {
+        return;
+    }
+    for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
+        struct berth__cpu_cache *cache = berth__load_acquire(&arena->cpu_caches[i]);
+        if (cache == NULL || !berth__try_lock(&cache->lock)) {
+            continue;
+        }
+        void *evicted[CPU_CACHE_RUNS];
+        uint32_t count = berth__load_relaxed(&cache->count);
+        uint32_t keep = count - (cache->least_count + 1) / 2;
+        unsigned evicted_count = evict_locked(cache, UINT64_MAX, keep, evicted);
+        cache->least_count = keep;
+        berth__lock_release(&cache->lock);
+        for (unsigned k = 0; k < evicted_count; k++) {
+            return_run(evicted[k]);
+        }
+    }
 }
 
 void berth__run_caches_flush(struct berth__arena *arena) {
@@ -268,7 +301,10 @@ static size_t checked_pages(const struct berth__chunk *chunk, const void *block)
     size_t page = page_of(chunk, block);
     size_t pages = berth__chunk_run_pages(chunk, page);
     if (BERTH_UNLIKELY((uintptr_t)block % BERTH_PAGE != 0 || pages == 0)) {
-        berth__misuse("double free, or free of a pointer inside a block", block);
+        berth__misuse(berth__chunk_run_is_parked(chunk, page)
+                          ? "double free"
+                          : "double free, or free of a pointer inside a block",
+                      block);
     }
     return pages;
 }
@@ -276,12 +312,7 @@ static size_t checked_pages(const struct berth__chunk *chunk, const void *block)
 void berth__run_free(void *block) {
     struct berth__chunk *chunk = berth__chunk_of(block);
     size_t pages = checked_pages(chunk, block);
-    size_t page = page_of(chunk, block);
-    uint64_t before =
-        atomic_fetch_or_explicit(&chunk->parked[page / 64], page_bit(page), memory_order_relaxed);
-    if (BERTH_UNLIKELY((before & page_bit(page)) != 0)) {
-        berth__misuse("double free", block);
-    }
+    berth__chunk_park_run(chunk, page_of(chunk, block));
     berth__poison(block, pages * BERTH_PAGE);
     struct berth__arena *arena = chunk->arena;
     struct berth__cache *cache = berth__cache_peek(arena->arenas);

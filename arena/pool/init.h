@@ -4,7 +4,11 @@
 #ifndef BERTH_POOL_INIT_H
 #define BERTH_POOL_INIT_H
 
-/* Has the lock held over a fork. */
+/* Has the locks of these files held over a fork. */
+void berth__limit_register_lock(void);
 void berth__pressure_register_lock(void);
+
+/* In the child of a fork: a callback that another thread ran is not running any more. */
+void berth__pressure_reset_in_child(void);
 
 #endif

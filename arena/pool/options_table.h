@@ -22,8 +22,8 @@
       "Number of arenas. 0: one for each group of CPUs that share a last-level cache, but no "     \
       "more than the affinity mask, the CPU quota and the limit let be of use.")                   \
     X(cache, SIZE, "0", 0, INT64_MAX,                                                              \
-      "Bytes that all threads and CPUs together may cache, beyond 2 KiB per thread. 0: 2M per "    \
-      "CPU.")                                                                                      \
+      "Bytes that all threads and CPUs together may cache, beyond 2 KiB per thread. 0: 8M per "    \
+      "CPU, 256M at most.")                                                                        \
     X(decay_ms, NUMBER, "1000", 0, 3600000,                                                        \
       "Time over which memory that is unused, and not expected to be wanted soon, goes back to "   \
       "the kernel.")                                                                               \

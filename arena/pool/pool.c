@@ -4,11 +4,9 @@
 #include "base/check.h"
 #include "chunk/meta.h"
 #include "heap/fork.h"
-#include "heap/read.h"
-#include "os/cgroup.h"
-#include "os/clock.h"
 #include "os/environ.h"
 #include "pool/init.h"
+#include "pool/limit.h"
 #include "pool/maintenance.h"
 #include "pool/options.h"
 
@@ -43,9 +41,10 @@ static void configure(struct berth__engine_config *config) {
     }
     uint64_t limit = value[BERTH_OPTION_limit];
     if (limit == BERTH_OPTION_LIMIT_AUTO) {
-        limit = berth__cgroup_memory_limit();
+        berth__limit_follow();
+    } else {
+        berth__store_relaxed(&berth__ledger.limit, limit);
     }
-    berth__store_relaxed(&berth__ledger.limit, limit);
     bool reserve_set = options->is_set[BERTH_OPTION_limit_reserve];
     uint64_t reserve = value[BERTH_OPTION_limit_reserve];
     berth__store_relaxed(&berth__ledger.reserve, reserve_set ? reserve : 0);
@@ -64,26 +63,19 @@ bool berth__start_slow(void) {
     return true;
 }
 
-void berth__limit_refresh(void) {
-    static _Atomic uint64_t last_ms;
-    enum { REFRESH_MS = 1000 };
-    if (berth__options_get()->value[BERTH_OPTION_limit] != BERTH_OPTION_LIMIT_AUTO) {
-        return;
-    }
-    uint64_t now = berth__clock_coarse_ms();
-    uint64_t last = berth__load_relaxed(&last_ms);
-    if (now - last >= REFRESH_MS && berth__cas_acq_rel(&last_ms, &last, now)) {
-        berth__ledger_set_limit(&berth__ledger, berth__cgroup_memory_limit());
-    }
-}
-
 /* ---- the table of pools ---- */
+
+static void in_child(void) {
+    berth__pressure_reset_in_child();
+    berth__maintenance_reset_in_child();
+}
 
 /* In this file, because a static program takes only objects along that something refers to. */
 __attribute__((constructor)) static void at_load(void) {
     berth__fork_add_lock(&pools_lock);
+    berth__limit_register_lock();
     berth__pressure_register_lock();
-    berth__fork_init(berth__maintenance_reset_in_child);
+    berth__fork_init(in_child);
     if (BERTH_DOOR && berth__environ_get("BERTH_CONF") != NULL) { /* else they need not be read */
         berth__maintenance_start();
     }
@@ -142,6 +134,16 @@ static bool name_is_valid(const char *name) {
     return length >= 1 && length <= BERTH_POOL_NAME_MAX && strspn(name, allowed) == length;
 }
 
+static bool memory_is_valid(const struct berth_pool_options *options) {
+    if (options->memory == NULL) {
+        return options->memory_size == 0;
+    }
+    uintptr_t at = (uintptr_t)options->memory;
+    return options->memory_size <= UINTPTR_MAX - at &&
+           berth__round_down(at + options->memory_size, BERTH_UNIT) >=
+               berth__round_up(at, BERTH_UNIT) + BERTH_FIRST_COMMIT;
+}
+
 static bool options_are_valid(const struct berth_pool_options *options) {
     bool chunk_ok = options->chunk == 0 ||
                     (berth__is_power_of_2(options->chunk) && options->chunk >= BERTH_FIRST_COMMIT &&
@@ -150,7 +152,7 @@ static bool options_are_valid(const struct berth_pool_options *options) {
            options->arenas <= BERTH_ARENAS_MAX && options->decay_ms >= -1 &&
            options->wait_ms >= -1 && options->reclaim >= -1 && options->reclaim <= 1 &&
            options->thp >= BERTH_THP_AS_CONFIGURED && options->thp <= BERTH_THP_ON &&
-           (options->memory != NULL) == (options->memory_size != 0);
+           memory_is_valid(options);
 }
 
 /* The process's policy with the pool's options over it. */
@@ -235,6 +237,7 @@ berth_pool *berth__do_pool_create(const char *name, const struct berth_pool_opti
     }
     if (pool != NULL) {
         berth__store_release(&pools[berth__pool_arenas(pool)->number], pool);
+        berth__engine_open(berth__pool_arenas(pool));
     }
     berth__lock_release(&pools_lock);
     if (pool != NULL) {
@@ -245,37 +248,42 @@ berth_pool *berth__do_pool_create(const char *name, const struct berth_pool_opti
 
 /* ---- ending ---- */
 
-static bool has_live_blocks(struct berth__arenas *arenas) {
-    struct berth__arenas_counts counts;
-    berth__caches_claim_parked(arenas);
-    struct berth__cache *mine = berth__cache_peek(arenas);
-    if (mine != NULL) {
-        berth__cache_flush(mine, true);
-    }
-    berth__arenas_read(arenas, &counts);
-    return counts.live_low_bytes > 0;
+static int check_end(const berth_pool *pool, unsigned flags) {
+    bool valid = pool != NULL && pool != &default_pool && (flags & ~(unsigned)BERTH_FORCE) == 0;
+    return valid ? 0 : -EINVAL;
 }
 
-static int may_end(berth_pool *pool, unsigned flags) {
-    if (pool == NULL || pool == &default_pool || (flags & ~(unsigned)BERTH_FORCE) != 0) {
-        return -EINVAL;
-    }
+static bool may_end(struct berth__arenas *arenas, unsigned flags) {
     bool forced = (flags & BERTH_FORCE) != 0;
-    return !forced && has_live_blocks(berth__pool_arenas(pool)) ? -EBUSY : 0;
+    return !berth__arenas_are_held(arenas) && (forced || !berth__arenas_are_in_use(arenas));
+}
+
+/* Returns with the lock held and nobody in the pool, which is out of the engine's table: for the
+ * rest of the process there is no such pool until it is opened again. */
+static void take_out(struct berth__arenas *arenas) BERTH_ACQUIRES(pools_lock) {
+    for (;;) {
+        berth__engine_close(arenas);
+        berth__lock_acquire(&pools_lock);
+        if (berth__engine_take_out(arenas)) {
+            return;
+        }
+        berth__lock_release(&pools_lock);
+    }
 }
 
 int berth__do_pool_destroy(berth_pool *pool, unsigned flags) {
-    int error = may_end(pool, flags);
+    int error = check_end(pool, flags);
     if (error != 0) {
         return error;
     }
     struct berth__arenas *arenas = berth__pool_arenas(pool);
-    uint32_t number = arenas->number;
-    berth__lock_acquire(&pools_lock);
-    error = berth__arenas_destroy(arenas);
-    if (error == 0) {
-        berth__store_release(&pools[number], NULL);
-        berth__engine_remove(number);
+    take_out(arenas);
+    if (may_end(arenas, flags)) {
+        berth__store_release(&pools[arenas->number], NULL);
+        berth__arenas_destroy(arenas);
+    } else {
+        berth__engine_open(arenas);
+        error = -EBUSY;
     }
     berth__lock_release(&pools_lock);
     if (error == 0) {
@@ -285,12 +293,18 @@ int berth__do_pool_destroy(berth_pool *pool, unsigned flags) {
 }
 
 int berth__do_pool_reset(berth_pool *pool, unsigned flags) {
-    int error = may_end(pool, flags);
+    int error = check_end(pool, flags);
     if (error != 0) {
         return error;
     }
-    berth__lock_acquire(&pools_lock);
-    error = berth__arenas_reset(berth__pool_arenas(pool), berth__engine_next_serial());
+    struct berth__arenas *arenas = berth__pool_arenas(pool);
+    take_out(arenas);
+    if (may_end(arenas, flags)) {
+        berth__arenas_reset(arenas, berth__engine_next_serial());
+    } else {
+        error = -EBUSY;
+    }
+    berth__engine_open(arenas);
     berth__lock_release(&pools_lock);
     return error;
 }

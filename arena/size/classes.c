@@ -33,29 +33,6 @@ unsigned berth__class_of_aligned(size_t size, size_t alignment) {
     return small_class;
 }
 
-/* Eight classes per doubling: 5 6 7 8 | 9 10 .. 16 | 18 20 .. 32 | 36 .. 64 | .. | 576 .. 1024. */
-enum { RUN_STEPS = 8, RUN_FIRST_DOUBLING_LOG2 = 3, RUN_CLASSES_BELOW_8 = 3 };
-
-unsigned berth__run_class(size_t pages) {
-    if (pages <= 8) {
-        return pages < BERTH_RUN_CLASS_MIN_PAGES ? 0 : (unsigned)pages - BERTH_RUN_CLASS_MIN_PAGES;
-    }
-    unsigned doubling = berth__highest_bit(pages - 1); /* pages in (2^doubling, 2^(doubling+1)] */
-    unsigned step_shift = doubling - RUN_FIRST_DOUBLING_LOG2;
-    unsigned step = (unsigned)((pages - 1 - ((size_t)1 << doubling)) >> step_shift);
-    return RUN_CLASSES_BELOW_8 + 1 + (doubling - RUN_FIRST_DOUBLING_LOG2) * RUN_STEPS + step;
-}
-
-size_t berth__run_class_pages(unsigned run_class) {
-    if (run_class <= RUN_CLASSES_BELOW_8) {
-        return run_class + BERTH_RUN_CLASS_MIN_PAGES;
-    }
-    unsigned above = run_class - RUN_CLASSES_BELOW_8 - 1;
-    unsigned doubling = above / RUN_STEPS + RUN_FIRST_DOUBLING_LOG2;
-    return ((size_t)1 << doubling) +
-           ((size_t)(above % RUN_STEPS + 1) << (doubling - RUN_FIRST_DOUBLING_LOG2));
-}
-
 size_t berth__good_size(size_t size) {
     if (size <= BERTH_SMALL_MAX) {
         return berth__classes[berth__class_of_size(size)].size;
