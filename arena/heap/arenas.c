@@ -6,6 +6,7 @@
 #include "heap/heap.h"
 #include "heap/read.h"
 #include "heap/request.h"
+#include "heap/visit.h"
 #include "os/cgroup.h"
 #include "os/topology.h"
 
@@ -145,6 +146,7 @@ static void empty(struct berth__arenas *arenas) BERTH_NO_TSA {
         struct berth__list *first = arenas->huge_blocks.next;
         berth__huge_free(BERTH_LIST_ENTRY(first, struct berth__chunk, owner_link)->at);
     }
+    withdraw_heaps(arenas);
     struct berth__arena *arena;
     for (BERTH_EACH_ARENA(arena, arenas)) {
         destroy_heaps(arena);

@@ -32,6 +32,7 @@ struct berth__arenas {
     uint32_t number; /* index in the table of pools; 0: the default pool */
     uint64_t serial; /* never reused and never 0; tells a stale thread cache. Changed by a reset */
     struct berth__span *lent; /* the caller's memory, or NULL */
+    _Atomic bool hidden;      /* it is being ended, or emptied */
 
     _Atomic(struct berth__arena *) arena[BERTH_ARENAS_MAX]; /* by domain; NULL until used */
     _Atomic unsigned arena_count;                           /* of those */

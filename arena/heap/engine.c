@@ -77,6 +77,7 @@ static bool start(void) {
     }
     berth__engine_open(arenas);
     berth__threads_init();
+    berth__engine_show(arenas);
     berth__store_release(&berth__engine_default, arenas);
     return true;
 }

@@ -35,6 +35,7 @@
 #define BERTH_HEAP_ENGINE_H
 
 #include "heap/cache.h"
+#include "heap/visit.h"
 
 enum {
     BERTH_POOLS_MAX = 1024,

@@ -311,6 +311,7 @@ static void after_fork_in_child(void) BERTH_NO_TSA {
     }
     berth__store_relaxed(&preparing.holder, 0);
     berth__wait_reset_in_child();
+    berth__visits_reset_in_child();
     if (mine.count == 0) {
         bury_all_threads();
     }

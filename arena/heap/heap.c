@@ -89,7 +89,7 @@ struct berth__heap *berth__heap_create(struct berth__arena *arena) {
     return heap;
 }
 
-void berth__heap_destroy(struct berth__heap *heap) {
+void berth__heap_withdraw(struct berth__heap *heap) {
     berth__store_release(&berth__heaps[heap->number], NULL);
     lower_to(&lowest_number, heap->number);
     berth__meta_free(heap, sizeof(*heap));
@@ -546,6 +546,9 @@ size_t berth__heap_purge_some(struct berth__heap *heap, bool *more) {
         berth__transit_begin();
         berth__slab_hide(slab, pages);
         unsigned hidden = before - berth__slab_free_count(slab);
+        if (hidden == 0) {
+            pages = 0; /* only pages behind the last block: nothing would keep the slab meanwhile */
+        }
         *purge_from(slab) = (uint16_t)berth__min(before + capacity / 8 + 1, capacity);
         berth__count_sub(&class->free_blocks, hidden);
         relist_locked(heap, slab);

@@ -75,7 +75,9 @@ BERTH_INLINE struct berth__heap *berth__heap_of_entry(uint64_t entry) {
 
 /* A new heap in the arena's list; NULL if there is no memory or no number left. */
 struct berth__heap *berth__heap_create(struct berth__arena *arena);
-/* At the end of a pool: gives the number and the memory back. */
+/* At the end of a pool: gives the number back; and, when no visit can hold it any more, the memory.
+ */
+void berth__heap_withdraw(struct berth__heap *heap);
 void berth__heap_destroy(struct berth__heap *heap);
 
 /* An orphan of the arena, or a new heap; NULL if neither can be had. */

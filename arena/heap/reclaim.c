@@ -92,6 +92,7 @@ static void return_memory(const struct berth__request *request, bool everywhere)
             empty_caches(other);
             returned += trim_arenas(other, bytes - returned);
         }
+        berth__visit_end(visit);
     }
     berth__retained_release(bytes, 0); /* chunks that became empty meanwhile */
 }

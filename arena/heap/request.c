@@ -236,9 +236,14 @@ size_t berth__block_size(const void *block) {
     }
 }
 
+/* True if a block must stay as it is: what describes it is not there, or must not be touched. */
+static bool is_fixed(const void *block) {
+    return berth__fork_must_detour() || BERTH_UNLIKELY(berth__emergency_owns(block));
+}
+
 bool berth__block_resize(void *block, size_t size) {
-    if (BERTH_UNLIKELY(berth__emergency_owns(block))) {
-        return size <= berth__emergency_size(block);
+    if (is_fixed(block)) {
+        return size <= berth__block_size(block);
     }
     uint64_t entry = entry_or_misuse(block);
     switch (BERTH_ENTRY_KIND(entry)) {

@@ -184,6 +184,9 @@ static bool push(struct berth__arena *arena, void *run, size_t pages, unsigned r
     if (step) {
         berth__decay_step(arena);
     }
+    if (step) {
+        berth__decay_step(arena);
+    }
     return true;
 }
 

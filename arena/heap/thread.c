@@ -111,9 +111,19 @@ static void park(struct berth__cache *cache) {
 static void unpark(struct berth__cache *cache) {
     uint32_t parked = BERTH_CACHE_PARKED;
     while (!berth__cas_acquire(&cache->state, &parked, BERTH_CACHE_ACTIVE)) { /* K2 */
+        if (parked == BERTH_CACHE_ACTIVE) {
+            return; /* its pool was hidden when the others were parked */
+        }
         parked = BERTH_CACHE_PARKED;
         berth__pause();
     }
+}
+
+/* True if the thread's cache in a slot of its table is of a pool that is there, and nobody ends
+ * meanwhile. In a visit. */
+static bool is_alive(const struct berth__cache *cache, uint32_t number) {
+    struct berth__arenas *arenas = cache == NULL ? NULL : berth__engine_arenas(number);
+    return arenas != NULL && berth__load_relaxed(&cache->serial) == arenas->serial;
 }
 
 static void park_default(struct berth__tls *tls) {
@@ -131,6 +141,7 @@ static void park_pools(struct berth__tls *tls) {
     tls->parked_slots = tls->pool_slots;
     tls->pools = NULL;
     tls->pool_slots = 0;
+    unsigned visit = berth__visit_begin();
     for (uint32_t i = 0; i < tls->parked_slots; i++) {
         struct berth__cache *cache = tls->parked_pools[i];
         if (cache == NULL) {
@@ -143,6 +154,7 @@ static void park_pools(struct berth__tls *tls) {
         }
         park(cache);
     }
+    berth__visit_end(visit);
 }
 
 void berth__cache_park(void) {
@@ -159,11 +171,13 @@ static void unpark_pools(struct berth__tls *tls) {
     if (tls->parked_pools == NULL) {
         return;
     }
+    unsigned visit = berth__visit_begin();
     for (uint32_t i = 0; i < tls->parked_slots; i++) {
         if (tls->parked_pools[i] != NULL) {
             unpark(tls->parked_pools[i]);
         }
     }
+    berth__visit_end(visit);
     tls->pools = tls->parked_pools;
     tls->pool_slots = tls->parked_slots;
     tls->parked_pools = NULL;
@@ -334,6 +348,24 @@ void berth__threads_forget_own(void) {
 }
 
 /* ---- the end ---- */
+
+/* The cache of a pool that may be ending: then whoever ends it disowns the cache, and it is only to
+ * be freed. */
+static void end_pool_cache(struct berth__cache *cache, uint32_t number) {
+    bool ended = false;
+    while (!ended) {
+        unsigned visit = berth__visit_begin();
+        if (is_alive(cache, number)) {
+            cache_destroy(cache);
+            ended = true;
+        } else if (berth__load_acquire(&cache->serial) == 0) {
+            berth__meta_free(cache, BERTH_CACHE_BYTES);
+            ended = true;
+        }
+        berth__visit_end(visit);
+        berth__pause();
+    }
+}
 
 static void end_thread(struct berth__tls *tls) {
     tls->ended = true;

@@ -75,7 +75,9 @@ static void add_pool(const struct berth_pool_metrics *pool, bool mapped_by_us,
 
 static void read_process(struct berth_process_metrics *out) {
     _Atomic uint64_t *steps = berth__ladder_counts;
-    int64_t budget_left = berth__load_relaxed(&berth__cache_budget);
+    bool started = berth__default_arenas() != NULL;
+    uint64_t budget = started ? berth__cache_budget_total : 0;
+    uint64_t budget_left = started ? (uint64_t)berth__load_relaxed(&berth__cache_budget) : 0;
     *out = (struct berth_process_metrics){
         .limit_bytes = berth__load_relaxed(&berth__ledger.limit),
         .limit_used_bytes = berth__load_relaxed(&berth__ledger.used),
@@ -84,8 +86,8 @@ static void read_process(struct berth_process_metrics *out) {
         .retained_bytes = berth__retained_bytes(),
         .metadata_bytes = berth__meta_bytes(),
         .reserved_bytes = berth__reserved_elsewhere(),
-        .cache_budget_bytes = berth__cache_budget_total,
-        .cache_granted_bytes = berth__cache_budget_total - (uint64_t)budget_left,
+        .cache_budget_bytes = budget,
+        .cache_granted_bytes = budget - budget_left,
         .ladder_own_cache = berth__load_relaxed(&steps[BERTH_LADDER_OWN_CACHE]),
         .ladder_caches = berth__load_relaxed(&steps[BERTH_LADDER_CACHES]),
         .ladder_parked = berth__load_relaxed(&steps[BERTH_LADDER_PARKED]),
@@ -222,7 +224,9 @@ int berth__do_metrics_read_pool(const berth_pool *pool, struct berth_pool_metric
         return -EINVAL;
     }
     struct berth_pool_metrics read;
+    unsigned visit = berth__visit_begin(); /* other pools' heaps are passed by */
     read_pool(berth__pool_arenas(pool), &read);
+    berth__visit_end(visit);
     return hand_out(metrics, size, &read, sizeof(read));
 }
 
@@ -232,7 +236,10 @@ int berth__do_metrics_read_arena(const berth_pool *pool, unsigned index,
         return -EINVAL;
     }
     struct berth_arena_metrics read;
-    if (!read_arena(berth__pool_arenas(pool), index, &read)) {
+    unsigned visit = berth__visit_begin();
+    bool found = read_arena(berth__pool_arenas(pool), index, &read);
+    berth__visit_end(visit);
+    if (!found) {
         return -ENOENT;
     }
     return hand_out(metrics, size, &read, sizeof(read));
@@ -247,6 +254,8 @@ int berth__do_metrics_read_class(const berth_pool *pool, unsigned index,
         return -ENOENT;
     }
     struct berth_class_metrics read;
+    unsigned visit = berth__visit_begin(); /* other pools' heaps are passed by */
     read_class(berth__pool_arenas(pool), index, &read);
+    berth__visit_end(visit);
     return hand_out(metrics, size, &read, sizeof(read));
 }

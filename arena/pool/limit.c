@@ -28,6 +28,7 @@ static void return_excess(struct berth__ledger *ledger) {
         if (berth__ledger_excess(ledger) > 0) {
             berth__reclaim_all(arenas);
         }
+        berth__visit_end(visit);
     }
 }
 

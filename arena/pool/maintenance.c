@@ -43,6 +43,15 @@ static unsigned thread_count(void) {
     return count;
 }
 
+static bool pay(struct berth__arenas *arenas) {
+    bool paid = false;
+    struct berth__arena *arena;
+    for (BERTH_EACH_ARENA(arena, arenas)) {
+        paid = berth__decay_pay(arena, SIZE_MAX) > 0 || paid;
+    }
+    return paid;
+}
+
 /* Pays what every arena owes. True if something was owed. */
 static bool pay_all(void) {
     bool paid = false;

@@ -287,8 +287,14 @@ int berth__do_pool_destroy(berth_pool *pool, unsigned flags) {
     }
     berth__lock_release(&pools_lock);
     if (error == 0) {
+        if (arenas->lent != NULL) {
+            berth__span_return(arenas->lent);
+        }
+        berth__store_release(&pools[arenas->number], NULL);
+        berth__engine_remove(arenas);
         berth__meta_free(pool, sizeof(*pool));
     }
+    berth__lock_release(&pools_lock);
     return error;
 }
 

@@ -8,6 +8,8 @@
 #include <pthread.h>
 #include <time.h>
 
+static struct berth__wait_queue queue;
+
 enum { WAITERS = 12, LONG_MS = 60000 };
 
 static int start(void **state) {
@@ -165,6 +167,25 @@ static void a_waiter_gives_up_at_its_deadline_and_not_before(void **state) {
     berth__wait_end(&waiter);
 }
 
+static void who_waits_in_one_queue_holds_up_no_other(void **state) {
+    /* A thread at one pool's limit would keep those at another's waiting. */
+    (void)state;
+    static struct berth__wait_queue other;
+    struct berth__waiter first;
+    struct berth__waiter second;
+    berth__wait_join(&first, &queue, LONG_MS);
+    berth__wait_join(&second, &other, LONG_MS);
+    assert_true(berth__wait_anyone_in(&queue) && berth__wait_anyone_in(&other));
+    berth__wait_notify();
+    assert_true(berth__wait_sleep(&second)); /* each is the head of its own */
+    assert_true(berth__wait_sleep(&first));
+    berth__wait_leave(&first);
+    assert_false(berth__wait_anyone_in(&queue));
+    assert_true(berth__wait_anyone() && berth__wait_anyone_in(&other));
+    berth__wait_leave(&second);
+    assert_false(berth__wait_anyone());
+}
+
 static void *wait_behind(void *unused) {
     (void)unused;
     struct berth__waiter waiter;
@@ -276,6 +297,7 @@ int main(void) {
         cmocka_unit_test(many_givers_and_waiters_lose_nobody),
         cmocka_unit_test(a_waiter_gives_up_at_its_deadline_and_not_before),
         cmocka_unit_test(who_is_not_the_head_sleeps_until_the_deadline),
+        cmocka_unit_test(who_waits_in_one_queue_holds_up_no_other),
         cmocka_unit_test(the_child_of_a_fork_has_an_empty_queue),
         cmocka_unit_test(who_waits_longest_is_first_in_every_queue),
     };
