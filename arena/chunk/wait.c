@@ -5,7 +5,6 @@
 #include "os/fault.h"
 
 #include <errno.h>
-#include <linux/futex.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -47,7 +46,7 @@ static void wake_head_locked(struct berth__wait_queue *queue) BERTH_REQUIRES(ber
     struct berth__waiter *head = place_of(queue->places.next)->waiter; /* there is one */
     int saved_errno = errno;
     berth__store_release(&head->word, WOKEN);
-    syscall(SYS_futex, &head->word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    syscall(SYS_futex, &head->word, BERTH_FUTEX_WAKE, 1, NULL, NULL, 0);
     errno = saved_errno;
 }
 
@@ -130,7 +129,7 @@ static void futex_wait(_Atomic uint32_t *word, uint64_t nanoseconds) {
     struct timespec limit = {.tv_sec = (time_t)(nanoseconds / 1000000000),
                              .tv_nsec = (long)(nanoseconds % 1000000000)};
     int saved_errno = errno;
-    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, WAITING, &limit, NULL, 0);
+    syscall(SYS_futex, word, BERTH_FUTEX_WAIT, WAITING, &limit, NULL, 0);
     errno = saved_errno;
 }
 

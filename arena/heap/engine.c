@@ -8,7 +8,6 @@
 #include "os/topology.h"
 
 #include <errno.h>
-#include <linux/futex.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -73,6 +72,9 @@ static bool start(void) {
         return false;
     }
     BERTH_CHECK(arenas->number == 0, "the default pool is the first");
+    if (berth__topology_now()->domains > 1) {
+        berth__arenas_settle(arenas); /* reads files, which may be forbidden later */
+    }
     berth__engine_open(arenas);
     berth__threads_init();
     berth__store_release(&berth__engine_default, arenas);
@@ -239,7 +241,7 @@ static void wait_for_visitors(uint32_t number) {
             berth__pause();
         } else {
             uint32_t pool = berth__load_relaxed(&visit->pool);
-            syscall(SYS_futex, &visit->pool, FUTEX_WAIT_PRIVATE, pool, &limit, NULL, 0);
+            syscall(SYS_futex, &visit->pool, BERTH_FUTEX_WAIT, pool, &limit, NULL, 0);
         }
         visit = find_visit(number);
     }

@@ -11,7 +11,11 @@
 
 #include <pthread.h>
 
-enum { EXTRA_LOCKS_MAX = 8, MINE_MAX = 16, PATIENCE_MS = 200 };
+enum { EXTRA_LOCKS_MAX = 8, MINE_MAX = 16 };
+
+/* How long a fork waits for locks. One in a handler that interrupted a slow path holds a lock that
+ * others may be waiting for, with theirs held. */
+enum { PATIENCE_MS = 200, NESTED_PATIENCE_MS = 20 };
 
 /* A lock's fork_state, beside its holder:
  *   holder is self, TAKEN      taken by this thread's preparation
@@ -19,6 +23,9 @@ enum { EXTRA_LOCKS_MAX = 8, MINE_MAX = 16, PATIENCE_MS = 200 };
  *   held by another, TAKEN     by another thread that prepares a fork: what it guards is whole
  *   held by another, otherwise what it guards may be half done */
 enum { TAKEN = 1 };
+
+/* The holder, for ever, of a heap that is set aside. No thread's number: those are addresses. */
+enum { NOBODY = 1 };
 
 _Atomic bool berth__fork_interrupted;
 
@@ -149,19 +156,21 @@ static void note_if_mine(struct berth__lock *lock, void *context) {
 }
 
 /* Several locks of one rank are taken here, which nobody else does but by trying; so there is no
- * order among them to violate. Waiting is bounded for the case that two threads' handlers fork
- * and each has interrupted what the other needs. */
+ * order among them to violate. Waiting is bounded, for all locks together, in case that two
+ * threads' handlers fork and each has interrupted what the other needs. */
 static void take(struct berth__lock *lock, void *context) BERTH_NO_TSA {
-    (void)context;
+    const uint64_t *give_up_ms = context;
+    if (berth__load_relaxed(&lock->holder) == NOBODY) {
+        return;
+    }
     bool nested = !berth__lock_is_mine(&preparing);
-    uint64_t give_up_ms = berth__clock_coarse_ms() + PATIENCE_MS;
     while (!berth__lock_is_mine(lock)) {
         if (berth__try_lock(lock)) {
             berth__store_relaxed(&lock->fork_state, TAKEN);
             return;
         }
         bool whole = berth__load_relaxed(&lock->fork_state) == TAKEN;
-        if ((nested && whole) || berth__clock_coarse_ms() > give_up_ms) {
+        if ((nested && whole) || berth__clock_coarse_ms() > *give_up_ms) {
             return;
         }
         berth__pause();
@@ -176,12 +185,22 @@ static void release(struct berth__lock *lock, void *context) BERTH_NO_TSA {
     }
 }
 
-/* A heap whose lock was left out is set aside: nobody meets it on a list any more, its lock stays
- * held, and what is freed to it lies on its stack. */
+/* A heap whose lock was left out is set aside: nobody meets it on a list or in an arena any more,
+ * its lock stays held, and what is freed to it lies on its stack. */
 static void set_aside(struct berth__lock *lock) BERTH_NO_TSA {
     struct berth__heap *heap = BERTH_CONTAINER_OF(lock, struct berth__heap, lock);
+    berth__store_relaxed(&lock->holder, NOBODY);
     berth__list_remove(&heap->link);
     berth__list_remove(&heap->orphan_link);
+    for (unsigned i = 0; i < BERTH_SHARED_HEAPS; i++) {
+        if (berth__load_relaxed(&heap->arena->shared[i]) == heap) {
+            berth__store_relaxed(&heap->arena->shared[i], NULL);
+        }
+    }
+}
+
+static bool is_set_aside(const struct berth__heap *heap) {
+    return heap != NULL && berth__load_relaxed(&heap->lock.holder) == NOBODY;
 }
 
 static void release_in_child(struct berth__lock *lock, void *context) BERTH_NO_TSA {
@@ -208,7 +227,9 @@ static void before_fork(void) BERTH_NO_TSA {
     if (held.count == 0 && !berth__lock_is_mine(&preparing)) {
         berth__lock_acquire(&preparing);
     }
-    visit_all(take, NULL);
+    uint64_t patience_ms = held.count > 0 ? NESTED_PATIENCE_MS : PATIENCE_MS;
+    uint64_t give_up_ms = berth__clock_coarse_ms() + patience_ms;
+    visit_all(take, &give_up_ms);
 }
 
 static void after_fork_in_parent(void) BERTH_NO_TSA {
@@ -221,6 +242,10 @@ static void after_fork_in_parent(void) BERTH_NO_TSA {
 
 /* The cache of a thread that is gone: what it holds goes back, unless it was on a slow path. */
 static void bury_cache(struct berth__cache *cache) {
+    if (is_set_aside(cache->heap)) {
+        berth__cache_leave(cache);
+        return; /* what it holds is lost with its heap */
+    }
     if (!berth__load_relaxed(&cache->busy)) {
         berth__cache_flush(cache, true);
     }
@@ -236,7 +261,7 @@ static void leave_own_cache(struct berth__cache *cache) {
         return;
     }
     berth__cache_leave(cache);
-    if (cache->owns_heap) {
+    if (cache->owns_heap && !is_set_aside(cache->heap)) {
         cache->owns_heap = false;
         berth__sub_relaxed(&cache->arena->owners, 1);
         berth__heap_orphan(cache->heap);

@@ -243,7 +243,8 @@ void *berth__reclaim(const struct berth__request *request, berth__attempt *attem
     berth__add_relaxed(&request->arenas->ladder_runs, 1);
     berth__limit_look(BERTH_LIMIT_AGE_AT_LIMIT_MS);
     void *block = NULL;
-    if (can_ever_fit(request)) {
+    bool can_fit = can_ever_fit(request);
+    if (can_fit) {
         block = climb_and_ask(request, attempt, berth__request_charge_flags(request),
                               asking_deadline_ns(request));
         if (block == NULL && may_wait(request)) {
@@ -253,7 +254,7 @@ void *berth__reclaim(const struct berth__request *request, berth__attempt *attem
     if (block == NULL) {
         berth__add_relaxed(&request->arenas->failures, 1);
     }
-    berth__tls.unwinding = block == NULL;
+    berth__tls.unwinding = block == NULL && can_fit; /* else memory need not be short */
     return block;
 }
 

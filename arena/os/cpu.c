@@ -16,6 +16,13 @@
 extern const ptrdiff_t __rseq_offset __attribute__((weak));
 extern const unsigned __rseq_size __attribute__((weak));
 
+/* glibc's own reads what the kernel shares with every process, and mostly makes no call. */
+#if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 29)
+#define HAVE_GETCPU 1
+#else
+#define HAVE_GETCPU 0
+#endif
+
 /* Declared by hand: musl's <sched.h> has getcpu only lately. */
 int sched_getcpu(void); /* NOLINT(readability-redundant-declaration) */
 
@@ -35,11 +42,13 @@ unsigned berth__cpu_current_node(void) {
     unsigned cpu = 0;
     unsigned node = 0;
     int saved_errno = errno;
-    if (syscall(SYS_getcpu, &cpu, &node, NULL) != 0) {
-        node = 0;
-    }
+#if HAVE_GETCPU
+    int failed = getcpu(&cpu, &node);
+#else
+    long failed = syscall(SYS_getcpu, &cpu, &node, NULL);
+#endif
     errno = saved_errno;
-    return node;
+    return failed != 0 ? 0 : node;
 }
 
 unsigned berth__cpu_allowed(struct berth__cpu_set *set) {

@@ -4,7 +4,6 @@
 #include "os/fault.h"
 
 #include <errno.h>
-#include <linux/futex.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -28,7 +27,7 @@ static void sleep_on(struct berth__lock *lock, uint64_t holder, long *sleep_ns) 
     *sleep_ns = 2 * *sleep_ns < SLEEP_LAST_NS ? 2 * *sleep_ns : SLEEP_LAST_NS;
     int saved_errno = errno; /* free() keeps it */
     berth__add_relaxed(&lock->sleepers, 1);
-    syscall(SYS_futex, futex_word(lock), FUTEX_WAIT_PRIVATE, (uint32_t)holder, &limit, NULL, 0);
+    syscall(SYS_futex, futex_word(lock), BERTH_FUTEX_WAIT, (uint32_t)holder, &limit, NULL, 0);
     berth__store_relaxed(&lock->waking, 0);
     berth__sub_relaxed(&lock->sleepers, 1);
     errno = saved_errno;
@@ -39,7 +38,7 @@ void berth__lock_wake(struct berth__lock *lock) {
         return;
     }
     int saved_errno = errno;
-    syscall(SYS_futex, futex_word(lock), FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    syscall(SYS_futex, futex_word(lock), BERTH_FUTEX_WAKE, 1, NULL, NULL, 0);
     errno = saved_errno;
 }
 

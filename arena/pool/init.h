@@ -4,8 +4,7 @@
 #ifndef BERTH_POOL_INIT_H
 #define BERTH_POOL_INIT_H
 
-/* Has the locks of this layer held over a fork. */
-void berth__pool_register_locks(void);
+/* Has the locks of these files held over a fork. */
 void berth__limit_register_lock(void);
 void berth__pressure_register_lock(void);
 
