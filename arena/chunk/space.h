@@ -60,12 +60,12 @@ struct berth__span {
     char *records; /* one of BERTH_RECORD_BYTES per slot */
     char *slots;   /* the first slot, aligned to a unit; to a chunk in our own spans */
     size_t slot_count;
-    size_t entries_ready; /* bytes of the table that may be written; grows */
-    size_t records_ready; /* bytes of the records that are usable; grows */
+    size_t entries_ready;      /* bytes of the table that may be written; grows */
+    size_t records_ready;      /* bytes of the records that are usable; grows */
     _Atomic size_t slots_open; /* slots below this one have a usable record; grows */
-    size_t lowest_free;   /* no free slot below */
-    uint64_t *used;       /* bitmap over slots: handed out */
-    bool lent;            /* the caller's memory: never mapped, committed or given back by us */
+    size_t lowest_free;        /* no free slot below */
+    uint64_t *used;            /* bitmap over slots: handed out */
+    bool lent; /* the caller's memory: never mapped, committed or given back by us */
 };
 
 /* What free() needs of the primary span, in one line. units == 0 before the first allocation, so

@@ -3,9 +3,9 @@
  * from one store to another, or charges one of two ledgers before it is refused by the other.
  *
  * It will be free again, or its bytes uncharged, but a request that looks just then does not find
- * it. So a request that fails asks whether anything was on its way while it looked, and if so, looks
- * again when that has arrived. Whoever moves memory counts it as begun before it hides it (X1), and
- * as ended after it can be found (X2):
+ * it. So a request that fails asks whether anything was on its way while it looked, and if so,
+ * looks again when that has arrived. Whoever moves memory counts it as begun before it hides it
+ * (X1), and as ended after it can be found (X2):
  *
  *     on its way = begun - ended
  *

@@ -4,8 +4,8 @@
  * One queue for each ledger: who waits for a pool's own limit holds up nobody who has another. A
  * waiter lies on its thread's stack and stands in the queue of its own ledger, and, while it was
  * the parent's bytes that it was refused last, in that one's too. A queue is in the order in which
- * its waiters began to wait, whenever they came to stand in it: so whoever has waited longest of all
- * is the first wherever it stands, and no two wait for each other.
+ * its waiters began to wait, whenever they came to stand in it: so whoever has waited longest of
+ * all is the first wherever it stands, and no two wait for each other.
  *
  * Whoever gives bytes or runs back calls berth__wait_notify, which costs one load while nobody
  * waits; otherwise it wakes the heads of all queues, of which there is mostly one. A waiter that is
@@ -13,8 +13,8 @@
  * succeeded or its time is up; that wakes the next. Of a ledger with waiters nobody takes bytes but
  * its queue's head (berth__wait_may_pass).
  *
- * States of a waiter's word: WOKEN (by itself when it comes to stand in a queue, so that it looks at
- * what came back just before; by a notifier holding the lock, while it is a head) -> WAITING (by
+ * States of a waiter's word: WOKEN (by itself when it comes to stand in a queue, so that it looks
+ * at what came back just before; by a notifier holding the lock, while it is a head) -> WAITING (by
  * itself, before it tries again). Becoming head is signalled under the lock and is never lost.
  * Memory coming back is signalled by a plain load of the count after the memory was given back,
  * without the full fence that would order the two: that fence would cost every large free. What

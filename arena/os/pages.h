@@ -32,7 +32,8 @@ void berth__pages_init(size_t page_bytes);
 void *berth__pages_reserve(size_t bytes, size_t alignment) BERTH_MUST_USE;
 void berth__pages_unreserve(void *at, size_t bytes);
 
-/* Whole pages inside a reservation; those to commit were reserved, and are again after a failure. */
+/* Whole pages inside a reservation; those to commit were reserved, and are again after a failure.
+ */
 int berth__pages_commit(void *at, size_t bytes) BERTH_MUST_USE;
 int berth__pages_commit_readable(void *at, size_t bytes) BERTH_MUST_USE; /* reads as zero */
 int berth__pages_decommit(void *at, size_t bytes) BERTH_MUST_USE;

@@ -11,8 +11,8 @@ struct mapping {
     int *error;
 };
 
-/* The ladder's attempt. What it returns only says that no further one is needed: the file is mapped,
- * or it is not memory that is missing. */
+/* The ladder's attempt. What it returns only says that no further one is needed: the file is
+ * mapped, or it is not memory that is missing. */
 static void *map_attempt(const struct berth__request *request, unsigned charge_flags,
                          bool anywhere) {
     static char done;

@@ -41,8 +41,7 @@ static bool wait_for_run(uint64_t deadline_ns) {
     uint64_t before = berth__load_acquire(&runs); /* acquires P2 */
     for (;;) {
         uint64_t runner = berth__load_acquire(&running);
-        if (runner == 0 || runner == berth__thread_self() ||
-            berth__load_acquire(&runs) != before) {
+        if (runner == 0 || runner == berth__thread_self() || berth__load_acquire(&runs) != before) {
             return true;
         }
         if (berth__clock_ns() >= deadline_ns) {
