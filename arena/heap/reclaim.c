@@ -1,13 +1,18 @@
 /*
  * The ladder: what is done before a request fails.
  *
- * In order of cost to others. After each step the request is tried again:
- *   own cache    the caller's caches are emptied into their heaps
- *   caches       the CPUs' caches of runs, everybody's remote stacks, empty slabs; and from here on
- * any arena of the pool may serve the request, and slabs are taken from other heaps parked the
- * caches of threads that sleep return       memory that is mapped but unused: unused slots, chunk
- * ends, of every pool callbacks    the application is asked to free some wait         in the queue
- * (chunk/wait.h), until the deadline No lock is held between the steps.
+ * In order of cost to others; after each step the request is tried again:
+ *  - own cache: the caller's caches are emptied into their heaps;
+ *  - caches: the CPUs' caches of runs, everybody's remote stacks, empty slabs; and from here on any
+ *    arena of the pool may serve the request, and slabs are taken from other heaps;
+ *  - parked: the caches of threads that sleep;
+ *  - return: memory that is mapped but unused: unused slots, chunk ends, of every pool; and what
+ *    other threads are moving just then is waited for (chunk/transit.h);
+ *  - callbacks: the application is asked to free some, or another thread's run of them is waited
+ *    for;
+ *  - wait: in the queues (chunk/wait.h), until the deadline.
+ *
+ * No lock is held between the steps.
  */
 #include "heap/request.h"
 
