@@ -58,6 +58,7 @@ void berth__text_hex(struct berth__text *text, uint64_t value) {
 /* One conversion; returns the number of characters of the format after the % that it used. */
 static size_t convert(struct berth__text *text, const char *spec, va_list *args) {
     switch (spec[0]) {
+    case '\0': return 0;
     case 's': berth__text_string(text, va_arg(*args, const char *)); return 1;
     case 'c': berth__text_char(text, (char)va_arg(*args, int)); return 1;
     case 'd': berth__text_int(text, va_arg(*args, int)); return 1;

@@ -11,8 +11,8 @@
 
 /* Usable records and entries grow by these, or by a machine's page if that is larger. */
 enum {
-    RECORDS_STEP = 2 * BERTH_RECORD_BYTES, /* 8 MiB of slots */
-    ENTRIES_STEP = 16 << 10,               /* 128 MiB of units */
+    RECORDS_STEP = 64 << 10, /* a power of two; 10 MiB of slots */
+    ENTRIES_STEP = 16 << 10, /* 128 MiB of units */
 };
 static const size_t PRIMARY_MAX = (size_t)1 << 40;
 static const size_t PRIMARY_MIN = (size_t)16 << 20;
@@ -36,18 +36,19 @@ static size_t whole_steps(size_t bytes, size_t step) {
     return berth__round_up(bytes, berth__max(step, berth__page_bytes));
 }
 
+/* The table describes the head as well, of which it is a part: a longer head may need a longer
+ * table, until the rounding has room for it. */
 static struct layout lay_out(size_t slots) {
     struct layout layout = {.slots = slots};
-    size_t head = 0;
-    for (int pass = 0; pass < 2;
-         pass++) { /* the table describes itself too: fixed after one pass */
+    layout.records = whole_steps(slots * BERTH_RECORD_BYTES, RECORDS_STEP);
+    layout.used = whole_steps(slots / 8 + 8, BERTH_PAGE);
+    size_t head;
+    do {
+        head = layout.head;
         size_t units = (head + slots * BERTH_CHUNK) / BERTH_UNIT;
         layout.entries = whole_steps(units * sizeof(berth__entry), ENTRIES_STEP);
-        layout.records = whole_steps(slots * BERTH_RECORD_BYTES, RECORDS_STEP);
-        layout.used = whole_steps(slots / 8 + 8, BERTH_PAGE);
-        head = berth__round_up(layout.entries + layout.records + layout.used, BERTH_CHUNK);
-    }
-    layout.head = head;
+        layout.head = berth__round_up(layout.entries + layout.records + layout.used, BERTH_CHUNK);
+    } while (layout.head != head);
     layout.total = head + slots * BERTH_CHUNK;
     return layout;
 }
@@ -73,7 +74,6 @@ static bool span_open(struct berth__span *span, char *at, const struct layout *l
     span->entries_ready = berth__round_down(layout->head / BERTH_UNIT * sizeof(berth__entry),
                                             whole_steps(ENTRIES_STEP, ENTRIES_STEP));
     span->slot_count = layout->slots;
-    berth__meta_count(layout->used);
     return true;
 }
 
@@ -103,6 +103,7 @@ static struct berth__span *span_create_locked(size_t most, size_t least)
             continue;
         }
         if (span_open(span, at, &layout) && span_publish(span)) {
+            berth__meta_count(layout.used);
             return span;
         }
         berth__pages_unreserve(at, layout.total);

@@ -235,6 +235,9 @@ int berth__file_map(struct berth__arenas *arenas, int fd, int64_t offset, size_t
             berth__ledger_uncharge(arenas->ledger, bytes);
         }
     }
+    if (error == -EADDRINUSE) {
+        return -ENOMEM; /* the addresses are lost */
+    }
     if (error != 0) {
         berth__slots_give(first, slots_for(bytes));
         return error;
@@ -365,12 +368,15 @@ void *berth__huge_move(void *block, size_t size) {
         berth__slots_give(to, slots_for(bytes));
         return NULL;
     }
-    if (berth__pages_move(from->at, to->at, old) != 0) {
+    int error = berth__pages_move(from->at, to->at, old);
+    if (error != 0) {
         nth(to, 0)->committed = 0;
         if (berth__pages_decommit(to->at + old, bytes - old) == 0) {
             berth__ledger_uncharge(arena->arenas->ledger, bytes - old);
         }
-        berth__slots_give(to, slots_for(bytes));
+        if (error != -EADDRINUSE) { /* else the addresses are lost */
+            berth__slots_give(to, slots_for(bytes));
+        }
         return NULL;
     }
     unpublish(from);

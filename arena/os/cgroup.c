@@ -28,13 +28,28 @@ static bool read_in_group(const char *mount, const char *group, size_t group_len
     return !text.overflow && berth__file_read(path, buffer, capacity) >= 0;
 }
 
+/* No number at all ("max", "-1", an empty file) is no limit. */
 static uint64_t parse_number(const char *text, const char **end) {
-    uint64_t value = 0;
-    while (*text >= '0' && *text <= '9' && value <= (UINT64_MAX - 9) / 10) {
-        value = value * 10 + (uint64_t)(*text++ - '0');
+    uint64_t value = *text >= '0' && *text <= '9' ? 0 : BERTH_CGROUP_UNLIMITED;
+    for (; *text >= '0' && *text <= '9'; text++) {
+        value = value > (UINT64_MAX - 9) / 10 ? UINT64_MAX : value * 10 + (uint64_t)(*text - '0');
     }
     *end = text;
     return value;
+}
+
+/* True if a controller is one of the names in "cpuset" or "cpu,cpuacct". */
+static bool names_one_of(const char *names, size_t length, const char *controller) {
+    const size_t wanted = strlen(controller);
+    for (const char *end = names + length; names <= end;) {
+        const char *comma = memchr(names, ',', (size_t)(end - names));
+        size_t name_length = (size_t)((comma == NULL ? end : comma) - names);
+        if (name_length == wanted && memcmp(names, controller, wanted) == 0) {
+            return true;
+        }
+        names += name_length + 1;
+    }
+    return false;
 }
 
 /* The path of this process's group for a controller, from /proc/self/cgroup: a line is
@@ -49,8 +64,7 @@ static char *group_of(char *lines, const char *controller, size_t *length) {
         if (path != NULL) {
             size_t names_length = (size_t)(path - names - 1);
             bool found = controller == NULL ? names_length == 0
-                                            : memmem(names + 1, names_length, controller,
-                                                     strlen(controller)) != NULL;
+                                            : names_one_of(names + 1, names_length, controller);
             if (found) {
                 *length = line_length - (size_t)(path + 1 - line);
                 return path + 1;
@@ -81,8 +95,7 @@ static uint64_t tightest(const char *mount, const char *group, size_t length, li
 static uint64_t memory_v2(const char *mount, const char *group, size_t length) {
     char content[64];
     const char *end = NULL;
-    if (!read_in_group(mount, group, length, "memory.max", content, sizeof(content)) ||
-        strncmp(content, "max", 3) == 0) {
+    if (!read_in_group(mount, group, length, "memory.max", content, sizeof(content))) {
         return BERTH_CGROUP_UNLIMITED;
     }
     return parse_number(content, &end);
@@ -99,14 +112,16 @@ static uint64_t memory_v1(const char *mount, const char *group, size_t length) {
 }
 
 static uint64_t cpus_of(uint64_t quota, uint64_t period) {
-    return period == 0 ? BERTH_CGROUP_UNLIMITED : (quota + period - 1) / period;
+    if (period == 0 || period == BERTH_CGROUP_UNLIMITED || quota == BERTH_CGROUP_UNLIMITED) {
+        return BERTH_CGROUP_UNLIMITED;
+    }
+    return berth__max(1, quota / period + (quota % period != 0));
 }
 
 static uint64_t cpus_v2(const char *mount, const char *group, size_t length) {
     char content[64];
     const char *end = NULL;
-    if (!read_in_group(mount, group, length, "cpu.max", content, sizeof(content)) ||
-        strncmp(content, "max", 3) == 0) {
+    if (!read_in_group(mount, group, length, "cpu.max", content, sizeof(content))) {
         return BERTH_CGROUP_UNLIMITED;
     }
     uint64_t quota = parse_number(content, &end);
@@ -118,8 +133,7 @@ static uint64_t cpus_v1(const char *mount, const char *group, size_t length) {
     char period[64];
     const char *end = NULL;
     if (!read_in_group(mount, group, length, "cpu.cfs_quota_us", quota, sizeof(quota)) ||
-        !read_in_group(mount, group, length, "cpu.cfs_period_us", period, sizeof(period)) ||
-        quota[0] == '-') {
+        !read_in_group(mount, group, length, "cpu.cfs_period_us", period, sizeof(period))) {
         return BERTH_CGROUP_UNLIMITED;
     }
     return cpus_of(parse_number(quota, &end), parse_number(period, &end));

@@ -17,6 +17,9 @@
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
 #endif
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
 enum { MPOL_PREFERRED_POLICY = 1 };
 
 /* Reserved addresses are charged to nobody, in no overcommit mode: they cannot be written. */
@@ -116,24 +119,53 @@ void berth__pages_want_huge(void *at, size_t bytes, bool wanted) {
     errno = saved_errno;
 }
 
+/* The kernel unmaps the target first, and can still refuse after that (an address space that is
+ * full, a source of several mappings): then the hole is reserved again, unless another thread's
+ * mapping got there first. A kernel that does not know the call says so before it does anything. */
+static int target_restored(void *to, size_t bytes, int error) {
+    if (error == -EINVAL) {
+        return error;
+    }
+    void *again = mmap(to, bytes, PROT_NONE, RESERVED_FLAGS | MAP_FIXED_NOREPLACE, -1, 0);
+    if (again == to) {
+        return error;
+    }
+    if (again != MAP_FAILED) {
+        (void)munmap(again, bytes);
+    }
+    return -EADDRINUSE;
+}
+
 /* DONTUNMAP leaves the old addresses mapped, so that no other thread's mmap can land in them
  * before they are reserved again. */
 int berth__pages_move(void *from, void *to, size_t bytes) {
     int saved_errno = errno;
-    void *moved =
-        berth__os_fails(BERTH_OS_MOVE)
-            ? MAP_FAILED
-            : mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
-    return result(moved == MAP_FAILED ? -1 : 0, saved_errno);
+    if (berth__os_fails(BERTH_OS_MOVE)) {
+        return result(-1, saved_errno);
+    }
+    void *moved = mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
+    int error = moved == MAP_FAILED ? target_restored(to, bytes, -errno) : 0;
+    errno = saved_errno;
+    return error;
 }
 
+/* Not mapped in place at once: a driver that refuses leaves a hole there. */
 int berth__pages_map_file(void *at, size_t bytes, int fd, int64_t offset, bool writable) {
     int saved_errno = errno;
     int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
     void *mapped = berth__os_fails(BERTH_OS_MAP_FILE)
                        ? MAP_FAILED
-                       : mmap(at, bytes, protection, MAP_SHARED | MAP_FIXED, fd, offset);
-    return result(mapped == MAP_FAILED ? -1 : 0, saved_errno);
+                       : mmap(NULL, bytes, protection, MAP_SHARED, fd, offset);
+    if (mapped == MAP_FAILED) {
+        return result(-1, saved_errno);
+    }
+    int error = 0;
+    if (mremap(mapped, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, at) == MAP_FAILED) {
+        error = target_restored(at, bytes, -errno);
+        (void)munmap(mapped, bytes);
+    }
+    errno = saved_errno;
+    return error;
 }
 
 void berth__pages_prefer_node(void *at, size_t bytes, unsigned node) {

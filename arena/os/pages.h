@@ -47,10 +47,12 @@ void berth__pages_populate(void *at, size_t bytes);
 void berth__pages_want_huge(void *at, size_t bytes, bool wanted);
 
 /* Moves the memory of a committed range to a reserved one without copying; the old range is
- * reserved again. -ENOSYS or another error where the kernel cannot: nothing has changed then. */
+ * reserved again. An error where the kernel cannot: nothing has changed then, except that after
+ * -EADDRINUSE the range `to` may be somebody else's, and must never be used again. */
 int berth__pages_move(void *from, void *to, size_t bytes) BERTH_MUST_USE;
 
-/* Maps a part of a file over reserved pages; decommitting ends that. -errno if it cannot be. */
+/* Maps a part of a file over reserved pages; decommitting ends that. -errno if it cannot be, with
+ * the exception above. */
 int berth__pages_map_file(void *at, size_t bytes, int fd, int64_t offset,
                           bool writable) BERTH_MUST_USE;
 
