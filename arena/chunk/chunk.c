@@ -82,17 +82,23 @@ static struct berth__run_link *first_from(struct berth__run_bins *bins, unsigned
     return BERTH_LIST_ENTRY(first, struct berth__run_link, link);
 }
 
-/* Looks at the first few runs of the bins that need not, but may, hold an aligned run. */
+/* The first page from `page` on whose address is aligned. Slots of lent memory need not be aligned
+ * to more than a unit themselves. */
+static size_t align_page(const struct berth__chunk *chunk, size_t page, size_t align_pages) {
+    size_t before = (uintptr_t)chunk->at / BERTH_PAGE % align_pages;
+    return berth__round_up(page + before, align_pages) - before;
+}
+
+/* Looks at the first runs of each bin whose runs need not, but may, hold an aligned run. */
 static struct berth__run_link *try_aligned(struct berth__run_bins *bins, size_t pages,
-                                           size_t align_pages) {
-    enum { TRIES_PER_BIN = 4 };
+                                           size_t align_pages, size_t tries_per_bin) {
     uint64_t candidates = bins->not_empty & berth__word_mask(berth__run_class(pages), 64);
     for (; candidates != 0; candidates &= candidates - 1) {
         struct berth__list *bin = &bins->bin[berth__lowest_bit(candidates)];
         struct berth__list *at = bin->next;
-        for (unsigned i = 0; i < TRIES_PER_BIN && at != bin; i++, at = at->next) {
+        for (size_t i = 0; i < tries_per_bin && at != bin; i++, at = at->next) {
             struct berth__run_link *run = BERTH_LIST_ENTRY(at, struct berth__run_link, link);
-            size_t first = berth__round_up(run->page, align_pages);
+            size_t first = align_page(run->chunk, run->page, align_pages);
             if (first + pages <= run_end(run->chunk, run->page)) {
                 return run;
             }
@@ -101,18 +107,27 @@ static struct berth__run_link *try_aligned(struct berth__run_bins *bins, size_t 
     return NULL;
 }
 
+/* Before it is said that there is none, all runs are looked at: who grows the arena relies on
+ * finding what it made room for. */
+static struct berth__run_link *find_aligned(struct berth__run_bins *bins, size_t pages,
+                                            size_t align_pages) {
+    enum { TRIES_PER_BIN = 4 };
+    struct berth__run_link *run = try_aligned(bins, pages, align_pages, TRIES_PER_BIN);
+    size_t surely = pages + align_pages - 1;
+    if (run == NULL && surely <= BERTH_CHUNK_PAGES) {
+        run = first_from(bins, berth__run_class(surely));
+    }
+    return run != NULL ? run : try_aligned(bins, pages, align_pages, SIZE_MAX);
+}
+
 struct berth__chunk *berth__run_bins_find(struct berth__run_bins *bins, size_t pages,
                                           size_t align_pages, size_t *page) {
     struct berth__run_link *run = align_pages == 1 ? first_from(bins, berth__run_class(pages))
-                                                   : try_aligned(bins, pages, align_pages);
-    size_t surely = pages + align_pages - 1;
-    if (run == NULL && align_pages > 1 && surely <= BERTH_CHUNK_PAGES) {
-        run = first_from(bins, berth__run_class(surely));
-    }
+                                                   : find_aligned(bins, pages, align_pages);
     if (run == NULL) {
         return NULL;
     }
-    *page = berth__round_up(run->page, align_pages);
+    *page = align_page(run->chunk, run->page, align_pages);
     return run->chunk;
 }
 

@@ -1,7 +1,6 @@
 #include "chunk/ledger.h"
 
 #include "base/check.h"
-#include "chunk/wait.h"
 #include "os/fault.h"
 
 struct berth__ledger berth__ledger = {.limit = BERTH_NO_LIMIT};
@@ -42,12 +41,19 @@ static bool charge_one(struct berth__ledger *ledger, uint64_t bytes, unsigned ch
     return true;
 }
 
+/* True if bytes are asked for that somebody waits for. */
+static bool past_queue(const struct berth__ledger *ledger, uint64_t own_bytes,
+                       uint64_t parent_bytes) {
+    return (own_bytes > 0 && berth__wait_anyone_in(&ledger->queue)) ||
+           (ledger->parent != NULL && parent_bytes > 0 &&
+            berth__wait_anyone_in(&ledger->parent->queue));
+}
+
 bool berth__ledger_charge_split(struct berth__ledger *ledger, uint64_t own_bytes,
                                 uint64_t parent_bytes, unsigned charge_flags) {
     struct berth__ledger *parent = ledger->parent;
-    uint64_t mapped = parent == NULL ? own_bytes : parent_bytes;
-    bool past_queue = (charge_flags & BERTH_CHARGE_HEAD) == 0 && berth__wait_anyone(); /* G2 */
-    if (past_queue && mapped > 0) {
+    bool head = (charge_flags & BERTH_CHARGE_HEAD) != 0;
+    if (!head && berth__wait_anyone() && past_queue(ledger, own_bytes, parent_bytes)) { /* G2 */
         berth__add_relaxed(&ledger->failures, 1);
         return false;
     }

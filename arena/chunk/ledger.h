@@ -12,15 +12,17 @@
  * read the old one can still succeed by it, so the setter is told the limit holds from its
  * return on for charges that begin later. Uncharging subtracts, then looks for waiters.
  *
- * The queue. Who cannot be served may wait in a FIFO queue with a deadline (wait.h). While
- * somebody waits, nobody else may take bytes: a charge by anyone but the head of the queue fails
- * (G2). Whoever needs no bytes is not concerned. That test is advisory in one direction only: a
- * charge that read "no waiters" just before the first one enqueued itself may still pass it once.
+ * The queue. Who cannot be served may wait in the ledger's FIFO queue with a deadline (wait.h).
+ * While somebody waits, nobody else may take its bytes: a charge by anyone but the head of a queue
+ * fails (G2). Whoever needs no bytes of it is not concerned. That test is advisory in one direction
+ * only: a charge that read "no waiters" just before the first one enqueued itself may still pass it
+ * once.
  */
 #ifndef BERTH_CHUNK_LEDGER_H
 #define BERTH_CHUNK_LEDGER_H
 
 #include "base/atomics.h"
+#include "chunk/wait.h"
 
 #define BERTH_NO_LIMIT UINT64_MAX
 
@@ -32,13 +34,14 @@ struct berth__ledger {
     _Atomic uint64_t peak;           /* the largest `used` so far (may miss a racing one) */
     _Atomic uint64_t failures;       /* charges refused */
     _Atomic uint64_t returning;      /* bytes asked back that are still charged (deregistration) */
+    struct berth__wait_queue queue;  /* who waits for its bytes */
     struct berth__ledger *parent;    /* NULL for the process's */
 };
 
 enum berth__charge {
     BERTH_CHARGE_ORDINARY = 0,
     BERTH_CHARGE_RESERVE = 1, /* may use the reserve: a failing caller is unwinding */
-    BERTH_CHARGE_HEAD = 2,    /* the caller is the head of the queue */
+    BERTH_CHARGE_HEAD = 2,    /* the caller is the head of a queue */
     BERTH_CHARGE_MALLOC = 4,  /* for the malloc door */
 };
 

@@ -13,24 +13,31 @@ enum { WAITING, WOKEN };
 
 struct berth__lock berth__wait_lock;
 _Atomic uint64_t berth__waiter_count;
-static struct berth__list queue = {&queue, &queue};
+static struct berth__list queues BERTH_GUARDED_BY(berth__wait_lock) = {&queues, &queues};
 
 void berth__wait_init(void) {
     berth__lock_init(&berth__wait_lock, BERTH_RANK_WAITERS);
 }
 
-void berth__wait_join(struct berth__waiter *waiter, uint64_t wait_ms) {
+void berth__wait_join(struct berth__waiter *waiter, struct berth__wait_queue *queue,
+                      uint64_t wait_ms) {
+    waiter->queue = queue;
     waiter->deadline_ns = berth__clock_ns() + wait_ms * 1000000;
     berth__store_relaxed(&waiter->word, WAITING);
     berth__lock_acquire(&berth__wait_lock);
-    berth__list_push_back(&queue, &waiter->link);
+    if (!berth__wait_anyone_in(queue)) {
+        berth__list_init(&queue->waiters);
+        berth__list_push_back(&queues, &queue->link);
+    }
+    berth__list_push_back(&queue->waiters, &waiter->link);
+    berth__add_relaxed(&queue->count, 1);
     berth__add_relaxed(&berth__waiter_count, 1);
     berth__lock_release(&berth__wait_lock);
 }
 
 static bool is_head(struct berth__waiter *waiter) {
     berth__lock_acquire(&berth__wait_lock);
-    bool head = queue.next == &waiter->link;
+    bool head = waiter->queue->waiters.next == &waiter->link;
     berth__lock_release(&berth__wait_lock);
     return head;
 }
@@ -64,32 +71,42 @@ bool berth__wait_sleep(struct berth__waiter *waiter) {
 }
 
 /* Called with the lock held, so that the head cannot leave, and its stack vanish, meanwhile. */
-static void wake_head_locked(void) BERTH_REQUIRES(berth__wait_lock) {
-    struct berth__list *first = berth__list_first(&queue);
-    if (first != NULL) {
-        struct berth__waiter *head = BERTH_LIST_ENTRY(first, struct berth__waiter, link);
-        int saved_errno = errno;
-        berth__store_release(&head->word, WOKEN);
-        syscall(SYS_futex, &head->word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
-        errno = saved_errno;
-    }
+static void wake_head_locked(struct berth__wait_queue *queue) BERTH_REQUIRES(berth__wait_lock) {
+    struct berth__list *first = berth__list_first(&queue->waiters);
+    struct berth__waiter *head = BERTH_LIST_ENTRY(first, struct berth__waiter, link);
+    int saved_errno = errno;
+    berth__store_release(&head->word, WOKEN);
+    syscall(SYS_futex, &head->word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    errno = saved_errno;
 }
 
 void berth__wait_leave(struct berth__waiter *waiter) {
+    struct berth__wait_queue *queue = waiter->queue;
     berth__lock_acquire(&berth__wait_lock);
     berth__list_remove(&waiter->link);
     berth__sub_relaxed(&berth__waiter_count, 1);
-    wake_head_locked(); /* what is left over may serve the next */
+    berth__sub_relaxed(&queue->count, 1);
+    if (berth__wait_anyone_in(queue)) {
+        wake_head_locked(queue); /* what is left over may serve the next */
+    } else {
+        berth__list_remove(&queue->link);
+    }
     berth__lock_release(&berth__wait_lock);
 }
 
-void berth__wait_wake_head(void) {
+void berth__wait_wake_heads(void) {
     berth__lock_acquire(&berth__wait_lock);
-    wake_head_locked();
+    for (struct berth__list *at = queues.next; at != &queues; at = at->next) {
+        wake_head_locked(BERTH_LIST_ENTRY(at, struct berth__wait_queue, link));
+    }
     berth__lock_release(&berth__wait_lock);
 }
 
-void berth__wait_reset_in_child(void) {
-    berth__list_init(&queue);
+void berth__wait_reset_in_child(void) BERTH_NO_TSA {
+    for (struct berth__list *at = queues.next; at != &queues; at = at->next) {
+        struct berth__wait_queue *queue = BERTH_LIST_ENTRY(at, struct berth__wait_queue, link);
+        berth__store_relaxed(&queue->count, 0);
+    }
+    berth__list_init(&queues);
     berth__store_relaxed(&berth__waiter_count, 0);
 }

@@ -1,11 +1,12 @@
 /*
- * The queue of threads that wait for memory to come back.
+ * The queues of threads that wait for memory to come back.
  *
- * One queue for the process, first in first out. A waiter lies on its thread's stack, linked under
- * a lock. Whoever gives bytes or runs back calls berth__wait_notify, which costs one load while
- * nobody waits; otherwise it wakes the head. The head tries its allocation again, alone entitled
- * to ledger bytes (BERTH_CHARGE_HEAD), and leaves the queue when it succeeded or its time is up;
- * leaving wakes the next.
+ * One queue for each ledger, first in first out: who waits for a pool's own limit holds up nobody
+ * who has another. A waiter lies on its thread's stack, linked under a lock. Whoever gives bytes or
+ * runs back calls berth__wait_notify, which costs one load while nobody waits; otherwise it wakes
+ * the heads, of which there is mostly one. The head tries its allocation again, alone entitled
+ * to the ledger's bytes (BERTH_CHARGE_HEAD), and leaves the queue when it succeeded or its time is
+ * up; leaving wakes the next.
  *
  * States of a waiter's word: WAITING -> WOKEN (by a notifier holding the lock, while it is head) ->
  * WAITING (by itself, before it tries again). Becoming head is signalled under the lock and is
@@ -14,7 +15,7 @@
  * large free, and its absence can lose a signal only to a waiter that joins at that very moment.
  * The head therefore looks again by itself every BERTH_WAIT_SLICE_MS.
  *
- * A waiting thread holds no lock and may be forked away from: the child has an empty queue.
+ * A waiting thread holds no lock and may be forked away from: the child has empty queues.
  */
 #ifndef BERTH_CHUNK_WAIT_H
 #define BERTH_CHUNK_WAIT_H
@@ -25,24 +26,40 @@
 
 enum { BERTH_WAIT_SLICE_MS = 4 };
 
+extern struct berth__lock berth__wait_lock;
+
+/* All zero is an empty queue. */
+struct berth__wait_queue {
+    struct berth__list waiters BERTH_GUARDED_BY(berth__wait_lock);
+    struct berth__list link
+        BERTH_GUARDED_BY(berth__wait_lock); /* of the queues that have waiters */
+    _Atomic uint64_t count;
+};
+
 struct berth__waiter {
     struct berth__list link;
+    struct berth__wait_queue *queue;
     _Atomic uint32_t word; /* enum in wait.c; the futex */
     uint64_t deadline_ns;  /* berth__clock_ns; when to give up */
 };
 
-extern struct berth__lock berth__wait_lock;
-extern _Atomic uint64_t berth__waiter_count;
+extern _Atomic uint64_t berth__waiter_count; /* in all queues */
 
 /* True while somebody waits. */
 BERTH_INLINE bool berth__wait_anyone(void) {
     return BERTH_UNLIKELY(berth__load_relaxed(&berth__waiter_count) != 0);
 }
 
+/* The same for one queue. */
+BERTH_INLINE bool berth__wait_anyone_in(const struct berth__wait_queue *queue) {
+    return berth__load_relaxed(&queue->count) != 0;
+}
+
 void berth__wait_init(void);
 
-/* Joins the end of the queue with a deadline from now. */
-void berth__wait_join(struct berth__waiter *waiter, uint64_t wait_ms);
+/* Joins the end of a queue with a deadline from now. */
+void berth__wait_join(struct berth__waiter *waiter, struct berth__wait_queue *queue,
+                      uint64_t wait_ms);
 
 /* Sleeps until this waiter is the head and there is a reason to look again; false when the deadline
  * has passed. */
@@ -50,12 +67,12 @@ bool berth__wait_sleep(struct berth__waiter *waiter);
 
 void berth__wait_leave(struct berth__waiter *waiter);
 
-BERTH_NOINLINE void berth__wait_wake_head(void);
+BERTH_NOINLINE void berth__wait_wake_heads(void);
 
 /* Memory came back, or the limit was raised. */
 BERTH_INLINE void berth__wait_notify(void) {
     if (berth__wait_anyone()) {
-        berth__wait_wake_head();
+        berth__wait_wake_heads();
     }
 }
 

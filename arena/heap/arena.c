@@ -12,13 +12,18 @@ static unsigned bucket_of(const struct berth__chunk *chunk) {
     return units == 0 ? 0 : berth__highest_bit(units) + 1;
 }
 
+/* Dirty pages that may be purged: the caller's memory is not. */
+static uint32_t purgeable_pages(const struct berth__chunk *chunk) {
+    return chunk->span->lent ? 0 : chunk->dirty_pages;
+}
+
 /* A chunk's page counts before a change, to keep the arena's sums by difference. */
 struct page_counts {
     uint32_t free, dirty;
 };
 
 static struct page_counts counts_of(const struct berth__chunk *chunk) {
-    return (struct page_counts){.free = chunk->free_pages, .dirty = chunk->dirty_pages};
+    return (struct page_counts){.free = chunk->free_pages, .dirty = purgeable_pages(chunk)};
 }
 
 static void count_pages(berth__count *count, uint32_t before, uint32_t after) {
@@ -29,14 +34,15 @@ static void count_pages(berth__count *count, uint32_t before, uint32_t after) {
 static void settle_locked(struct berth__arena *arena, struct berth__chunk *chunk,
                           struct page_counts before) BERTH_REQUIRES(arena->lock) {
     count_pages(&arena->free_bytes, before.free, chunk->free_pages);
-    count_pages(&arena->dirty_bytes, before.dirty, chunk->dirty_pages);
+    uint32_t dirty = purgeable_pages(chunk);
+    count_pages(&arena->dirty_bytes, before.dirty, dirty);
     unsigned bucket = bucket_of(chunk);
     if (bucket != chunk->bucket) {
         berth__list_remove(&chunk->link);
         berth__list_push_front(&arena->buckets[bucket], &chunk->link);
         chunk->bucket = bucket;
     }
-    if (chunk->dirty_pages == 0) {
+    if (dirty == 0) {
         berth__list_remove(&chunk->dirty_link);
     } else if (before.dirty == 0) {
         berth__list_push_back(&arena->dirty, &chunk->dirty_link);
@@ -126,7 +132,7 @@ struct berth__slab_record *berth__arena_lend_unit(struct berth__arena *arena, ch
 static void unlink_chunk_locked(struct berth__arena *arena, struct berth__chunk *chunk)
     BERTH_REQUIRES(arena->lock) {
     berth__count_sub(&arena->free_bytes, (uint64_t)chunk->free_pages * BERTH_PAGE);
-    berth__count_sub(&arena->dirty_bytes, (uint64_t)chunk->dirty_pages * BERTH_PAGE);
+    berth__count_sub(&arena->dirty_bytes, (uint64_t)purgeable_pages(chunk) * BERTH_PAGE);
     berth__count_sub(&arena->chunk_bytes, chunk->committed);
     berth__count_sub(&arena->chunk_count, 1);
     berth__count_add(&arena->chunk_unmaps, 1);

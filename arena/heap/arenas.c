@@ -146,6 +146,7 @@ static int empty(struct berth__arenas *arenas) BERTH_NO_TSA {
         berth__meta_free(arena, sizeof(*arena));
     }
     berth__store_relaxed(&arenas->arena_count, 0);
+    arenas->left_bytes = 0;
     return 0;
 }
 

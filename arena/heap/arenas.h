@@ -48,6 +48,7 @@ struct berth__arenas {
     _Atomic uint64_t ladder_runs, waits, waits_failed, failures;
     _Atomic uint64_t thread_count;
     _Atomic uint64_t cached_bound; /* bytes that threads may have cached, at most */
+    uint64_t left_bytes; /* in caches that a fork made the child leave as they are; under lock */
 };
 
 /* NULL if there is no metadata memory. */

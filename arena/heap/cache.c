@@ -307,6 +307,9 @@ void berth__cache_abandon(struct berth__cache *cache) {
         strip_bin(cache, &cache->bins[c]);
     }
     return_grant(cache, berth__load_relaxed(&cache->granted));
+    if (cache->remote_count > 0) {
+        berth__sub_relaxed(&cache->arenas->cached_bound, cache->remote_bound);
+    }
     cache->remote_count = 0;
     cache->serial = 0;
 }

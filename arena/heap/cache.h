@@ -211,8 +211,18 @@ struct berth__cache *berth__cache_peek(struct berth__arenas *arenas);
 /* Puts the calling thread's caches aside (berth_thread_idle): others may empty them. */
 void berth__cache_park(void);
 
+/* Takes back the caches that were put aside, as the next allocation would. */
+void berth__cache_unpark(void);
+
 /* Empties the parked caches of a pool. */
 void berth__caches_claim_parked(struct berth__arenas *arenas);
+
+/* Bytes that all threads' caches of a pool hold, those that a fork left included. Exact while
+ * nobody uses the pool. */
+uint64_t berth__caches_bytes(struct berth__arenas *arenas);
+
+/* In the child of a fork: takes a cache off its pool's list, with what it holds. */
+void berth__cache_leave(struct berth__cache *cache);
 
 /* At the end of a pool: makes the caches that threads still point to harmless. */
 void berth__caches_disown(struct berth__arenas *arenas);

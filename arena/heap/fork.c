@@ -212,10 +212,10 @@ static void after_fork_in_parent(void) BERTH_NO_TSA {
 
 /* The cache of a thread that is gone: what it holds goes back, unless it was on a slow path. */
 static void bury_cache(struct berth__cache *cache) {
-    berth__list_remove(&cache->link);
     if (!berth__load_relaxed(&cache->busy)) {
         berth__cache_flush(cache, true);
     }
+    berth__cache_leave(cache);
     berth__cache_release_heap(cache);
 }
 
@@ -226,7 +226,7 @@ static void leave_own_cache(struct berth__cache *cache) {
     if (berth__load_relaxed(&cache->busy)) {
         return;
     }
-    berth__list_remove(&cache->link);
+    berth__cache_leave(cache);
     if (cache->owns_heap) {
         cache->owns_heap = false;
         berth__sub_relaxed(&cache->arena->owners, 1);

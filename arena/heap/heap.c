@@ -293,9 +293,16 @@ unsigned berth__heap_lend_locked(struct berth__heap *heap, unsigned small_class,
 
 /* ---- taking back ---- */
 
+static bool is_lent_memory(const struct berth__slab *slab) {
+    return berth__chunk_of(slab->base)->span->lent;
+}
+
+/* In the caller's memory nothing is purged; only an empty slab goes back to the arena from there.
+ */
 static void queue_for_purge_locked(struct berth__heap *heap, struct berth__slab *slab)
     BERTH_REQUIRES(heap->lock) {
-    if (slab->purge_link.next == &slab->purge_link) {
+    if (slab->purge_link.next == &slab->purge_link &&
+        (!is_lent_memory(slab) || berth__slab_is_empty(slab))) {
         berth__list_push_back(&heap->purge_queue, &slab->purge_link);
         berth__add_relaxed(&heap->arena->decay.queued_slabs, 1);
     }
@@ -509,7 +516,7 @@ size_t berth__heap_purge_some(struct berth__heap *heap, bool *more) {
         struct berth__heap_class *class = &heap->classes[slab->small_class];
         unsigned capacity = berth__slab_class(slab)->blocks;
         unsigned before = berth__slab_free_count(slab);
-        pages = whole_machine_pages(berth__slab_purgeable(slab));
+        pages = is_lent_memory(slab) ? 0 : whole_machine_pages(berth__slab_purgeable(slab));
         berth__slab_hide(slab, pages);
         unsigned hidden = before - berth__slab_free_count(slab);
         *purge_from(slab) = (uint16_t)berth__min(before + capacity / 8 + 1, capacity);

@@ -108,6 +108,11 @@ static void set_committed(struct berth__chunk *first, size_t bytes, size_t tail)
 
 /* ---- blocks ---- */
 
+/* Of a file, the last page counts whole, as it is charged. */
+static uint64_t mapped_bytes(const struct berth__chunk *first) {
+    return berth__round_up(first->huge.bytes, berth__page_bytes);
+}
+
 static void publish(struct berth__arena *arena, struct berth__chunk *first, size_t bytes,
                     bool zero) {
     struct berth__arenas *arenas = arena->arenas;
@@ -124,7 +129,8 @@ static void publish(struct berth__arena *arena, struct berth__chunk *first, size
     berth__entries_set(first->at, 1, BERTH_ENTRY_OF_KIND(BERTH_UNIT_HUGE));
     berth__lock_acquire(&arenas->huge_lock);
     berth__list_push_back(&arenas->huge_blocks, &first->owner_link);
-    berth__count_add(first->huge.file ? &arenas->file_bytes : &arenas->huge_bytes, bytes);
+    berth__count_add(first->huge.file ? &arenas->file_bytes : &arenas->huge_bytes,
+                     mapped_bytes(first));
     berth__count_add(first->huge.file ? &arenas->file_count : &arenas->huge_count, 1);
     berth__count_add(&arenas->huge_lends, 1);
     berth__lock_release(&arenas->huge_lock);
@@ -136,7 +142,7 @@ static void unpublish(struct berth__chunk *first) {
     berth__lock_acquire(&arenas->huge_lock);
     berth__list_remove(&first->owner_link);
     berth__count_sub(first->huge.file ? &arenas->file_bytes : &arenas->huge_bytes,
-                     first->huge.bytes);
+                     mapped_bytes(first));
     berth__count_sub(first->huge.file ? &arenas->file_count : &arenas->huge_count, 1);
     berth__count_add(&arenas->huge_returns, 1);
     berth__lock_release(&arenas->huge_lock);
@@ -174,7 +180,7 @@ void *berth__huge_attempt(const struct berth__request *request, unsigned charge_
         request->alignment > PTRDIFF_MAX / 4) {
         return NULL;
     }
-    size_t bytes = berth__round_up(request->size, berth__page_bytes);
+    size_t bytes = berth__round_up(berth__max(request->size, 1), berth__page_bytes);
     struct berth__chunk *first = take_aligned(slots_for(bytes), request->alignment);
     if (first == NULL) {
         return NULL;
@@ -210,7 +216,7 @@ static struct berth__chunk *checked_first(const void *block) {
 /* A mapped file leaves nothing behind that could be used again. */
 static void free_file(struct berth__chunk *first) {
     struct berth__ledger *ledger = first->arena->arenas->ledger;
-    size_t bytes = berth__round_up(first->huge.bytes, berth__page_bytes);
+    size_t bytes = mapped_bytes(first);
     unpublish(first);
     if (berth__pages_decommit(first->at, bytes) == 0) {
         berth__slots_give(first, slots_for(bytes));

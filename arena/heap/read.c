@@ -104,9 +104,9 @@ void berth__arenas_read(struct berth__arenas *arenas, struct berth__arenas_count
     counts->sum.lends += berth__load_relaxed(&arenas->huge_lends);
     counts->sum.returns += berth__load_relaxed(&arenas->huge_returns);
     counts->cached_bound = berth__load_relaxed(&arenas->cached_bound);
-    counts->live_high_bytes = counts->sum.slab_lent + counts->sum.run_lent + counts->huge;
-    counts->live_low_bytes =
-        minus(counts->sum.slab_lent, counts->cached_bound) + counts->sum.run_lent + counts->huge;
+    uint64_t large = counts->sum.run_lent + counts->huge + counts->file;
+    counts->live_high_bytes = counts->sum.slab_lent + large;
+    counts->live_low_bytes = minus(counts->sum.slab_lent, counts->cached_bound) + large;
     counts->failures = berth__load_relaxed(&arenas->failures);
     counts->waits = berth__load_relaxed(&arenas->waits);
     counts->waits_failed = berth__load_relaxed(&arenas->waits_failed);

@@ -85,8 +85,9 @@ static void return_memory(const struct berth__request *request) {
     for (unsigned i = 0; i < BERTH_POOLS_MAX && returned < bytes; i++) {
         struct berth__arenas *other = berth__engine_arenas(i);
         if (other != NULL && other != request->arenas) {
-            empty_caches(other);
+            flush_own_cache(other);
             berth__caches_claim_parked(other);
+            empty_caches(other);
             returned += trim_arenas(other, bytes - returned);
         }
     }
@@ -152,13 +153,25 @@ static uint32_t wait_ms_of(const struct berth__request *request) {
     return (request->flags & BERTH_REQUEST_MALLOC) != 0 ? policy->malloc_wait_ms : policy->wait_ms;
 }
 
+/* The ledger whose bytes are missing. Lent memory takes none: who waits for it is in nobody's way.
+ */
+static struct berth__ledger *short_ledger(const struct berth__request *request) {
+    struct berth__arenas *arenas = request->arenas;
+    struct berth__ledger *own = arenas->lent != NULL ? &arenas->own_ledger : arenas->ledger;
+    uint64_t limit = berth__load_relaxed(&own->limit);
+    uint64_t used = berth__load_relaxed(&own->used);
+    size_t least = berth__max(request->size, BERTH_UNIT);
+    bool fits = own->parent != NULL && used <= limit && least <= limit - used;
+    return fits && arenas->lent == NULL ? own->parent : own;
+}
+
 /* The application's callbacks are asked once, before the wait: what they could free is free. */
 static void *wait_in_queue(const struct berth__request *request, berth__attempt *attempt) {
     struct berth__arenas *arenas = request->arenas;
     count_step(BERTH_LADDER_WAIT);
     berth__add_relaxed(&arenas->waits, 1);
     struct berth__waiter waiter;
-    berth__wait_join(&waiter, wait_ms_of(request));
+    berth__wait_join(&waiter, &short_ledger(request)->queue, wait_ms_of(request));
     void *block = NULL;
     while (block == NULL && berth__wait_sleep(&waiter)) {
         block = climb(request, attempt, berth__request_charge_flags(request) | BERTH_CHARGE_HEAD);

@@ -48,9 +48,10 @@ static struct berth__heap *heap_for(struct berth__cache *cache, struct berth__ar
 
 void *berth__small_attempt(const struct berth__request *request, unsigned charge_flags,
                            bool anywhere) {
+    enum { TRIES_MAX = 256 }; /* others may be quicker; but without metadata, no try will do */
     unsigned small_class = small_class_of(request);
     struct berth__cache *cache = berth__cache_get(request->arenas);
-    for (;;) {
+    for (unsigned i = 0; i < TRIES_MAX; i++) {
         void *block =
             cache == NULL ? NULL : berth__cache_pop(cache, berth__classes[small_class].size);
         if (block == NULL) {
@@ -71,6 +72,7 @@ void *berth__small_attempt(const struct berth__request *request, unsigned charge
             return NULL;
         }
     }
+    return NULL;
 }
 
 /* ---- any block ---- */
@@ -186,6 +188,24 @@ void berth__block_free(void *block) {
 
 /* ---- asking and changing ---- */
 
+/* The size of a small block, which must start where the pointer points. */
+static uint32_t small_size(const void *block, uint64_t entry, const char *fault) {
+    const struct berth__class *class = &berth__classes[BERTH_ENTRY_BIN(entry) / BERTH_BIN_BYTES];
+    if (BERTH_UNLIKELY(
+            !berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT), class->reciprocal))) {
+        berth__misuse(fault, block);
+    }
+    return class->size;
+}
+
+static size_t huge_size(const void *block) {
+    const struct berth__chunk *first = berth__chunk_of(block);
+    if (BERTH_UNLIKELY(first->at != (const char *)block)) {
+        berth__misuse("size of a pointer inside a block", block);
+    }
+    return first->huge.bytes;
+}
+
 size_t berth__block_size(const void *block) {
     if (BERTH_UNLIKELY(berth__emergency_owns(block))) {
         return berth__emergency_size(block);
@@ -193,9 +213,9 @@ size_t berth__block_size(const void *block) {
     uint64_t entry = entry_or_misuse(block);
     switch (BERTH_ENTRY_KIND(entry)) {
     case BERTH_UNIT_SLAB:
-    case BERTH_UNIT_POOL_SLAB: return berth__classes[BERTH_ENTRY_BIN(entry) / BERTH_BIN_BYTES].size;
+    case BERTH_UNIT_POOL_SLAB: return small_size(block, entry, "size of a pointer inside a block");
     case BERTH_UNIT_RUN: return berth__run_pages(block) * BERTH_PAGE;
-    case BERTH_UNIT_HUGE: return berth__chunk_of(block)->huge.bytes;
+    case BERTH_UNIT_HUGE: return huge_size(block);
     case BERTH_UNIT_HUGE_BODY:
     case BERTH_UNIT_SAMPLED:
     default: berth__misuse("size of a pointer inside a block", block);
@@ -210,7 +230,7 @@ bool berth__block_resize(void *block, size_t size) {
     switch (BERTH_ENTRY_KIND(entry)) {
     case BERTH_UNIT_SLAB:
     case BERTH_UNIT_POOL_SLAB: {
-        uint32_t have = berth__classes[BERTH_ENTRY_BIN(entry) / BERTH_BIN_BYTES].size;
+        uint32_t have = small_size(block, entry, "realloc of a pointer inside a block");
         return size <= have && (size > have / 2 || have <= 4 * BERTH_GRANULE);
     }
     case BERTH_UNIT_RUN:

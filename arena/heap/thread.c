@@ -155,6 +155,20 @@ static void unpark_pools(struct berth__tls *tls) {
     tls->parked_slots = 0;
 }
 
+static void unpark_default(struct berth__tls *tls) {
+    if (tls->parked != NULL) {
+        unpark(tls->parked);
+        tls->cache = tls->parked;
+        tls->parked = NULL;
+        tls->mark = tls->cache->mark;
+    }
+}
+
+void berth__cache_unpark(void) {
+    unpark_default(&berth__tls);
+    unpark_pools(&berth__tls);
+}
+
 static void claim_one(struct berth__cache *cache) {
     uint32_t parked = BERTH_CACHE_PARKED;
     if (berth__load_relaxed(&cache->state) == BERTH_CACHE_PARKED &&
@@ -173,6 +187,29 @@ void berth__caches_claim_parked(struct berth__arenas *arenas) {
     berth__lock_release(&arenas->lock);
 }
 
+static uint64_t cached_bytes(const struct berth__cache *cache) {
+    uint64_t bytes = cache->remote_bytes;
+    for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
+        bytes += (uint64_t)berth__bin_count(&cache->bins[c]) * berth__classes[c].size;
+    }
+    return bytes;
+}
+
+uint64_t berth__caches_bytes(struct berth__arenas *arenas) {
+    berth__lock_acquire(&arenas->lock);
+    uint64_t bytes = arenas->left_bytes;
+    for (struct berth__list *at = arenas->caches.next; at != &arenas->caches; at = at->next) {
+        bytes += cached_bytes(BERTH_LIST_ENTRY(at, struct berth__cache, link));
+    }
+    berth__lock_release(&arenas->lock);
+    return bytes;
+}
+
+void berth__cache_leave(struct berth__cache *cache) {
+    berth__list_remove(&cache->link);
+    cache->arenas->left_bytes += cached_bytes(cache);
+}
+
 /* ---- finding the thread's cache ---- */
 
 /* The exit handler runs for threads that called this; glibc may allocate in it, which finds the
@@ -185,12 +222,8 @@ static void register_exit(struct berth__tls *tls) {
 }
 
 static struct berth__cache *default_cache(struct berth__tls *tls, struct berth__arenas *arenas) {
-    if (tls->parked != NULL) {
-        unpark(tls->parked);
-        tls->cache = tls->parked;
-        tls->parked = NULL;
-        tls->mark = tls->cache->mark;
-    } else if (tls->cache == &berth__no_cache) {
+    unpark_default(tls);
+    if (tls->cache == &berth__no_cache) {
         struct berth__cache *cache = cache_create(arenas);
         if (cache == NULL) {
             return NULL;
@@ -277,11 +310,7 @@ void berth__threads_forget_own(void) {
 
 static void end_thread(struct berth__tls *tls) {
     tls->ended = true;
-    if (tls->parked != NULL) {
-        unpark(tls->parked);
-        tls->cache = tls->parked;
-        tls->parked = NULL;
-    }
+    unpark_default(tls);
     unpark_pools(tls);
     struct berth__cache *cache = tls->cache;
     tls->cache = (struct berth__cache *)(uintptr_t)&berth__no_cache;
@@ -318,6 +347,7 @@ void berth__caches_disown(struct berth__arenas *arenas) {
         struct berth__list *link = arenas->caches.next;
         struct berth__cache *cache = BERTH_LIST_ENTRY(link, struct berth__cache, link);
         berth__list_remove(link);
+        berth__sub_relaxed(&arenas->thread_count, 1);
         berth__cache_abandon(cache);
     }
     berth__lock_release(&arenas->lock);

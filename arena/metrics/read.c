@@ -65,8 +65,8 @@ static void add_pool(const struct berth_pool_metrics *pool, bool mapped_by_us,
     sum->chunk_bytes += mapped_by_us ? pool->chunk_bytes : 0;
     sum->huge_bytes += pool->huge_bytes;
     sum->file_bytes += pool->file_bytes;
-    sum->live_low_bytes += pool->live_low_bytes;
-    sum->live_high_bytes += pool->live_high_bytes;
+    sum->live_low_bytes += mapped_by_us ? pool->live_low_bytes : 0;
+    sum->live_high_bytes += mapped_by_us ? pool->live_high_bytes : 0;
     sum->allocations += pool->allocations;
     sum->frees += pool->frees;
     sum->failures += pool->failures;

@@ -8,4 +8,7 @@
 void berth__pool_register_locks(void);
 void berth__pressure_register_lock(void);
 
+/* In the child of a fork: a callback that another thread ran is not running any more. */
+void berth__pressure_reset_in_child(void);
+
 #endif

@@ -136,6 +136,16 @@ static bool name_is_valid(const char *name) {
     return length >= 1 && length <= BERTH_POOL_NAME_MAX && strspn(name, allowed) == length;
 }
 
+static bool memory_is_valid(const struct berth_pool_options *options) {
+    if (options->memory == NULL) {
+        return options->memory_size == 0;
+    }
+    uintptr_t at = (uintptr_t)options->memory;
+    return options->memory_size <= UINTPTR_MAX - at &&
+           berth__round_down(at + options->memory_size, BERTH_UNIT) >=
+               berth__round_up(at, BERTH_UNIT) + BERTH_FIRST_COMMIT;
+}
+
 static bool options_are_valid(const struct berth_pool_options *options) {
     bool chunk_ok = options->chunk == 0 ||
                     (berth__is_power_of_2(options->chunk) && options->chunk >= BERTH_FIRST_COMMIT &&
@@ -144,7 +154,7 @@ static bool options_are_valid(const struct berth_pool_options *options) {
            options->arenas <= BERTH_ARENAS_MAX && options->decay_ms >= -1 &&
            options->wait_ms >= -1 && options->reclaim >= -1 && options->reclaim <= 1 &&
            options->thp >= BERTH_THP_AS_CONFIGURED && options->thp <= BERTH_THP_ON &&
-           (options->memory != NULL) == (options->memory_size != 0);
+           memory_is_valid(options);
 }
 
 /* The process's policy with the pool's options over it. */
@@ -241,13 +251,8 @@ berth_pool *berth__do_pool_create(const char *name, const struct berth_pool_opti
 
 static bool has_live_blocks(struct berth__arenas *arenas) {
     struct berth__arenas_counts counts;
-    berth__caches_claim_parked(arenas);
-    struct berth__cache *mine = berth__cache_peek(arenas);
-    if (mine != NULL) {
-        berth__cache_flush(mine, true);
-    }
     berth__arenas_read(arenas, &counts);
-    return counts.live_low_bytes > 0;
+    return counts.live_high_bytes > berth__caches_bytes(arenas);
 }
 
 static int may_end(berth_pool *pool, unsigned flags) {

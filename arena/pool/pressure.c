@@ -21,11 +21,13 @@ struct callback {
     berth_pressure_callback *call;
     void *context;
     unsigned flags;
+    uint64_t number; /* in the order of adding */
 };
 
 static struct berth__lock lock = {.rank = BERTH_RANK_POOLS};
 static struct callback callbacks[CALLBACKS_MAX] BERTH_GUARDED_BY(lock);
 static unsigned callback_count BERTH_GUARDED_BY(lock);
+static uint64_t next_number BERTH_GUARDED_BY(lock);
 static _Atomic uint64_t running; /* 0, or the runner's thread pointer */
 
 static unsigned find_locked(berth_pressure_callback *call, void *context) BERTH_REQUIRES(lock) {
@@ -47,8 +49,8 @@ int berth__do_pressure_add(berth_pressure_callback *callback, void *context, uns
     } else if (callback_count == CALLBACKS_MAX) {
         error = -ENOSPC;
     } else {
-        callbacks[callback_count++] =
-            (struct callback){.call = callback, .context = context, .flags = flags};
+        callbacks[callback_count++] = (struct callback){
+            .call = callback, .context = context, .flags = flags, .number = next_number++};
     }
     berth__lock_release(&lock);
     return error;
@@ -74,13 +76,14 @@ int berth__do_pressure_remove(berth_pressure_callback *callback, void *context) 
     return error;
 }
 
-/* Copies the i-th latest callback that may run here. */
-static bool nth_callback(unsigned i, bool from_malloc, struct callback *callback) {
+/* Copies the latest callback that may run here, of those that were added before the one with this
+ * number: callbacks may add and remove others, and themselves, meanwhile. */
+static bool latest_before(uint64_t number, bool from_malloc, struct callback *callback) {
     bool found = false;
     berth__lock_acquire(&lock);
     for (unsigned at = callback_count; !found && at-- > 0;) {
         bool allowed = !from_malloc || (callbacks[at].flags & BERTH_PRESSURE_MALLOC_SAFE) != 0;
-        if (allowed && i-- == 0) {
+        if (allowed && callbacks[at].number < number) {
             *callback = callbacks[at];
             found = true;
         }
@@ -97,13 +100,19 @@ static unsigned ask(struct berth__arenas *arenas, size_t bytes, bool from_malloc
         return 0;
     }
     unsigned asked = 0;
-    struct callback callback;
-    while (nth_callback(asked, from_malloc, &callback)) {
+    struct callback callback = {.number = UINT64_MAX};
+    while (latest_before(callback.number, from_malloc, &callback)) {
         callback.call(callback.context, berth__pool_of_arenas(arenas), bytes);
         asked++;
     }
     berth__store_release(&running, 0);
     return asked;
+}
+
+void berth__pressure_reset_in_child(void) {
+    if (berth__load_relaxed(&running) != berth__thread_self()) {
+        berth__store_relaxed(&running, 0);
+    }
 }
 
 void berth__pressure_register_lock(void) {

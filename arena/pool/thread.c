@@ -9,6 +9,7 @@ void berth__do_thread_idle(void) {
 }
 
 void berth__do_thread_flush(void) {
+    berth__cache_unpark();
     for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
         struct berth__arenas *arenas = berth__engine_arenas(i);
         struct berth__cache *cache = arenas == NULL ? NULL : berth__cache_peek(arenas);
