@@ -96,17 +96,19 @@ static bool span_publish(struct berth__span *span) BERTH_REQUIRES(berth__slots_l
 static struct berth__span *span_create_locked(size_t most, size_t least)
     BERTH_REQUIRES(berth__slots_lock) {
     struct berth__span *span = berth__meta_alloc(sizeof(*span));
-    for (size_t bytes = most; span != NULL && bytes >= least; bytes /= 2) {
+    for (size_t bytes = most; span != NULL; bytes = berth__max(bytes / 2, least)) {
         struct layout layout = lay_out(bytes / BERTH_CHUNK);
         char *at = berth__pages_reserve(layout.total, BERTH_CHUNK);
-        if (at == NULL) {
-            continue;
+        if (at != NULL) {
+            if (span_open(span, at, &layout) && span_publish(span)) {
+                berth__meta_count(layout.used);
+                return span;
+            }
+            berth__pages_unreserve(at, layout.total);
         }
-        if (span_open(span, at, &layout) && span_publish(span)) {
-            berth__meta_count(layout.used);
-            return span;
+        if (bytes <= least) {
+            break;
         }
-        berth__pages_unreserve(at, layout.total);
     }
     if (span != NULL) {
         berth__meta_free(span, sizeof(*span));

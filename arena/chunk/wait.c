@@ -72,8 +72,8 @@ bool berth__wait_sleep(struct berth__waiter *waiter) {
 
 /* Called with the lock held, so that the head cannot leave, and its stack vanish, meanwhile. */
 static void wake_head_locked(struct berth__wait_queue *queue) BERTH_REQUIRES(berth__wait_lock) {
-    struct berth__list *first = berth__list_first(&queue->waiters);
-    struct berth__waiter *head = BERTH_LIST_ENTRY(first, struct berth__waiter, link);
+    struct berth__waiter *head =
+        BERTH_LIST_ENTRY(queue->waiters.next, struct berth__waiter, link); /* there is one */
     int saved_errno = errno;
     berth__store_release(&head->word, WOKEN);
     syscall(SYS_futex, &head->word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);

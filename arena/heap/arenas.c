@@ -46,17 +46,21 @@ static unsigned arena_limit(struct berth__arenas *arenas) {
     return (unsigned)berth__min(limit, BERTH_ARENAS_MAX);
 }
 
-/* The first arena needs no answer to that, and most small processes have just one. */
-static unsigned index_here(struct berth__arenas *arenas) {
-    unsigned domain = berth__topology_domain_here();
-    if (berth__load_relaxed(&arenas->arena_count) == 0) {
-        return domain;
-    }
+void berth__arenas_settle(struct berth__arenas *arenas) {
     if (berth__load_relaxed(&arenas->arena_limit) == 0) {
         berth__store_relaxed(&arenas->arena_limit, arena_limit(arenas));
     }
-    if (berth__load_relaxed(&arenas->arena_count) < berth__load_relaxed(&arenas->arena_limit) ||
+}
+
+/* The first arena needs no answer to that, and most small processes have just one. */
+static unsigned index_here(struct berth__arenas *arenas) {
+    unsigned domain = berth__topology_domain_here();
+    if (berth__load_relaxed(&arenas->arena_count) == 0 ||
         berth__load_relaxed(&arenas->arena[domain]) != NULL) {
+        return domain;
+    }
+    berth__arenas_settle(arenas);
+    if (berth__load_relaxed(&arenas->arena_count) < berth__load_relaxed(&arenas->arena_limit)) {
         return domain;
     }
     unsigned nth = domain % berth__load_relaxed(&arenas->arena_count);

@@ -51,6 +51,9 @@ struct berth__arenas {
     uint64_t left_bytes; /* in caches that a fork made the child leave as they are; under lock */
 };
 
+/* Decides how many arenas there may be, unless that has been done. Reads files of the cgroup. */
+void berth__arenas_settle(struct berth__arenas *arenas);
+
 /* NULL if there is no metadata memory. */
 struct berth__arenas *berth__arenas_create(const struct berth__policy *policy, uint32_t number,
                                            uint64_t serial);

@@ -67,6 +67,9 @@ static bool start(void) {
         return false;
     }
     BERTH_CHECK(arenas->number == 0, "the default pool is the first");
+    if (berth__topology_now()->domains > 1) {
+        berth__arenas_settle(arenas); /* reads files, which may be forbidden later */
+    }
     berth__threads_init();
     berth__store_release(&berth__engine_default, arenas);
     return true;

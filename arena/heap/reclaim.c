@@ -203,7 +203,8 @@ static bool can_ever_fit(const struct berth__request *request) {
 void *berth__reclaim(const struct berth__request *request, berth__attempt *attempt) {
     berth__add_relaxed(&request->arenas->ladder_runs, 1);
     void *block = NULL;
-    if (can_ever_fit(request)) {
+    bool can_fit = can_ever_fit(request);
+    if (can_fit) {
         block = climb_and_ask(request, attempt, berth__request_charge_flags(request));
         if (block == NULL && may_wait(request)) {
             block = wait_in_queue(request, attempt);
@@ -212,7 +213,7 @@ void *berth__reclaim(const struct berth__request *request, berth__attempt *attem
     if (block == NULL) {
         berth__add_relaxed(&request->arenas->failures, 1);
     }
-    berth__tls.unwinding = block == NULL;
+    berth__tls.unwinding = block == NULL && can_fit; /* else memory need not be short */
     return block;
 }
 

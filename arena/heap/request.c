@@ -88,14 +88,20 @@ static berth__attempt *attempt_for(const struct berth__request *request) {
                                                               : berth__huge_attempt;
 }
 
-/* A thread whose last request failed is handling that: what it needs meanwhile is small, and may
- * come from the reserve. */
 unsigned berth__request_charge_flags(const struct berth__request *request) {
-    const struct berth__tls *tls = &berth__tls;
-    bool reserve = (request->flags & BERTH_REQUEST_RESERVE) != 0 || tls->reclaiming ||
-                   (tls->unwinding && request->size <= BERTH_SMALL_MAX);
+    bool reserve = (request->flags & BERTH_REQUEST_RESERVE) != 0 || berth__tls.reclaiming;
     bool from_malloc = (request->flags & BERTH_REQUEST_MALLOC) != 0;
     return (reserve ? BERTH_CHARGE_RESERVE : 0u) | (from_malloc ? BERTH_CHARGE_MALLOC : 0u);
+}
+
+/* A thread whose last request failed is handling that: what it needs meanwhile is small, and may
+ * come from the reserve if there is nothing else. */
+static void *attempt_while_unwinding(const struct berth__request *request,
+                                     berth__attempt *attempt) {
+    if (!berth__tls.unwinding || request->size > BERTH_SMALL_MAX) {
+        return NULL;
+    }
+    return attempt(request, berth__request_charge_flags(request) | BERTH_CHARGE_RESERVE, false);
 }
 
 /* Within one arena, memory that is mapped but elsewhere is used before more is mapped only by the
@@ -109,6 +115,9 @@ void *berth__request_serve(const struct berth__request *request) {
     }
     berth__attempt *attempt = attempt_for(request);
     void *block = attempt(request, berth__request_charge_flags(request), false);
+    if (block == NULL) {
+        block = attempt_while_unwinding(request, attempt);
+    }
     if (block == NULL) {
         block = berth__reclaim(request, attempt);
     }

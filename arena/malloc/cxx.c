@@ -1,5 +1,6 @@
 /*
- * The C++ allocation operators, by their mangled names (Itanium C++ ABI), in C.
+ * The C++ allocation operators, by their mangled names (Itanium C++ ABI), in C. The forms of
+ * `new` that do not throw are in cxx_nothrow.c.
  *
  * A C program must not need the C++ runtime because of them, so everything of it is referred to
  * weakly: it is there whenever somebody calls `new`. When memory runs out, `new` calls the
@@ -7,7 +8,6 @@
  * standard says.
  */
 #include "malloc/door.h"
-#include "os/dynamic.h"
 
 #include <errno.h>
 
@@ -24,7 +24,7 @@ WEAK void _ZNSt9bad_allocD1Ev(void *object); /* its destructor */
 /* An object of std::bad_alloc is its vtable pointer alone, which points behind the table's
  * two-word header. */
 static BERTH_NORETURN BERTH_COLD void throw_bad_alloc(void) {
-    if (__cxa_allocate_exception == NULL || __cxa_throw == NULL) {
+    if (__cxa_allocate_exception == NULL || __cxa_throw == NULL || _ZTVSt9bad_alloc == NULL) {
         berth__fatal("operator new failed, and there is no C++ runtime to throw std::bad_alloc");
     }
     void ***object = __cxa_allocate_exception(sizeof(void *));
@@ -59,34 +59,16 @@ BERTH_INLINE void *new_or_throw(size_t size) {
     return block;
 }
 
-static void *new_aligned(size_t size, size_t alignment) {
+static void *new_aligned_or_throw(size_t size, size_t alignment) {
     alignment = berth__max(alignment, BERTH_GRANULE);
     void *block = berth__door_serve(size, alignment, 0);
-    return block != NULL ? block : retry_with_handler(size, alignment);
-}
-
-static void *new_aligned_or_throw(size_t size, size_t alignment) {
-    void *block = new_aligned(size, alignment);
     if (BERTH_UNLIKELY(block == NULL)) {
-        throw_bad_alloc();
+        block = retry_with_handler(size, alignment);
+        if (block == NULL) {
+            throw_bad_alloc();
+        }
     }
     return block;
-}
-
-/* The forms that do not throw must catch what a handler throws, which C cannot. The C++ runtime's
- * own such operator does: it calls the throwing one, which is ours, and catches. */
-static BERTH_COLD void *nothrow_slow(const char *name, size_t size, const void *tag) {
-    typedef void *nothrow_new(size_t, const void *);
-    if (_ZSt15get_new_handlerv == NULL || _ZSt15get_new_handlerv() == NULL) {
-        return NULL;
-    }
-    nothrow_new *next = (nothrow_new *)(uintptr_t)berth__dynamic_find_next(name);
-    return next == NULL ? retry_with_handler(size, BERTH_GRANULE) : next(size, tag);
-}
-
-BERTH_INLINE void *new_or_null(const char *name, size_t size, const void *tag) {
-    void *block = berth__door_alloc(size);
-    return BERTH_LIKELY(block != NULL) ? block : nothrow_slow(name, size, tag);
 }
 
 /* new, new[] */
@@ -96,29 +78,12 @@ BERTH_EXPORT void *_Znwm(size_t size) {
 BERTH_EXPORT void *_Znam(size_t size) {
     return new_or_throw(size);
 }
-/* new(std::nothrow), new[](std::nothrow) */
-BERTH_EXPORT void *_ZnwmRKSt9nothrow_t(size_t size, const void *tag) {
-    return new_or_null("_ZnwmRKSt9nothrow_t", size, tag);
-}
-BERTH_EXPORT void *_ZnamRKSt9nothrow_t(size_t size, const void *tag) {
-    return new_or_null("_ZnamRKSt9nothrow_t", size, tag);
-}
-/* new(std::align_val_t), and its array and nothrow forms */
+/* new(std::align_val_t), new[](std::align_val_t) */
 BERTH_EXPORT void *_ZnwmSt11align_val_t(size_t size, size_t alignment) {
     return new_aligned_or_throw(size, alignment);
 }
 BERTH_EXPORT void *_ZnamSt11align_val_t(size_t size, size_t alignment) {
     return new_aligned_or_throw(size, alignment);
-}
-BERTH_EXPORT void *_ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment,
-                                                      const void *tag) {
-    (void)tag;
-    return new_aligned(size, alignment);
-}
-BERTH_EXPORT void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment,
-                                                      const void *tag) {
-    (void)tag;
-    return new_aligned(size, alignment);
 }
 
 /* delete, delete[]: plain, nothrow, sized, aligned, and combinations */

@@ -7,9 +7,13 @@
 #include "malloc/door.h"
 
 #include "heap/misuse.h"
+#include "pool/api.h"
 
 #include <errno.h>
 #include <string.h>
+
+/* So that a static program takes along what works at load time and at exit, not malloc alone. */
+__attribute__((used)) static const struct berth__engine_table *const engine = &berth_engine;
 
 void *berth__door_serve(size_t size, size_t alignment, unsigned request_flags) {
     void *block = NULL;
@@ -145,7 +149,8 @@ BERTH_EXPORT void free_sized(void *block, size_t size) {
 }
 
 BERTH_EXPORT void free_aligned_sized(void *block, size_t alignment, size_t size) {
-    if (BERTH_UNLIKELY(block != NULL && (uintptr_t)block % alignment != 0)) {
+    bool possible = berth__is_power_of_2(alignment) && (uintptr_t)block % alignment == 0;
+    if (BERTH_UNLIKELY(block != NULL && !possible)) {
         berth__misuse("free with an alignment that is not the block's", block);
     }
     berth__door_free_sized(block, size);

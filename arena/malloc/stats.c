@@ -34,7 +34,7 @@ BERTH_EXPORT struct mallinfo2 mallinfo2(void) {
 }
 
 /* The old form, whose fields wrap at 2 GiB; nothing can be done about that. */
-BERTH_EXPORT struct mallinfo mallinfo(void) {
+static struct mallinfo narrow_info(void) {
     struct mallinfo2 wide = mallinfo2();
     struct mallinfo info = {0};
     info.arena = (int)wide.arena;
@@ -46,6 +46,10 @@ BERTH_EXPORT struct mallinfo mallinfo(void) {
     info.fsmblks = (int)wide.fsmblks;
     info.keepcost = (int)wide.keepcost;
     return info;
+}
+
+BERTH_EXPORT struct mallinfo mallinfo(void) {
+    return narrow_info();
 }
 
 BERTH_EXPORT void malloc_stats(void) {
@@ -83,4 +87,13 @@ BERTH_EXPORT int malloc_trim(size_t pad) {
 BERTH_EXPORT int mallopt(int parameter, int value) {
     (void)parameter, (void)value;
     return 1;
+}
+
+/* The names by which glibc exports them, too. */
+BERTH_EXPORT struct mallinfo __libc_mallinfo(void) {
+    return narrow_info();
+}
+
+BERTH_EXPORT int __libc_mallopt(int parameter, int value) {
+    return mallopt(parameter, value);
 }

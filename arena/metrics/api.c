@@ -6,9 +6,7 @@
 #include "base/check.h"
 #include "os/dynamic.h"
 
-/* Exported by both libraries under one name, so that each finds the other's. */
 #define BERTH_X(result, name, parameters, arguments) .name = berth__do_##name,
-BERTH_EXPORT extern const struct berth__engine_table berth_engine;
 const struct berth__engine_table berth_engine = {.abi = BERTH_ENGINE_ABI,
                                                  .size = sizeof(struct berth__engine_table),
                                                  .door = BERTH_DOOR,

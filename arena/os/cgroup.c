@@ -3,10 +3,11 @@
 #include "base/bits.h"
 #include "base/text.h"
 #include "os/file.h"
+#include "os/pages.h"
 
 #include <string.h>
 
-enum { PATH_BYTES = 4096, FILE_BYTES = 8192 };
+enum { PATH_BYTES = 1024, FILE_BYTES = 16 << 10 };
 
 static const char *root = "";
 
@@ -139,12 +140,11 @@ static uint64_t cpus_v1(const char *mount, const char *group, size_t length) {
     return cpus_of(parse_number(quota, &end), parse_number(period, &end));
 }
 
-static uint64_t of_both_versions(const char *controller, const char *mount_v1, limit_of *read_v1,
-                                 limit_of *read_v2) {
-    char lines[FILE_BYTES];
+static uint64_t of_both_in(char *lines, const char *controller, const char *mount_v1,
+                           limit_of *read_v1, limit_of *read_v2) {
     size_t length = 0;
     uint64_t smallest = BERTH_CGROUP_UNLIMITED;
-    if (!read_in_group("/proc", "/self", 5, "cgroup", lines, sizeof(lines))) {
+    if (!read_in_group("/proc", "/self", 5, "cgroup", lines, FILE_BYTES)) {
         return smallest;
     }
     const char *group = group_of(lines, NULL, &length);
@@ -155,6 +155,21 @@ static uint64_t of_both_versions(const char *controller, const char *mount_v1, l
     if (group != NULL) {
         smallest = berth__min(smallest, tightest(mount_v1, group, length, read_v1));
     }
+    return smallest;
+}
+
+/* The smallest stack that a thread can have would overflow of the file. */
+static uint64_t of_both_versions(const char *controller, const char *mount_v1, limit_of *read_v1,
+                                 limit_of *read_v2) {
+    size_t bytes = berth__round_up(FILE_BYTES, berth__page_bytes);
+    char *lines = berth__pages_reserve(bytes, berth__page_bytes);
+    if (lines == NULL) {
+        return BERTH_CGROUP_UNLIMITED;
+    }
+    uint64_t smallest = berth__pages_commit(lines, bytes) == 0
+                            ? of_both_in(lines, controller, mount_v1, read_v1, read_v2)
+                            : BERTH_CGROUP_UNLIMITED;
+    berth__pages_unreserve(lines, bytes);
     return smallest;
 }
 

@@ -35,11 +35,13 @@ unsigned berth__cpu_current_node(void) {
     unsigned cpu = 0;
     unsigned node = 0;
     int saved_errno = errno;
-    if (syscall(SYS_getcpu, &cpu, &node, NULL) != 0) {
-        node = 0;
-    }
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 29)
+    int failed = getcpu(&cpu, &node); /* without entering the kernel, mostly */
+#else
+    long failed = syscall(SYS_getcpu, &cpu, &node, NULL);
+#endif
     errno = saved_errno;
-    return node;
+    return failed != 0 ? 0 : node;
 }
 
 unsigned berth__cpu_allowed(struct berth__cpu_set *set) {

@@ -1,12 +1,12 @@
 #include "os/topology.h"
 
 #include "base/bits.h"
+#include "os/environ.h"
 
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -56,7 +56,7 @@ bool berth__topology_set(const struct berth__topology *topology) {
 /* The descriptor that `berth run` left open for us. It is not closed: an exec'd child inherits the
  * variable too. */
 static bool from_memfd(void) {
-    const char *text = getauxval(AT_SECURE) != 0 ? NULL : getenv("BERTH_TOPOLOGY_FD");
+    const char *text = berth__environ_get("BERTH_TOPOLOGY_FD");
     if (text == NULL) {
         return false;
     }

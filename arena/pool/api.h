@@ -92,4 +92,7 @@ struct berth__engine_table {
 #undef BERTH_X
 };
 
+/* This copy's table, exported by both libraries under one name, so that each finds the other's. */
+BERTH_EXPORT extern const struct berth__engine_table berth_engine;
+
 #endif

@@ -4,8 +4,7 @@
 #ifndef BERTH_POOL_INIT_H
 #define BERTH_POOL_INIT_H
 
-/* Has the locks of this layer held over a fork. */
-void berth__pool_register_locks(void);
+/* Has the lock held over a fork. */
 void berth__pressure_register_lock(void);
 
 /* In the child of a fork: a callback that another thread ran is not running any more. */

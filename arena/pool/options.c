@@ -3,11 +3,10 @@
 #include "base/bits.h"
 #include "base/check.h"
 #include "base/text.h"
+#include "os/environ.h"
 #include "os/warn.h"
 
-#include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 
 const struct berth__option_info berth__option_infos[BERTH_OPTION_COUNT] = {
 #define BERTH_X(option, kind, text, at_least, at_most, description)                                \
@@ -84,7 +83,9 @@ static const char *expected(const struct berth__option_info *info) {
     case BERTH_OPTION_NUMBER: return "a number";
     case BERTH_OPTION_SIZE: break;
     }
-    return "a size such as 64K, 16M or 1G";
+    return info == &berth__option_infos[BERTH_OPTION_chunk]
+               ? "a size that is a power of two, such as 1M,"
+               : "a size such as 64K, 16M or 1G";
 }
 
 /* The text of a bound as a user would write it. */
@@ -197,7 +198,7 @@ const struct berth__options *berth__options_get(void) {
         return &options;
     }
     berth__options_init(&options);
-    const char *text = getauxval(AT_SECURE) != 0 ? NULL : getenv("BERTH_CONF");
+    const char *text = berth__environ_get("BERTH_CONF");
     unsigned bad = text == NULL ? 0 : berth__options_parse(&options, text, warn, NULL);
     ready = true;
     if (bad > 0 && options.value[BERTH_OPTION_abort_conf] != 0) {

@@ -7,6 +7,7 @@
 #include "heap/read.h"
 #include "os/cgroup.h"
 #include "os/clock.h"
+#include "os/environ.h"
 #include "pool/init.h"
 #include "pool/maintenance.h"
 #include "pool/options.h"
@@ -78,9 +79,19 @@ void berth__limit_refresh(void) {
 
 /* ---- the table of pools ---- */
 
-void berth__pool_register_locks(void) {
+static void in_child(void) {
+    berth__pressure_reset_in_child();
+    berth__maintenance_reset_in_child();
+}
+
+/* In this file, because a static program takes only objects along that something refers to. */
+__attribute__((constructor)) static void at_load(void) {
     berth__fork_add_lock(&pools_lock);
     berth__pressure_register_lock();
+    berth__fork_init(in_child);
+    if (BERTH_DOOR && berth__environ_get("BERTH_CONF") != NULL) { /* else they need not be read */
+        berth__maintenance_start();
+    }
 }
 
 berth_pool *berth__pool_at(unsigned number) {

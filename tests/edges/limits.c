@@ -1,0 +1,258 @@
+/*
+ * If this fails, a program under resource limits (addresses, data, locked memory, descriptors,
+ * strict overcommit) gets less memory than it may have, does not get it again after freeing it, or
+ * crashes where malloc should return NULL.
+ */
+#include "edge.h"
+
+#include <pthread.h>
+#include <sys/mman.h>
+
+/* ---- until nothing is left ---- */
+
+/* Allocated blocks, linked through their first bytes. */
+struct link {
+    struct link *next;
+    size_t size;
+};
+
+static size_t take_all(size_t size, struct link **list) {
+    size_t total = 0;
+    for (;;) {
+        errno = 0;
+        struct link *link = malloc(size);
+        if (link == NULL) {
+            CHECK_EQUAL(errno, ENOMEM);
+            return total;
+        }
+        memset(link, 1, size);
+        *link = (struct link){.next = *list, .size = size};
+        *list = link;
+        total += size;
+    }
+}
+
+static void give_all(struct link *list) {
+    while (list != NULL) {
+        struct link *next = list->next;
+        CHECK(edge_is_zero((char *)list + list->size, 0));
+        free(list);
+        list = next;
+    }
+}
+
+static const size_t sizes[] = {64, 1000, 12000, 40000, 300000, 2 << 20, 6 << 20};
+
+/* Takes everything in blocks of each size in turn, and gives it back; each time there must be at
+ * least `share` per cent of the limit. */
+static void take_all_again_and_again(size_t limit, unsigned share) {
+    for (unsigned round = 0; round < 2; round++) {
+        for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+            struct link *list = NULL;
+            size_t total = take_all(sizes[i], &list);
+            give_all(list);
+            if (total < limit / 100 * share) {
+                FAIL("round %u, blocks of %zu bytes: only %zu MiB of %zu", round, sizes[i],
+                     total >> 20, limit >> 20);
+            }
+        }
+    }
+}
+
+static void all_but_little_of_256_mib_of_addresses_can_be_used(void) {
+    edge_rerun_limited(__func__, RLIMIT_AS, 256u << 20);
+    take_all_again_and_again(256u << 20, 50);
+}
+
+static void a_large_part_of_64_mib_of_addresses_can_be_used(void) {
+    edge_rerun_limited(__func__, RLIMIT_AS, 64u << 20);
+    take_all_again_and_again(64u << 20, 25);
+}
+
+static void all_but_little_of_1_gib_of_addresses_can_be_used(void) {
+    edge_rerun_limited(__func__, RLIMIT_AS, 1u << 30);
+    take_all_again_and_again(1u << 30, 60);
+}
+
+static void all_but_little_of_256_mib_of_data_can_be_used(void) {
+    edge_rerun_limited(__func__, RLIMIT_DATA, 256u << 20);
+    take_all_again_and_again(256u << 20, 60);
+}
+
+static void one_block_may_be_half_of_the_addresses(void) {
+    edge_rerun_limited(__func__, RLIMIT_AS, 1u << 30);
+    for (size_t size = 100u << 20; size <= 600u << 20; size += 100u << 20) {
+        char *block = malloc(size);
+        if (block == NULL) {
+            FAIL("no %zu MiB of 1024", size >> 20);
+        }
+        block[0] = block[size - 1] = 1;
+        free(block);
+    }
+}
+
+static void small_requests_succeed_after_a_large_one_failed(void) {
+    edge_rerun_limited(__func__, RLIMIT_AS, 256u << 20);
+    for (unsigned i = 0; i < 100; i++) {
+        errno = 0;
+        CHECK(malloc((size_t)1 << 30) == NULL && errno == ENOMEM);
+        char *block = malloc(100 + i);
+        CHECK(block != NULL);
+        char *grown = realloc(block, (size_t)1 << 30);
+        CHECK(grown == NULL && errno == ENOMEM);
+        CHECK(calloc(1, (size_t)1 << 30) == NULL && memalign(4096, (size_t)1 << 30) == NULL);
+        free(block);
+    }
+}
+
+static void *take_and_give(void *context) {
+    for (unsigned round = 0; round < 5; round++) {
+        struct link *list = NULL;
+        (void)take_all(3000, &list);
+        give_all(list);
+    }
+    return context;
+}
+
+static void threads_can_run_out_together(void) {
+    edge_rerun_limited(__func__, RLIMIT_AS, 256u << 20);
+    pthread_t threads[4];
+    pthread_attr_t small;
+    CHECK(pthread_attr_init(&small) == 0 && pthread_attr_setstacksize(&small, 128 << 10) == 0);
+    for (size_t i = 0; i < COUNT_OF(threads); i++) {
+        CHECK(pthread_create(&threads[i], &small, take_and_give, NULL) == 0);
+    }
+    for (size_t i = 0; i < COUNT_OF(threads); i++) {
+        CHECK(pthread_join(threads[i], NULL) == 0);
+    }
+    take_all_again_and_again(256u << 20, 35);
+    CHECK(pthread_attr_destroy(&small) == 0);
+}
+
+/* ---- limits that a running program sets ---- */
+
+static void *do_little(void *context) {
+    free(malloc(100));
+    return context;
+}
+
+/* A limit far above what the program uses must not stop it from mapping memory and starting
+ * threads: addresses that are merely reserved count, too. */
+static void a_limit_of_4_gib_on_addresses_can_be_set_late(void) {
+    free(malloc(100));
+    struct rlimit limit;
+    CHECK(getrlimit(RLIMIT_AS, &limit) == 0);
+    limit.rlim_cur = (rlim_t)4 << 30;
+    CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
+    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(page != MAP_FAILED);
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, do_little, NULL) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+    char *block = malloc(100u << 20);
+    CHECK(block != NULL);
+    free(block);
+}
+
+/* ---- locked memory ---- */
+
+/* Pages that are locked cannot be purged: what is not zero must not be taken for it. */
+static void locked_memory_is_cleared_by_calloc(void) {
+    if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0) {
+        edge_skip("this user may not lock memory");
+    }
+    for (unsigned round = 0; round < 3; round++) {
+        for (size_t size = 100; size < 16u << 20; size = size * 5 / 2) {
+            char *blocks[4];
+            for (size_t i = 0; i < COUNT_OF(blocks); i++) {
+                blocks[i] = calloc(1, size);
+                CHECK(blocks[i] != NULL && edge_is_zero(blocks[i], size));
+                memset(blocks[i], 0xa5, size);
+            }
+            for (size_t i = 0; i < COUNT_OF(blocks); i++) {
+                free(blocks[i]);
+            }
+            (void)malloc_trim(0);
+        }
+    }
+}
+
+/* An ordinary user may lock as much as the limit says, of which addresses that are merely reserved
+ * would be a part. */
+static void a_small_program_can_lock_its_memory(void) {
+    enum { NEEDED = 8 << 20, NOBODY = 65534 };
+    struct rlimit limit;
+    free(malloc(100));
+    CHECK(getrlimit(RLIMIT_MEMLOCK, &limit) == 0);
+    limit.rlim_cur = limit.rlim_max < 64u << 20 ? limit.rlim_max : 64u << 20;
+    CHECK(setrlimit(RLIMIT_MEMLOCK, &limit) == 0);
+    if (limit.rlim_cur < NEEDED) {
+        edge_skip("too little may be locked here");
+    }
+    CHECK(geteuid() != 0 || setuid(NOBODY) == 0); /* the limit is not root's */
+    CHECK(mlockall(MCL_CURRENT) == 0);
+    char *block = malloc(1 << 20);
+    CHECK(block != NULL);
+    memset(block, 1, 1 << 20);
+    free(block);
+}
+
+/* ---- descriptors ---- */
+
+static void *allocate_kinds(void *context) {
+    for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+        char *block = malloc(sizes[i]);
+        CHECK(block != NULL);
+        free(block);
+    }
+    return context;
+}
+
+/* A program may close all that is open, and use every number itself. */
+static void no_descriptor_is_needed(void) {
+    struct rlimit limit = {3, 3};
+    CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    for (unsigned i = 0; i < 8; i++) {
+        pthread_t thread;
+        CHECK(pthread_create(&thread, NULL, allocate_kinds, NULL) == 0);
+        CHECK(pthread_join(thread, NULL) == 0);
+    }
+    allocate_kinds(NULL);
+}
+
+/* ---- strict overcommit ---- */
+
+static void strict_overcommit_is_no_hindrance(void) {
+    char mode[8] = "";
+    int fd = open("/proc/sys/vm/overcommit_memory", O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || read(fd, mode, sizeof(mode) - 1) < 1 || mode[0] != '2') {
+        edge_skip("vm.overcommit_memory is not 2, and it is the machine's");
+    }
+    close(fd);
+    char *blocks[64];
+    for (size_t i = 0; i < COUNT_OF(blocks); i++) {
+        blocks[i] = malloc((i + 1) * 100000);
+        CHECK(blocks[i] != NULL);
+        memset(blocks[i], 1, (i + 1) * 100000);
+    }
+    for (size_t i = 0; i < COUNT_OF(blocks); i++) {
+        free(blocks[i]);
+    }
+}
+
+static const struct edge_case cases[] = {
+    EDGE_CASE(all_but_little_of_256_mib_of_addresses_can_be_used),
+    EDGE_CASE(a_large_part_of_64_mib_of_addresses_can_be_used),
+    EDGE_CASE(all_but_little_of_1_gib_of_addresses_can_be_used),
+    EDGE_CASE(all_but_little_of_256_mib_of_data_can_be_used),
+    EDGE_CASE(one_block_may_be_half_of_the_addresses),
+    EDGE_CASE(small_requests_succeed_after_a_large_one_failed),
+    EDGE_CASE(threads_can_run_out_together),
+    EDGE_CASE(a_limit_of_4_gib_on_addresses_can_be_set_late),
+    EDGE_CASE(locked_memory_is_cleared_by_calloc),
+    EDGE_CASE(a_small_program_can_lock_its_memory),
+    EDGE_CASE(no_descriptor_is_needed),
+    EDGE_CASE(strict_overcommit_is_no_hindrance),
+};
+
+EDGE_MAIN(cases)
