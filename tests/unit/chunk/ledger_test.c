@@ -127,7 +127,7 @@ static void while_somebody_waits_only_the_head_is_charged(void **state) {
     struct berth__waiter waiter;
     berth__ledger_set_limit(&process, 1000);
     assert_true(berth__ledger_charge(&pool, 100, 0));
-    berth__wait_join(&waiter, 60000);
+    berth__wait_join(&waiter, &process.queue, 60000);
     assert_false(berth__ledger_charge(&process, 1, BERTH_CHARGE_ORDINARY));
     assert_false(berth__ledger_charge(&pool, 1, BERTH_CHARGE_RESERVE));
     assert_true(berth__ledger_charge_split(&pool, 10, 0, BERTH_CHARGE_ORDINARY)); /* nothing new */

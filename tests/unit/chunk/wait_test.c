@@ -10,6 +10,8 @@
 
 enum { WAITERS = 12, LONG_MS = 60000 };
 
+static struct berth__wait_queue queue;
+
 static int start(void **state) {
     (void)state;
     berth__wait_init();
@@ -37,7 +39,7 @@ static bool take_token(void) {
 
 static void *wait_for_token(void *number) {
     struct berth__waiter waiter;
-    berth__wait_join(&waiter, LONG_MS);
+    berth__wait_join(&waiter, &queue, LONG_MS);
     while (berth__wait_sleep(&waiter)) {
         if (take_token()) {
             order[atomic_fetch_add(&served, 1)] = (unsigned)(uintptr_t)number;
@@ -145,7 +147,7 @@ static void a_waiter_gives_up_at_its_deadline_and_not_before(void **state) {
     (void)state;
     struct berth__waiter waiter;
     uint64_t before = berth__clock_ns();
-    berth__wait_join(&waiter, 30);
+    berth__wait_join(&waiter, &queue, 30);
     unsigned looks = 0;
     while (berth__wait_sleep(&waiter)) {
         looks++;
@@ -153,7 +155,7 @@ static void a_waiter_gives_up_at_its_deadline_and_not_before(void **state) {
     berth__wait_leave(&waiter);
     assert_true(berth__clock_ns() - before >= 30 * UINT64_C(1000000));
     assert_true(looks >= 1);
-    berth__wait_join(&waiter, 0);
+    berth__wait_join(&waiter, &queue, 0);
     assert_false(berth__wait_sleep(&waiter));
     berth__wait_leave(&waiter);
 }
@@ -161,7 +163,7 @@ static void a_waiter_gives_up_at_its_deadline_and_not_before(void **state) {
 static void *wait_behind(void *unused) {
     (void)unused;
     struct berth__waiter waiter;
-    berth__wait_join(&waiter, 20);
+    berth__wait_join(&waiter, &queue, 20);
     bool woken = berth__wait_sleep(&waiter);
     berth__wait_leave(&waiter);
     return woken ? &tokens : NULL;
@@ -173,7 +175,7 @@ static void who_is_not_the_head_sleeps_until_the_deadline(void **state) {
     struct berth__waiter head;
     pthread_t thread;
     void *woken = NULL;
-    berth__wait_join(&head, LONG_MS);
+    berth__wait_join(&head, &queue, LONG_MS);
     assert_int_equal(pthread_create(&thread, NULL, wait_behind, NULL), 0);
     while (berth__load_relaxed(&berth__waiter_count) != 2) {
         a_moment();
@@ -191,7 +193,7 @@ static void forget_waiters(void *unused) {
     UNIT_CHECK(!berth__wait_anyone());
     berth__wait_notify();
     struct berth__waiter waiter;
-    berth__wait_join(&waiter, LONG_MS);
+    berth__wait_join(&waiter, &queue, LONG_MS);
     UNIT_CHECK(berth__wait_sleep(&waiter));
     berth__wait_leave(&waiter);
 }
@@ -200,7 +202,7 @@ static void the_child_of_a_fork_has_an_empty_queue(void **state) {
     /* It would wait behind threads that it does not have. */
     (void)state;
     struct berth__waiter waiter;
-    berth__wait_join(&waiter, LONG_MS);
+    berth__wait_join(&waiter, &queue, LONG_MS);
     assert_int_equal(unit_in_child(forget_waiters, NULL), 0);
     berth__wait_leave(&waiter);
 }
