@@ -34,13 +34,24 @@ static void sleep_on(struct berth__lock *lock, uint64_t holder, long *sleep_ns) 
     errno = saved_errno;
 }
 
+static bool wake_one(struct berth__lock *lock) {
+    int saved_errno = errno;
+    long woken = syscall(SYS_futex, futex_word(lock), FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    errno = saved_errno;
+    return woken > 0;
+}
+
+/* Who was counted but does not sleep yet is not woken, and will not clear `waking`: left set, it
+ * would keep every later release from waking anybody. A thread that fell asleep before it was
+ * cleared, and whose holder's release saw it set, is woken by a second look. */
 void berth__lock_wake(struct berth__lock *lock) {
-    if (berth__exchange_relaxed(&lock->waking, 1) != 0) {
+    if (berth__exchange_relaxed(&lock->waking, 1) != 0 || wake_one(lock)) {
         return;
     }
-    int saved_errno = errno;
-    syscall(SYS_futex, futex_word(lock), FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
-    errno = saved_errno;
+    (void)berth__exchange_acquire(&lock->waking, 0); /* before the loads below */
+    if (berth__load_relaxed(&lock->sleepers) != 0 && berth__load_relaxed(&lock->holder) == 0) {
+        (void)wake_one(lock);
+    }
 }
 
 void berth__lock_slow(struct berth__lock *lock) {

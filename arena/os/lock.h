@@ -10,7 +10,8 @@
  * about as long, and then sleeps in the kernel: the holder was preempted, or there is a crowd. Who
  * unlocks looks at the number of sleepers, without the fence that would make this exact: a
  * sleeper that is overlooked wakes by itself after a while. One sleeper at a time is
- * woken: a crowd of thousands would otherwise pass every release through the kernel.
+ * woken: a crowd of thousands would otherwise pass every release through the kernel. `waking` is
+ * set by who wakes one, and cleared by the one that woke, or by who found nobody to wake.
  *
  * Order: locks are taken in ascending rank (enum berth__lock_rank), checked in debug builds; locks
  * of one rank are never nested except by try_lock.

@@ -121,6 +121,19 @@ static void a_waiter_that_sleeps_is_woken_and_keeps_errno(void **state) {
     assert_int_equal(berth__load_relaxed(&lock.sleepers), 0);
 }
 
+static void waking_nobody_leaves_the_next_to_be_woken(void **state) {
+    /* A sleeper that was counted but not asleep yet would keep all later releases from waking
+     * anybody: each then sleeps until its own timer ends, up to 64 ms. */
+    (void)state;
+    berth__lock_init(&lock, BERTH_RANK_HEAP);
+    berth__store_relaxed(&lock.sleepers, 1); /* about to sleep */
+    berth__lock_acquire(&lock);
+    errno = ERANGE;
+    berth__lock_release(&lock);
+    assert_int_equal(errno, ERANGE);
+    assert_int_equal(berth__load_relaxed(&lock.waking), 0);
+}
+
 static void wait_for_own_lock(void *unused) {
     (void)unused;
     berth__lock_init(&lock, BERTH_RANK_HEAP);
@@ -225,6 +238,7 @@ int main(void) {
         cmocka_unit_test(a_lock_that_is_held_is_not_another_threads),
         cmocka_unit_test(no_count_is_lost_by_a_crowd),
         cmocka_unit_test(a_waiter_that_sleeps_is_woken_and_keeps_errno),
+        cmocka_unit_test(waking_nobody_leaves_the_next_to_be_woken),
         cmocka_unit_test(waiting_for_ones_own_lock_stops_the_process),
         cmocka_unit_test(debug_builds_stop_at_a_wrong_order_of_locks),
     };
