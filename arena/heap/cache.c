@@ -13,6 +13,20 @@
 _Atomic int64_t berth__cache_budget;
 uint64_t berth__cache_budget_total;
 
+/* What a fork in another thread must not find half done is bracketed by these two, which may be
+ * nested: `before` is what busy returned. */
+static bool busy(struct berth__cache *cache) {
+    bool before = berth__load_relaxed(&cache->busy);
+    berth__store_relaxed(&cache->busy, true);
+    atomic_signal_fence(memory_order_seq_cst);
+    return before;
+}
+
+static void idle(struct berth__cache *cache, bool before) {
+    atomic_signal_fence(memory_order_seq_cst);
+    berth__store_release(&cache->busy, before);
+}
+
 /* ---- capacity ---- */
 
 enum {
@@ -188,11 +202,13 @@ void berth__cache_send_remote(struct berth__cache *cache) {
     if (count == 0) {
         return;
     }
+    bool before = busy(cache);
     berth__sub_relaxed(&cache->arenas->cached_bound, cache->remote_bound);
     cache->remote_count = 0;
     cache->remote_bytes = 0;
     cache->remote_limit = (uint32_t)berth__min((size_t)cache->remote_limit * 2, BERTH_REMOTE_BYTES);
     berth__remote_send(cache->remote, count, false);
+    idle(cache, before);
 }
 
 /* Gives the `count` oldest blocks of a bin back. */
@@ -228,6 +244,7 @@ static void strip_bin(struct berth__cache *cache, struct berth__bin *bin) {
 }
 
 void berth__cache_flush(struct berth__cache *cache, bool grant) {
+    bool before = busy(cache);
     berth__lock_acquire(&cache->heap->lock);
     for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
         flush_bin_locked(cache, &cache->bins[c]);
@@ -241,6 +258,7 @@ void berth__cache_flush(struct berth__cache *cache, bool grant) {
         return_grant(cache, berth__load_relaxed(&cache->granted));
         cache->inline_used = 0;
     }
+    idle(cache, before);
 }
 
 /* Every so often, bins that were not used since the last look lose half of what they hold, and
@@ -367,21 +385,10 @@ static void *lend_to_bin_locked(struct berth__cache *cache, struct berth__bin *b
     return block;
 }
 
-/* What a fork in another thread must not find half done is bracketed by these. */
-static void busy(struct berth__cache *cache) {
-    berth__store_relaxed(&cache->busy, true);
-    atomic_signal_fence(memory_order_seq_cst);
-}
-
-static void idle(struct berth__cache *cache) {
-    atomic_signal_fence(memory_order_seq_cst);
-    berth__store_release(&cache->busy, false);
-}
-
 /* The lock is known as the heap's here, as the cache's heap's in what is called. */
 BERTH_NO_TSA
 void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool anywhere) {
-    busy(cache);
+    bool before = busy(cache);
     struct berth__bin *bin = &cache->bins[small_class];
     if (!cache->owns_heap) {
         consider_promotion(cache);
@@ -403,7 +410,7 @@ void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool
         berth__pages_populate(warmed.at, warmed.bytes);
     }
     pay_dues(cache);
-    idle(cache);
+    idle(cache, before);
     if (block != NULL) {
         berth__unpoison(block, class_size(small_class));
     }
@@ -455,12 +462,12 @@ void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry) 
             !berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT), bin->reciprocal))) {
         berth__misuse("free of a pointer inside a block", block);
     }
-    busy(cache);
+    bool before = busy(cache);
     berth__poison(block, size);
     if (entry - cache->mark < sizeof(cache->bins)) {
         take_own(cache, bin, block);
     } else {
         take_remote(cache, block, entry);
     }
-    idle(cache);
+    idle(cache, before);
 }
