@@ -22,6 +22,7 @@ void berth__wait_init(void) {
 void berth__wait_join(struct berth__waiter *waiter, struct berth__wait_queue *queue,
                       uint64_t wait_ms) {
     waiter->queue = queue;
+    waiter->thread = berth__thread_self();
     waiter->deadline_ns = berth__clock_ns() + wait_ms * 1000000;
     berth__store_relaxed(&waiter->word, WAITING);
     berth__lock_acquire(&berth__wait_lock);
@@ -102,11 +103,26 @@ void berth__wait_wake_heads(void) {
     berth__lock_release(&berth__wait_lock);
 }
 
-void berth__wait_reset_in_child(void) BERTH_NO_TSA {
-    for (struct berth__list *at = queues.next; at != &queues; at = at->next) {
-        struct berth__wait_queue *queue = BERTH_LIST_ENTRY(at, struct berth__wait_queue, link);
-        berth__store_relaxed(&queue->count, 0);
+static void forget_other_threads(struct berth__wait_queue *queue) BERTH_NO_TSA {
+    struct berth__list *next;
+    for (struct berth__list *at = queue->waiters.next; at != &queue->waiters; at = next) {
+        next = at->next;
+        if (BERTH_LIST_ENTRY(at, struct berth__waiter, link)->thread != berth__thread_self()) {
+            berth__list_remove(at);
+            berth__sub_relaxed(&queue->count, 1);
+            berth__sub_relaxed(&berth__waiter_count, 1);
+        }
     }
-    berth__list_init(&queues);
-    berth__store_relaxed(&berth__waiter_count, 0);
+}
+
+void berth__wait_reset_in_child(void) BERTH_NO_TSA {
+    struct berth__list *next;
+    for (struct berth__list *at = queues.next; at != &queues; at = next) {
+        struct berth__wait_queue *queue = BERTH_LIST_ENTRY(at, struct berth__wait_queue, link);
+        next = at->next;
+        forget_other_threads(queue);
+        if (!berth__wait_anyone_in(queue)) {
+            berth__list_remove(&queue->link);
+        }
+    }
 }

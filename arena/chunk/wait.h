@@ -15,7 +15,8 @@
  * large free, and its absence can lose a signal only to a waiter that joins at that very moment.
  * The head therefore looks again by itself every BERTH_WAIT_SLICE_MS.
  *
- * A waiting thread holds no lock and may be forked away from: the child has empty queues.
+ * A waiting thread holds no lock and may be forked away from: the child's queues are empty but for
+ * a wait of the forking thread itself, in which a signal was handled.
  */
 #ifndef BERTH_CHUNK_WAIT_H
 #define BERTH_CHUNK_WAIT_H
@@ -39,6 +40,7 @@ struct berth__wait_queue {
 struct berth__waiter {
     struct berth__list link;
     struct berth__wait_queue *queue;
+    uint64_t thread;       /* whose stack it lies on; for fork */
     _Atomic uint32_t word; /* enum in wait.c; the futex */
     uint64_t deadline_ns;  /* berth__clock_ns; when to give up */
 };
@@ -76,7 +78,7 @@ BERTH_INLINE void berth__wait_notify(void) {
     }
 }
 
-/* In the child of a fork: the waiters were other threads. */
+/* In the child of a fork: other threads do not wait any more. */
 void berth__wait_reset_in_child(void);
 
 #endif

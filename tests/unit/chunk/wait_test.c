@@ -198,13 +198,35 @@ static void forget_waiters(void *unused) {
     berth__wait_leave(&waiter);
 }
 
-static void the_child_of_a_fork_has_an_empty_queue(void **state) {
+static void the_child_of_a_fork_has_no_other_threads_in_the_queue(void **state) {
     /* It would wait behind threads that it does not have. */
     (void)state;
     struct berth__waiter waiter;
     berth__wait_join(&waiter, &queue, LONG_MS);
+    waiter.thread++; /* another's */
     assert_int_equal(unit_in_child(forget_waiters, NULL), 0);
     berth__wait_leave(&waiter);
+}
+
+static void keep_own_wait(void *waiter) {
+    berth__wait_reset_in_child();
+    UNIT_CHECK(berth__load_relaxed(&berth__waiter_count) == 1);
+    UNIT_CHECK(berth__wait_sleep(waiter)); /* as the head */
+    berth__wait_leave(waiter);
+    UNIT_CHECK(!berth__wait_anyone() && !berth__wait_anyone_in(&queue));
+}
+
+static void a_wait_in_which_a_handler_forked_goes_on_in_the_child(void **state) {
+    /* Leaving a queue that it is not in, it would be counted out once too often. */
+    (void)state;
+    struct berth__waiter others;
+    struct berth__waiter own;
+    berth__wait_join(&others, &queue, LONG_MS);
+    others.thread++;
+    berth__wait_join(&own, &queue, LONG_MS);
+    assert_int_equal(unit_in_child(keep_own_wait, &own), 0);
+    berth__wait_leave(&own);
+    berth__wait_leave(&others);
 }
 
 int main(void) {
@@ -215,7 +237,8 @@ int main(void) {
         cmocka_unit_test(many_givers_and_waiters_lose_nobody),
         cmocka_unit_test(a_waiter_gives_up_at_its_deadline_and_not_before),
         cmocka_unit_test(who_is_not_the_head_sleeps_until_the_deadline),
-        cmocka_unit_test(the_child_of_a_fork_has_an_empty_queue),
+        cmocka_unit_test(the_child_of_a_fork_has_no_other_threads_in_the_queue),
+        cmocka_unit_test(a_wait_in_which_a_handler_forked_goes_on_in_the_child),
     };
     return cmocka_run_group_tests(tests, start, NULL) == 0 ? 0 : 1;
 }
