@@ -62,9 +62,9 @@ static void tick(struct berth__decay *decay, uint64_t unused, uint32_t decay_ms,
 
 static void look(struct berth__decay *decay, uint64_t unused, uint32_t decay_ms, uint64_t now_ms) {
     uint64_t last = berth__load_relaxed(&decay->tick_ms);
-    if (now_ms - last >= BERTH_DECAY_TICK_MS &&
-        berth__cas_acq_rel(&decay->tick_ms, &last, now_ms)) {
-        tick(decay, unused, decay_ms, now_ms - last);
+    int64_t elapsed_ms = (int64_t)(now_ms - last); /* below 0: another thread has looked later */
+    if (elapsed_ms >= BERTH_DECAY_TICK_MS && berth__cas_acq_rel(&decay->tick_ms, &last, now_ms)) {
+        tick(decay, unused, decay_ms, (uint64_t)elapsed_ms);
     }
     owe_at_least(decay, beyond(due_of(decay, unused), BERTH_DECAY_SLACK));
 }

@@ -174,7 +174,7 @@ static bool push(struct berth__arena *arena, void *run, size_t pages, unsigned r
 void berth__run_caches_trim(struct berth__arena *arena) {
     uint64_t now_ms = berth__clock_coarse_ms();
     uint64_t last = berth__load_relaxed(&arena->run_caches_trimmed_ms);
-    if (now_ms - last < TRIM_MS ||
+    if ((int64_t)(now_ms - last) < TRIM_MS || /* another thread may have looked later */
         !berth__cas_acq_rel(&arena->run_caches_trimmed_ms, &last, now_ms)) {
         return;
     }
