@@ -10,6 +10,7 @@
 #include "chunk/retained.h"
 #include "chunk/wait.h"
 #include "heap/decay.h"
+#include "heap/fork.h"
 #include "heap/misuse.h"
 
 #include <errno.h>
@@ -227,6 +228,9 @@ static void free_file(struct berth__chunk *first) {
 
 int berth__file_map(struct berth__arenas *arenas, int fd, int64_t offset, size_t length,
                     bool writable, void **block) {
+    if (berth__fork_must_detour()) {
+        return -EAGAIN;
+    }
     struct berth__arena *arena = berth__arena_of_thread(arenas);
     size_t bytes = berth__round_up(length, berth__page_bytes);
     struct berth__chunk *first = arena == NULL ? NULL : berth__slots_take(slots_for(bytes));

@@ -2,6 +2,8 @@
 #include "pool/api.h"
 #include "pool/pool.h"
 
+#include "heap/fork.h"
+
 #include <berth/limit.h>
 
 #include <errno.h>
@@ -33,6 +35,9 @@ int berth__do_limit_set(uint64_t bytes) {
     if (!berth__start()) {
         return -ENOMEM;
     }
+    if (berth__fork_must_detour()) {
+        return -EAGAIN;
+    }
     berth__ledger_set_limit(&berth__ledger, bytes);
     return_excess(&berth__ledger);
     return 0;
@@ -57,6 +62,9 @@ int berth__do_pool_limit_set(berth_pool *pool, uint64_t bytes) {
     }
     if (!has_own_limit(pool)) {
         return -ENOTSUP;
+    }
+    if (berth__fork_must_detour()) {
+        return -EAGAIN;
     }
     struct berth__arenas *arenas = berth__pool_arenas(pool);
     berth__ledger_set_limit(arenas->ledger, bytes);
@@ -87,6 +95,9 @@ int berth__do_limit_reserve(size_t bytes) {
     if (bytes > PTRDIFF_MAX || !berth__start()) {
         return -ENOMEM;
     }
+    if (berth__fork_must_detour()) {
+        return -EAGAIN;
+    }
     struct berth__request request = {
         .arenas = berth__default_arenas(), .size = bytes, .flags = BERTH_REQUEST_NOWAIT};
     if (charge_attempt(&request, BERTH_CHARGE_ORDINARY, false) == NULL &&
@@ -98,6 +109,9 @@ int berth__do_limit_reserve(size_t bytes) {
 }
 
 void berth__do_limit_release(size_t bytes) {
+    if (berth__fork_must_detour()) {
+        return; /* stays reserved, as what is freed there stays lent */
+    }
     uint64_t reserved = berth__load_relaxed(&reserved_elsewhere);
     do { /* more than was reserved is ignored: the ledger must not lose what others charged */
         bytes = berth__min(bytes, reserved);

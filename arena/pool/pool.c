@@ -121,6 +121,10 @@ berth_pool *berth__do_pool_find(const char *name) {
     if (berth__do_pool_default() == NULL) {
         return NULL;
     }
+    if (berth__fork_must_detour()) {
+        errno = EAGAIN;
+        return NULL;
+    }
     berth__lock_acquire(&pools_lock);
     berth_pool *pool = find_locked(name);
     berth__lock_release(&pools_lock);
@@ -241,6 +245,10 @@ berth_pool *berth__do_pool_create(const char *name, const struct berth_pool_opti
         errno = EINVAL;
         return NULL;
     }
+    if (berth__fork_must_detour()) {
+        errno = EAGAIN;
+        return NULL;
+    }
     berth__lock_acquire(&pools_lock);
     berth_pool *pool = NULL;
     if (find_locked(name) != NULL) {
@@ -269,6 +277,9 @@ static bool has_live_blocks(struct berth__arenas *arenas) {
 static int may_end(berth_pool *pool, unsigned flags) {
     if (pool == NULL || pool == &default_pool || (flags & ~(unsigned)BERTH_FORCE) != 0) {
         return -EINVAL;
+    }
+    if (berth__fork_must_detour()) {
+        return -EAGAIN;
     }
     bool forced = (flags & BERTH_FORCE) != 0;
     return !forced && has_live_blocks(berth__pool_arenas(pool)) ? -EBUSY : 0;
