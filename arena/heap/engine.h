@@ -38,7 +38,8 @@ BERTH_INLINE struct berth__arenas *berth__default_arenas(void) {
 struct berth__arenas *berth__engine_add(const struct berth__policy *policy);
 void berth__engine_remove(uint32_t number);
 bool berth__engine_is_full(void);
-/* The lock of the table of pools, for fork. */
+/* The lock under which the engine starts, and that of the table of pools; for fork. */
+struct berth__lock *berth__engine_start_lock(void);
 struct berth__lock *berth__engine_lock(void);
 /* A serial that no pool had. */
 uint64_t berth__engine_next_serial(void);

@@ -115,6 +115,7 @@ static void visit_cpu_locks(lock_visitor *visit, void *context) {
 }
 
 static void visit_all(lock_visitor *visit, void *context) {
+    visit(berth__engine_start_lock(), context);
     for (unsigned i = 0; i < extra_lock_count; i++) {
         visit(extra_locks[i], context);
     }
@@ -192,9 +193,6 @@ static void release_in_child(struct berth__lock *lock, void *context) BERTH_NO_T
 }
 
 static void before_fork(void) BERTH_NO_TSA {
-    if (berth__default_arenas() == NULL) {
-        return;
-    }
     struct found held = {.count = 0};
     visit_all(note_if_mine, &held);
     if (held.count == 0 && !berth__lock_is_mine(&preparing)) {
@@ -264,9 +262,6 @@ static void bury_all_threads(void) {
 }
 
 static void after_fork_in_child(void) BERTH_NO_TSA {
-    if (berth__default_arenas() == NULL) {
-        return;
-    }
     mine.count = 0;
     visit_all(release_in_child, NULL);
     visit_all(note_if_mine, &mine);

@@ -25,6 +25,7 @@
 
 enum berth__lock_rank {
     BERTH_RANK_FORK,    /* one fork at a time prepares */
+    BERTH_RANK_START,   /* the engine's start */
     BERTH_RANK_NAMES,   /* the table of pools */
     BERTH_RANK_POOLS,   /* a pool's threads and arenas */
     BERTH_RANK_HEAPS,   /* an arena's list of heaps */
