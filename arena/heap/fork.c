@@ -179,6 +179,7 @@ static void set_aside(struct berth__lock *lock) BERTH_NO_TSA {
 }
 
 static void release_in_child(struct berth__lock *lock, void *context) BERTH_NO_TSA {
+    berth__lock_forget_sleepers(lock);
     bool held = berth__load_relaxed(&lock->holder) != 0;
     if (held && !berth__lock_is_mine(lock)) {
         bool whole = berth__load_relaxed(&lock->fork_state) == TAKEN;
@@ -269,6 +270,7 @@ static void after_fork_in_child(void) BERTH_NO_TSA {
         berth__lock_release(&preparing);
     }
     berth__store_relaxed(&preparing.holder, 0);
+    berth__lock_forget_sleepers(&preparing);
     berth__wait_reset_in_child();
     if (mine.count == 0) {
         bury_all_threads();

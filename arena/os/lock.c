@@ -23,6 +23,14 @@ static const uint32_t *futex_word(const struct berth__lock *lock) {
     return __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? half + 1 : half;
 }
 
+/* Not below 0: in the child of a fork the count began anew, and a signal handler that interrupted
+ * this sleep may have forked. */
+static void count_out(struct berth__lock *lock) {
+    uint32_t sleepers = berth__load_relaxed(&lock->sleepers);
+    while (sleepers > 0 && !berth__cas_weak_relaxed(&lock->sleepers, &sleepers, sleepers - 1)) {
+    }
+}
+
 static void sleep_on(struct berth__lock *lock, uint64_t holder, long *sleep_ns) {
     struct timespec limit = {.tv_sec = 0, .tv_nsec = *sleep_ns};
     *sleep_ns = 2 * *sleep_ns < SLEEP_LAST_NS ? 2 * *sleep_ns : SLEEP_LAST_NS;
@@ -30,7 +38,7 @@ static void sleep_on(struct berth__lock *lock, uint64_t holder, long *sleep_ns) 
     berth__add_relaxed(&lock->sleepers, 1);
     syscall(SYS_futex, futex_word(lock), FUTEX_WAIT_PRIVATE, (uint32_t)holder, &limit, NULL, 0);
     berth__store_relaxed(&lock->waking, 0);
-    berth__sub_relaxed(&lock->sleepers, 1);
+    count_out(lock);
     errno = saved_errno;
 }
 
@@ -52,6 +60,11 @@ void berth__lock_wake(struct berth__lock *lock) {
     if (berth__load_relaxed(&lock->sleepers) != 0 && berth__load_relaxed(&lock->holder) == 0) {
         (void)wake_one(lock);
     }
+}
+
+void berth__lock_forget_sleepers(struct berth__lock *lock) {
+    berth__store_relaxed(&lock->sleepers, 0);
+    berth__store_relaxed(&lock->waking, 0);
 }
 
 void berth__lock_slow(struct berth__lock *lock) {

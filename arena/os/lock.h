@@ -75,6 +75,9 @@ BERTH_INLINE void berth__lock_rank_pop(const struct berth__lock *lock) {
 BERTH_NOINLINE void berth__lock_slow(struct berth__lock *lock) BERTH_NO_TSA;
 BERTH_NOINLINE void berth__lock_wake(struct berth__lock *lock);
 
+/* In the child of a fork: the threads that slept are gone. */
+void berth__lock_forget_sleepers(struct berth__lock *lock);
+
 BERTH_INLINE void berth__lock_init(struct berth__lock *lock, enum berth__lock_rank rank) {
     berth__store_relaxed(&lock->holder, 0);
     berth__store_relaxed(&lock->contended, 0);
