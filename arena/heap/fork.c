@@ -11,7 +11,7 @@
 
 #include <pthread.h>
 
-enum { EXTRA_LOCKS_MAX = 8, MINE_MAX = 16, PATIENCE_MS = 200 };
+enum { EXTRA_LOCKS_MAX = 8, PATIENCE_MS = 200 };
 
 /* A lock's fork_state, beside its holder:
  *   holder is self, TAKEN      taken by this thread's preparation
@@ -27,11 +27,8 @@ static void (*tell_child)(void);
 static struct berth__lock *extra_locks[EXTRA_LOCKS_MAX];
 static unsigned extra_lock_count;
 
-/* Locks that the interrupted call holds, in a child. */
-static struct found {
-    struct berth__lock *lock[MINE_MAX];
-    unsigned count;
-} mine;
+/* In a child whose fork interrupted a slow path: the thread that goes on with it. */
+static uint64_t interrupted_thread;
 
 /* One thread at a time prepares a fork, unless it interrupted a slow path: that one does not wait
  * here, because the preparing thread may be waiting for what it holds. It does with the locks
@@ -133,32 +130,35 @@ static void visit_all(lock_visitor *visit, void *context) {
     visit(&berth__meta_lock, context);
 }
 
-/* ---- the three handlers ---- */
+/* ---- taking and releasing ---- */
 
-static void note_if_mine(struct berth__lock *lock, void *context) {
-    struct found *found = context;
-    if (berth__lock_is_mine(lock) && found->count < MINE_MAX) {
-        found->lock[found->count++] = lock;
-    }
+static void count_if_mine(struct berth__lock *lock, void *count) {
+    *(unsigned *)count += berth__lock_is_mine(lock);
+}
+
+static unsigned locks_of_mine(void) {
+    unsigned count = 0;
+    visit_all(count_if_mine, &count);
+    return count;
 }
 
 /* Several locks of one rank are taken here, which nobody else does but by trying; so there is no
- * order among them to violate. Waiting is bounded for the case that two threads' handlers fork
- * and each has interrupted what the other needs. */
+ * order among them to violate. Whoever holds a lock lets it go in the end, however long it may be
+ * off the processor. Only among forks that are `nested`, in handlers that interrupted a slow path,
+ * two threads may each have interrupted what the other needs; then waiting is bounded. */
 static void take(struct berth__lock *lock, void *context) BERTH_NO_TSA {
-    (void)context;
-    bool nested = !berth__lock_is_mine(&preparing);
+    bool nested = *(bool *)context;
     uint64_t give_up_ms = berth__clock_coarse_ms() + PATIENCE_MS;
-    while (!berth__lock_is_mine(lock)) {
+    for (unsigned turn = 0; !berth__lock_is_mine(lock); turn++) {
         if (berth__try_lock(lock)) {
             berth__store_relaxed(&lock->fork_state, TAKEN);
             return;
         }
         bool whole = berth__load_relaxed(&lock->fork_state) == TAKEN;
-        if ((nested && whole) || berth__clock_coarse_ms() > give_up_ms) {
+        if (nested && (whole || berth__clock_coarse_ms() > give_up_ms)) {
             return;
         }
-        berth__pause();
+        berth__spin(turn);
     }
 }
 
@@ -170,12 +170,17 @@ static void release(struct berth__lock *lock, void *context) BERTH_NO_TSA {
     }
 }
 
-/* A heap whose lock was left out is set aside: nobody meets it on a list any more, its lock stays
- * held, and what is freed to it lies on its stack. */
+/* A heap whose lock was left out is set aside: nobody meets it any more but by a block of its own,
+ * its lock stays held, and what is freed to it lies on its stack. */
 static void set_aside(struct berth__lock *lock) BERTH_NO_TSA {
     struct berth__heap *heap = BERTH_CONTAINER_OF(lock, struct berth__heap, lock);
     berth__list_remove(&heap->link);
     berth__list_remove(&heap->orphan_link);
+    for (unsigned i = 0; i < BERTH_SHARED_HEAPS; i++) {
+        if (berth__load_relaxed(&heap->arena->shared[i]) == heap) {
+            berth__store_relaxed(&heap->arena->shared[i], NULL);
+        }
+    }
 }
 
 static void release_in_child(struct berth__lock *lock, void *context) BERTH_NO_TSA {
@@ -193,34 +198,26 @@ static void release_in_child(struct berth__lock *lock, void *context) BERTH_NO_T
     release(lock, context);
 }
 
-static void before_fork(void) BERTH_NO_TSA {
-    struct found held = {.count = 0};
-    visit_all(note_if_mine, &held);
-    if (held.count == 0 && !berth__lock_is_mine(&preparing)) {
-        berth__lock_acquire(&preparing);
-    }
-    visit_all(take, NULL);
-}
+/* ---- the threads that are gone ---- */
 
-static void after_fork_in_parent(void) BERTH_NO_TSA {
-    visit_all(release, NULL);
-    if (berth__lock_is_mine(&preparing)) {
-        berth__lock_release(&preparing);
-    }
-}
-
-/* The cache of a thread that is gone: what it holds goes back, unless it was on a slow path. */
+/* What the cache holds goes back, unless it may be half done, because its thread was on a slow path
+ * or its heap is set aside: then its blocks stay lent. */
 static void bury_cache(struct berth__cache *cache) {
-    if (!berth__load_relaxed(&cache->busy)) {
+    bool half_done =
+        berth__load_relaxed(&cache->busy) || berth__load_relaxed(&cache->heap->lock.holder) != 0;
+    bool whole_heap = berth__load_relaxed(&cache->heap->lock.holder) == 0;
+    if (!half_done) {
         berth__cache_flush(cache, true);
     }
     berth__cache_leave(cache);
-    berth__cache_release_heap(cache);
+    if (whole_heap) {
+        berth__cache_release_heap(cache);
+    }
 }
 
 /* The forking thread's own cache is let go of, but stays as it is: the call that the signal handler
  * interrupted, if there is one, goes on with it when the handler returns, at whatever point it
- * was. Only its heap, which is locked for each use, is free for the child to adopt. */
+ * was. */
 static void leave_own_cache(struct berth__cache *cache) {
     if (berth__load_relaxed(&cache->busy)) {
         return;
@@ -254,6 +251,7 @@ static void bury_threads(struct berth__arenas *arenas) BERTH_NO_TSA {
 }
 
 static void bury_all_threads(void) {
+    berth__wait_reset_in_child();
     for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
         struct berth__arenas *arenas = berth__engine_arenas(i);
         if (arenas != NULL) {
@@ -262,21 +260,33 @@ static void bury_all_threads(void) {
     }
 }
 
-static void after_fork_in_child(void) BERTH_NO_TSA {
-    mine.count = 0;
-    visit_all(release_in_child, NULL);
-    visit_all(note_if_mine, &mine);
-    if (berth__lock_is_mine(&preparing)) {
-        berth__lock_release(&preparing);
+/* ---- the three handlers ---- */
+
+static void before_fork(void) BERTH_NO_TSA {
+    bool nested = locks_of_mine() > 0;
+    if (!nested) {
+        take(&preparing, &nested);
     }
-    berth__store_relaxed(&preparing.holder, 0);
-    berth__lock_forget_sleepers(&preparing);
-    berth__wait_reset_in_child();
-    if (mine.count == 0) {
+    visit_all(take, &nested);
+}
+
+static void after_fork_in_parent(void) BERTH_NO_TSA {
+    visit_all(release, NULL);
+    release(&preparing, NULL);
+}
+
+static void after_fork_in_child(void) BERTH_NO_TSA {
+    visit_all(release_in_child, NULL);
+    release_in_child(&preparing, NULL);
+    bool interrupted = locks_of_mine() > 0;
+    interrupted_thread = berth__thread_self();
+    berth__store_relaxed(&berth__fork_interrupted, interrupted);
+    if (!interrupted) {
         bury_all_threads();
+    } else if (!berth__lock_is_mine(&berth__wait_lock)) {
+        berth__wait_reset_in_child(); /* the interrupted call may go on to wait */
     }
     berth__threads_forget_own();
-    berth__store_relaxed(&berth__fork_interrupted, mine.count > 0);
     if (tell_child != NULL) {
         tell_child();
     }
@@ -284,13 +294,11 @@ static void after_fork_in_child(void) BERTH_NO_TSA {
 
 /* Once the interrupted call has let its locks go, the child goes on like any other. */
 bool berth__fork_still_interrupted(void) {
-    for (unsigned i = 0; i < mine.count; i++) {
-        if (berth__lock_is_mine(mine.lock[i])) {
-            return true;
-        }
+    if (berth__thread_self() != interrupted_thread || locks_of_mine() > 0) {
+        return true;
     }
-    berth__store_relaxed(&berth__fork_interrupted, false);
     bury_all_threads();
+    berth__store_relaxed(&berth__fork_interrupted, false);
     return false;
 }
 

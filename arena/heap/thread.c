@@ -99,9 +99,10 @@ static void park(struct berth__cache *cache) {
 
 static void unpark(struct berth__cache *cache) {
     uint32_t parked = BERTH_CACHE_PARKED;
-    while (!berth__cas_acquire(&cache->state, &parked, BERTH_CACHE_ACTIVE)) { /* K2 */
+    for (unsigned turn = 0; !berth__cas_acquire(&cache->state, &parked, BERTH_CACHE_ACTIVE);
+         turn++) { /* K2 */
         parked = BERTH_CACHE_PARKED;
-        berth__pause();
+        berth__spin(turn);
     }
 }
 

@@ -15,6 +15,7 @@ enum {
      * because a thousand that wake every millisecond leave the holder no processor. */
     SLEEP_FIRST_NS = 500 * 1000,
     SLEEP_LAST_NS = 64 * 1000 * 1000,
+    SPIN_SLEEP_NS = 50 * 1000,
 };
 
 /* The half of the word that the kernel compares. */
@@ -87,6 +88,19 @@ void berth__lock_slow(struct berth__lock *lock) {
             sleep_on(lock, holder, &sleep_ns);
         }
     }
+}
+
+void berth__spin(unsigned turn) {
+    if (turn < SPINS_BEFORE_SLEEP) {
+        berth__pause();
+        berth__delay_point();
+        return;
+    }
+    static const uint32_t nobody_wakes_this = 0; /* a system call that the lock makes as well */
+    struct timespec limit = {.tv_sec = 0, .tv_nsec = SPIN_SLEEP_NS};
+    int saved_errno = errno;
+    syscall(SYS_futex, &nobody_wakes_this, FUTEX_WAIT_PRIVATE, 0, &limit, NULL, 0);
+    errno = saved_errno;
 }
 
 #if BERTH_DEBUG

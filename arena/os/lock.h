@@ -78,6 +78,10 @@ BERTH_NOINLINE void berth__lock_wake(struct berth__lock *lock);
 /* In the child of a fork: the threads that slept are gone. */
 void berth__lock_forget_sleepers(struct berth__lock *lock);
 
+/* One turn, counted from 0, of a loop that waits for another thread without a lock: pauses at
+ * first, and then sleeps, because that thread may need this processor. */
+BERTH_NOINLINE void berth__spin(unsigned turn);
+
 BERTH_INLINE void berth__lock_init(struct berth__lock *lock, enum berth__lock_rank rank) {
     berth__store_relaxed(&lock->holder, 0);
     berth__store_relaxed(&lock->contended, 0);
