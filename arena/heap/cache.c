@@ -320,6 +320,10 @@ void berth__cache_release_heap(struct berth__cache *cache) {
     cache->heap = NULL;
 }
 
+void berth__cache_forgo_grant(struct berth__cache *cache) {
+    return_grant(cache, berth__load_relaxed(&cache->granted));
+}
+
 void berth__cache_abandon(struct berth__cache *cache) {
     for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
         strip_bin(cache, &cache->bins[c]);

@@ -205,13 +205,12 @@ static void release_in_child(struct berth__lock *lock, void *context) BERTH_NO_T
 static void bury_cache(struct berth__cache *cache) {
     bool half_done =
         berth__load_relaxed(&cache->busy) || berth__load_relaxed(&cache->heap->lock.holder) != 0;
-    bool whole_heap = berth__load_relaxed(&cache->heap->lock.holder) == 0;
-    if (!half_done) {
+    berth__list_remove(&cache->link);
+    if (half_done) {
+        berth__cache_forgo_grant(cache);
+    } else {
         berth__cache_flush(cache, true);
-    }
-    berth__cache_leave(cache);
-    if (whole_heap) {
-        berth__cache_release_heap(cache);
+        berth__meta_free(cache, BERTH_CACHE_BYTES);
     }
 }
 
@@ -220,14 +219,33 @@ static void bury_cache(struct berth__cache *cache) {
  * was. */
 static void leave_own_cache(struct berth__cache *cache) {
     if (berth__load_relaxed(&cache->busy)) {
-        return;
+        berth__list_remove(&cache->link);
+    } else {
+        berth__cache_leave(cache);
+        berth__cache_forgo_grant(cache);
     }
-    berth__cache_leave(cache);
-    if (cache->owns_heap) {
-        cache->owns_heap = false;
-        berth__sub_relaxed(&cache->arena->owners, 1);
-        berth__heap_orphan(cache->heap);
+    cache->owns_heap = false;
+}
+
+static bool is_shared(const struct berth__arena *arena, const struct berth__heap *heap) {
+    bool shared = false;
+    for (unsigned i = 0; i < BERTH_SHARED_HEAPS; i++) {
+        shared = shared || berth__load_relaxed(&arena->shared[i]) == heap;
     }
+    return shared;
+}
+
+/* All heaps but the shared ones: no cache is left to own one. Those of threads that were about to
+ * link a cache that owns one, or had just unlinked it, are among them. Two caches may own a heap
+ * from then on, if the interrupted call goes on with its own: it is locked for each use. */
+static void orphan_heaps(struct berth__arena *arena) BERTH_NO_TSA {
+    for (struct berth__list *at = arena->heaps.next; at != &arena->heaps; at = at->next) {
+        struct berth__heap *heap = BERTH_LIST_ENTRY(at, struct berth__heap, link);
+        if (!is_shared(arena, heap)) {
+            berth__heap_orphan(heap);
+        }
+    }
+    berth__store_relaxed(&arena->owners, 0);
 }
 
 static void bury_threads(struct berth__arenas *arenas) BERTH_NO_TSA {
@@ -245,6 +263,7 @@ static void bury_threads(struct berth__arenas *arenas) BERTH_NO_TSA {
     berth__store_relaxed(&arenas->thread_count, 0);
     struct berth__arena *arena;
     for (BERTH_EACH_ARENA(arena, arenas)) {
+        orphan_heaps(arena);
         berth__store_relaxed(&arena->decay.paying, 0);
     }
     berth__store_relaxed(&berth__slots_decay.paying, 0);
