@@ -10,6 +10,9 @@
 #include "os/clock.h"
 
 #include <pthread.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 enum { EXTRA_LOCKS_MAX = 8, PATIENCE_MS = 200 };
 
@@ -128,6 +131,27 @@ static void visit_all(lock_visitor *visit, void *context) {
     visit(&berth__slots_lock, context);
     visit(&berth__wait_lock, context);
     visit(&berth__meta_lock, context);
+}
+
+/* ---- signals ---- */
+
+/* A handler that forked while the locks are being taken or released would release what the outer
+ * fork has taken, or wait for what it released already in an order that nobody else keeps. So
+ * signals wait, but for those that a thread causes itself: their handlers may be what makes a
+ * system call work. By the kernel's own call, whose set fits a word of the thread's own. */
+static void hold_signals(void) {
+#define BIT(number) (UINT64_C(1) << ((number)-1))
+    static const uint64_t all_but_own = ~(BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGFPE) | BIT(SIGILL) |
+                                          BIT(SIGTRAP) | BIT(SIGABRT) | BIT(SIGSYS));
+#undef BIT
+    uint64_t before = 0;
+    syscall(SYS_rt_sigprocmask, SIG_BLOCK, &all_but_own, &before, sizeof(before));
+    berth__tls.signals_before_fork = before;
+}
+
+static void let_signals_go(void) {
+    uint64_t before = berth__tls.signals_before_fork;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof(before));
 }
 
 /* ---- taking and releasing ---- */
@@ -282,6 +306,7 @@ static void bury_all_threads(void) {
 /* ---- the three handlers ---- */
 
 static void before_fork(void) BERTH_NO_TSA {
+    hold_signals();
     bool nested = locks_of_mine() > 0;
     if (!nested) {
         take(&preparing, &nested);
@@ -292,6 +317,7 @@ static void before_fork(void) BERTH_NO_TSA {
 static void after_fork_in_parent(void) BERTH_NO_TSA {
     visit_all(release, NULL);
     release(&preparing, NULL);
+    let_signals_go();
 }
 
 static void after_fork_in_child(void) BERTH_NO_TSA {
@@ -309,6 +335,7 @@ static void after_fork_in_child(void) BERTH_NO_TSA {
     if (tell_child != NULL) {
         tell_child();
     }
+    let_signals_go();
 }
 
 /* Once the interrupted call has let its locks go, the child goes on like any other. */
