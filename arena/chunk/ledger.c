@@ -1,9 +1,12 @@
 #include "chunk/ledger.h"
 
+#include "base/bits.h"
 #include "base/check.h"
 #include "os/fault.h"
 
 struct berth__ledger berth__ledger = {.limit = BERTH_NO_LIMIT};
+_Atomic uint32_t berth__ledgers_over;
+void (*_Atomic berth__limit_hook)(uint32_t);
 
 void berth__ledger_init(struct berth__ledger *ledger, struct berth__ledger *parent) {
     berth__store_relaxed(&ledger->used, 0);
@@ -13,6 +16,7 @@ void berth__ledger_init(struct berth__ledger *ledger, struct berth__ledger *pare
     berth__store_relaxed(&ledger->peak, 0);
     berth__store_relaxed(&ledger->failures, 0);
     berth__store_relaxed(&ledger->returning, 0);
+    berth__store_relaxed(&ledger->over, false);
     ledger->parent = parent;
 }
 
@@ -93,19 +97,38 @@ void berth__ledger_uncharge(struct berth__ledger *ledger, uint64_t bytes) {
     berth__wait_notify();
 }
 
+static uint64_t excess_of(struct berth__ledger *ledger) {
+    uint64_t limit = berth__load_relaxed(&ledger->limit);
+    uint64_t used = berth__load_relaxed(&ledger->used);
+    return used > limit ? used - limit : 0;
+}
+
+static void mark_if_over(struct berth__ledger *ledger) {
+    if (excess_of(ledger) > 0 && !atomic_exchange(&ledger->over, true)) { /* O1 */
+        berth__add_relaxed(&berth__ledgers_over, 1);
+    }
+}
+
 void berth__ledger_set_limit(struct berth__ledger *ledger, uint64_t limit_bytes) {
     berth__store_relaxed(&ledger->limit, limit_bytes);
+    mark_if_over(ledger);
     berth__wait_notify();
 }
 
 uint64_t berth__ledger_excess(struct berth__ledger *ledger) {
     uint64_t excess = 0;
     for (struct berth__ledger *at = ledger; at != NULL; at = at->parent) {
-        uint64_t limit = berth__load_relaxed(&at->limit);
-        uint64_t used = berth__load_relaxed(&at->used);
-        if (used > limit && used - limit > excess) {
-            excess = used - limit;
-        }
+        excess = berth__max(excess, excess_of(at));
     }
     return excess;
+}
+
+void berth__ledger_settle(struct berth__ledger *ledger) {
+    for (struct berth__ledger *at = ledger; at != NULL; at = at->parent) {
+        if (berth__load_relaxed(&at->over) && excess_of(at) == 0 &&
+            atomic_exchange(&at->over, false)) { /* O2 */
+            berth__sub_relaxed(&berth__ledgers_over, 1);
+            mark_if_over(at);
+        }
+    }
 }

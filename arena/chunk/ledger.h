@@ -12,6 +12,11 @@
  * read the old one can still succeed by it, so the setter is told the limit holds from its
  * return on for charges that begin later. Uncharging subtracts, then looks for waiters.
  *
+ * Over. A ledger whose limit was set below what it used is marked, and the marked ones are counted,
+ * so that who frees memory sees by one load that some of it is to go back at once. The mark is
+ * taken off by who finds the excess gone. Setting stores the limit, then the mark (O1); taking it
+ * off clears the mark, then looks at the limit again (O2): so no mark is lost.
+ *
  * The queue. Who cannot be served may wait in the ledger's FIFO queue with a deadline (wait.h).
  * While somebody waits, nobody else may take its bytes: a charge by anyone but the head of a queue
  * fails (G2). Whoever needs no bytes of it is not concerned. That test is advisory in one direction
@@ -34,6 +39,7 @@ struct berth__ledger {
     _Atomic uint64_t peak;           /* the largest `used` so far (may miss a racing one) */
     _Atomic uint64_t failures;       /* charges refused */
     _Atomic uint64_t returning;      /* bytes asked back that are still charged (deregistration) */
+    _Atomic bool over;               /* more was used than a limit that was set; maybe still */
     struct berth__wait_queue queue;  /* who waits for its bytes */
     struct berth__ledger *parent;    /* NULL for the process's */
 };
@@ -64,7 +70,31 @@ void berth__ledger_uncharge_own(struct berth__ledger *ledger, uint64_t bytes);
 
 void berth__ledger_set_limit(struct berth__ledger *ledger, uint64_t limit_bytes);
 
+/* NULL, or reads the process's limit again where it follows something outside, if it was not read
+ * for `age_ms`. Set by the layer that knows. Called before memory is taken, and by slow paths that
+ * look at the clock; under no lock. */
+enum { BERTH_LIMIT_AGE_MS = 1000, BERTH_LIMIT_AGE_AT_LIMIT_MS = 100 };
+extern void (*_Atomic berth__limit_hook)(uint32_t age_ms);
+
+BERTH_INLINE void berth__limit_look(uint32_t age_ms) {
+    void (*hook)(uint32_t) = berth__load_relaxed(&berth__limit_hook);
+    if (BERTH_UNLIKELY(hook != NULL)) {
+        hook(age_ms);
+    }
+}
+
 /* Bytes that are used beyond the limit (after it was lowered), here or in the parent. */
 uint64_t berth__ledger_excess(struct berth__ledger *ledger);
+
+/* Takes the marks off this one and its parent where there is no excess any more. */
+void berth__ledger_settle(struct berth__ledger *ledger);
+
+extern _Atomic uint32_t berth__ledgers_over; /* how many are marked */
+
+/* True while what is freed should not be kept: a ledger may be over its limit, or somebody waits.
+ */
+BERTH_INLINE bool berth__ledger_is_short(void) {
+    return BERTH_UNLIKELY(berth__load_relaxed(&berth__ledgers_over) != 0) || berth__wait_anyone();
+}
 
 #endif

@@ -168,6 +168,7 @@ void berth__slab_show(struct berth__slab *slab, uint16_t pages, bool purged) {
         struct block_range range = blocks_touching_page(slab, berth__lowest_bit(pages));
         for (unsigned w = range.first / 64; w * 64 < range.end; w++) {
             uint64_t mask = range_mask(range, w);
+            BERTH_CHECK((slab->ready[w] & mask) == 0, "double free of a block on a purged page");
             slab->cold_count = (uint16_t)(slab->cold_count + berth__bit_count(mask & ~cold[w]));
             cold[w] |= mask;
         }

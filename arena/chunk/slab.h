@@ -89,25 +89,36 @@ unsigned berth__slab_lend(struct berth__slab *slab, unsigned count, void **out);
  * before, as bits. The slab must have a cold block. */
 uint16_t berth__slab_warm(struct berth__slab *slab, unsigned pages);
 
-/* Takes a block back. False, and nothing changed, if it is free already or not a block's start.
- * One multiplication gives both the block's number and whether the address is its start
- * (base/bits.h). */
-BERTH_INLINE bool berth__slab_take_back(struct berth__slab *slab, const void *block) {
+/* Takes back those of blocks[0..count), count >= 1, that come first and lie in this slab. Returns
+ * how many: less than `count` when blocks[that] lies elsewhere, is free already, or is not a
+ * block's start. One multiplication gives both the block's number and whether the address is its
+ * start (base/bits.h).
+ */
+BERTH_INLINE unsigned berth__slab_take_back(struct berth__slab *slab, void *const *blocks,
+                                            unsigned count) {
     const struct berth__class *class = berth__slab_class(slab);
-    size_t offset = (uintptr_t)block - (uintptr_t)slab->base;
-    uint64_t product = offset * class->reciprocal;
-    unsigned number = (unsigned)(product >> 32);
-    if (BERTH_UNLIKELY((uint32_t)product >= class->reciprocal || number >= class->blocks)) {
-        return false;
-    }
-    uint64_t *ready = &slab->ready[number / 64];
-    uint64_t bit = UINT64_C(1) << (number % 64);
-    if (BERTH_UNLIKELY(((*ready | ready[class->words]) & bit) != 0)) {
-        return false;
-    }
-    *ready |= bit;
-    slab->ready_count++;
-    return true;
+    const uint64_t reciprocal = class->reciprocal;
+    const uintptr_t base = (uintptr_t)slab->base;
+    const uintptr_t end = (uintptr_t) class->blocks * class->size;
+    uint64_t *const ready = slab->ready;
+    const uint64_t *const cold = ready + class->words;
+    unsigned done = 0;
+    do {
+        uintptr_t offset = (uintptr_t)blocks[done] - base;
+        uint64_t product = offset * reciprocal; /* of a far address, it would wrap around */
+        uint64_t number = product >> 32;
+        if (BERTH_UNLIKELY(offset >= end || (uint32_t)product >= reciprocal)) {
+            break;
+        }
+        uint64_t bit = UINT64_C(1) << (number % 64);
+        uint64_t bits = ready[number / 64];
+        if (BERTH_UNLIKELY(((bits | cold[number / 64]) & bit) != 0)) {
+            break;
+        }
+        ready[number / 64] = bits | bit;
+    } while (++done < count);
+    slab->ready_count = (uint16_t)(slab->ready_count + done);
+    return done;
 }
 
 /* Pages that hold memory and lie wholly in free blocks, as a bit per page. */

@@ -13,6 +13,7 @@ enum { WAITING, WOKEN };
 
 struct berth__lock berth__wait_lock;
 _Atomic uint64_t berth__waiter_count;
+_Atomic uint64_t berth__wait_returns;
 static struct berth__list queues BERTH_GUARDED_BY(berth__wait_lock) = {&queues, &queues};
 
 void berth__wait_init(void) {
@@ -74,7 +75,7 @@ bool berth__wait_sleep(struct berth__waiter *waiter) {
 /* Called with the lock held, so that the head cannot leave, and its stack vanish, meanwhile. */
 static void wake_head_locked(struct berth__wait_queue *queue) BERTH_REQUIRES(berth__wait_lock) {
     struct berth__waiter *head =
-        BERTH_LIST_ENTRY(queue->waiters.next, struct berth__waiter, link); /* there is one */
+        BERTH_LIST_ENTRY(queue->waiters.next, struct berth__waiter, link); /* not empty */
     int saved_errno = errno;
     berth__store_release(&head->word, WOKEN);
     syscall(SYS_futex, &head->word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);

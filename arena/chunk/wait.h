@@ -13,7 +13,8 @@
  * never lost. Memory coming back is signalled by a plain load of the count after the memory was
  * given back, without the full fence that would order the two: that fence would cost every
  * large free, and its absence can lose a signal only to a waiter that joins at that very moment.
- * The head therefore looks again by itself every BERTH_WAIT_SLICE_MS.
+ * The head therefore looks again by itself every BERTH_WAIT_SLICE_MS. Whether it has to look
+ * everywhere then it can tell from a count of what came back while somebody waited.
  *
  * A waiting thread holds no lock and may be forked away from: the child's queues are empty but for
  * a wait of the forking thread itself, in which a signal was handled.
@@ -71,9 +72,20 @@ void berth__wait_leave(struct berth__waiter *waiter);
 
 BERTH_NOINLINE void berth__wait_wake_heads(void);
 
+/* Times that memory came back, or may be taken back from now on, while somebody waited. */
+extern _Atomic uint64_t berth__wait_returns;
+
+/* Memory may be taken back from now on: the head need not wake for it, but should look. */
+BERTH_INLINE void berth__wait_note(void) {
+    if (berth__wait_anyone()) {
+        berth__add_relaxed(&berth__wait_returns, 1);
+    }
+}
+
 /* Memory came back, or the limit was raised. */
 BERTH_INLINE void berth__wait_notify(void) {
     if (berth__wait_anyone()) {
+        berth__add_relaxed(&berth__wait_returns, 1);
         berth__wait_wake_heads();
     }
 }

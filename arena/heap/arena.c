@@ -368,6 +368,7 @@ int berth__arena_grow(struct berth__arena *arena, size_t pages, size_t align_pag
     if (arena->arenas->lent != NULL) {
         return -ENOMEM; /* it has what it was given */
     }
+    berth__limit_look(BERTH_LIMIT_AGE_MS);
     berth__lock_acquire(&arena->grow_lock);
     int error = has_room(arena, pages, align_pages)
                     ? 0
@@ -433,22 +434,36 @@ static size_t unmap_tail(struct berth__arena *arena) BERTH_REQUIRES(arena->grow_
     return unmapped ? tail : 0;
 }
 
-/* The open chunk may be empty and kept for the next request; at a trim it goes too. */
-static void let_open_go(struct berth__arena *arena) BERTH_REQUIRES(arena->grow_lock) {
-    berth__lock_acquire(&arena->lock);
-    struct berth__chunk *open = arena->open;
-    arena->open = NULL;
-    if (open != NULL) {
-        settle_unlock(arena, open, counts_of(open));
-    } else {
-        berth__lock_release(&arena->lock);
+static struct berth__chunk *first_empty_locked(struct berth__arena *arena)
+    BERTH_REQUIRES(arena->lock) {
+    for (struct berth__list *at = arena->chunks.next; at != &arena->chunks; at = at->next) {
+        struct berth__chunk *chunk = BERTH_LIST_ENTRY(at, struct berth__chunk, owner_link);
+        if (berth__chunk_is_empty(chunk) && !chunk->span->lent && !berth__chunk_is_held(chunk)) {
+            return chunk;
+        }
+    }
+    return NULL;
+}
+
+/* A chunk leaves with the last free, but not one that is open, nor one that was mapped for a
+ * request which then found room elsewhere. At a trim they go, too. */
+static void let_empty_go(struct berth__arena *arena) BERTH_REQUIRES(arena->grow_lock) {
+    for (;;) {
+        berth__lock_acquire(&arena->lock);
+        arena->open = NULL;
+        struct berth__chunk *empty = first_empty_locked(arena);
+        if (empty == NULL) {
+            berth__lock_release(&arena->lock);
+            return;
+        }
+        settle_unlock(arena, empty, counts_of(empty));
     }
 }
 
 size_t berth__arena_trim(struct berth__arena *arena, size_t bytes) {
     size_t returned = 0;
     berth__lock_acquire(&arena->grow_lock);
-    let_open_go(arena);
+    let_empty_go(arena);
     for (size_t tail = 1; returned < bytes && tail != 0; returned += tail) {
         tail = unmap_tail(arena);
     }

@@ -62,6 +62,7 @@ struct berth__arena {
     struct berth__lock heaps_lock;                           /* BERTH_RANK_HEAPS */
     struct berth__list heaps BERTH_GUARDED_BY(heaps_lock);   /* all heaps */
     struct berth__list orphans BERTH_GUARDED_BY(heaps_lock); /* those whose thread has gone */
+    _Atomic(struct berth__heap *) newest_heap; /* all heaps, without a lock; by heap->older */
     /* For threads with little traffic, by the CPU they started on: so that a holder of the lock who
      * is preempted keeps few others waiting. */
     _Atomic(struct berth__heap *) shared[BERTH_SHARED_HEAPS];

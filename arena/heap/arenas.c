@@ -4,11 +4,10 @@
 #include "chunk/meta.h"
 #include "heap/cache.h"
 #include "heap/heap.h"
+#include "heap/read.h"
 #include "heap/request.h"
 #include "os/cgroup.h"
 #include "os/topology.h"
-
-#include <errno.h>
 
 struct berth__arenas *berth__arenas_create(const struct berth__policy *policy, uint32_t number,
                                            uint64_t serial) {
@@ -105,7 +104,14 @@ struct berth__arena *berth__arenas_here(struct berth__arenas *arenas) {
     return arena;
 }
 
-static bool kernel_uses_any(struct berth__arenas *arenas) BERTH_NO_TSA {
+/* What is lent is live or cached: with nobody in the pool, no purge hides anything. */
+bool berth__arenas_are_in_use(struct berth__arenas *arenas) {
+    struct berth__arenas_counts counts;
+    berth__arenas_read(arenas, &counts);
+    return counts.live_high_bytes > berth__caches_bytes(arenas);
+}
+
+bool berth__arenas_are_held(struct berth__arenas *arenas) BERTH_NO_TSA {
     struct berth__list *at;
     struct berth__arena *arena;
     for (BERTH_EACH_ARENA(arena, arenas)) {
@@ -123,19 +129,17 @@ static bool kernel_uses_any(struct berth__arenas *arenas) BERTH_NO_TSA {
     return false;
 }
 
-static void destroy_heaps(struct berth__arena *arena) BERTH_NO_TSA {
-    while (!berth__list_empty(&arena->heaps)) {
-        struct berth__heap *heap = BERTH_LIST_ENTRY(arena->heaps.next, struct berth__heap, link);
-        berth__list_remove(&heap->link);
+static void destroy_heaps(struct berth__arena *arena) {
+    struct berth__heap *older;
+    for (struct berth__heap *heap = berth__load_relaxed(&arena->newest_heap); heap != NULL;
+         heap = older) {
+        older = heap->older;
         berth__heap_destroy(heap);
     }
 }
 
 /* Everything but the structure itself goes. */
-static int empty(struct berth__arenas *arenas) BERTH_NO_TSA {
-    if (kernel_uses_any(arenas)) {
-        return -EBUSY;
-    }
+static void empty(struct berth__arenas *arenas) BERTH_NO_TSA {
     berth__caches_disown(arenas);
     while (!berth__list_empty(&arenas->huge_blocks)) {
         struct berth__list *first = arenas->huge_blocks.next;
@@ -151,24 +155,18 @@ static int empty(struct berth__arenas *arenas) BERTH_NO_TSA {
     }
     berth__store_relaxed(&arenas->arena_count, 0);
     arenas->left_bytes = 0;
-    return 0;
 }
 
-int berth__arenas_destroy(struct berth__arenas *arenas) {
-    int error = empty(arenas);
-    if (error == 0) {
-        if (arenas->lent != NULL) {
-            berth__span_return(arenas->lent);
-        }
-        berth__meta_free(arenas, sizeof(*arenas));
+void berth__arenas_destroy(struct berth__arenas *arenas) {
+    empty(arenas);
+    if (arenas->lent != NULL) {
+        berth__span_return(arenas->lent);
     }
-    return error;
+    berth__ledger_settle(arenas->ledger);
+    berth__meta_free(arenas, sizeof(*arenas));
 }
 
-int berth__arenas_reset(struct berth__arenas *arenas, uint64_t new_serial) {
-    int error = empty(arenas);
-    if (error == 0) {
-        arenas->serial = new_serial;
-    }
-    return error;
+void berth__arenas_reset(struct berth__arenas *arenas, uint64_t new_serial) {
+    empty(arenas);
+    arenas->serial = new_serial;
 }

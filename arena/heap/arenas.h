@@ -29,8 +29,8 @@ struct berth__arenas {
     struct berth__ledger *ledger;    /* &own_ledger, or the process's */
     struct berth__ledger own_ledger; /* used if the pool has a limit of its own */
     struct berth__policy policy;
-    uint32_t number;          /* index in the table of pools; 0: the default pool */
-    uint64_t serial;          /* never reused; tells a stale thread cache */
+    uint32_t number; /* index in the table of pools; 0: the default pool */
+    uint64_t serial; /* never reused and never 0; tells a stale thread cache. Changed by a reset */
     struct berth__span *lent; /* the caller's memory, or NULL */
 
     _Atomic(struct berth__arena *) arena[BERTH_ARENAS_MAX]; /* by domain; NULL until used */
@@ -79,11 +79,18 @@ BERTH_INLINE struct berth__arena *berth__arenas_next(struct berth__arenas *arena
     ((arena) = berth__arenas_next((arenas), &arena##_i)) != NULL;                                  \
     arena##_i++
 
-/* Returns everything to the address space, all at once: in time by chunks, not blocks. Nothing may
- * be concurrent; refused with -EBUSY while the kernel may be using a block. */
-int berth__arenas_destroy(struct berth__arenas *arenas);
+/* The end of a pool. Nothing may be concurrent to these: it is closed (engine.h). */
+
+/* True while blocks live that nobody has freed. */
+bool berth__arenas_are_in_use(struct berth__arenas *arenas);
+
+/* True while the kernel may be using a block. */
+bool berth__arenas_are_held(struct berth__arenas *arenas);
+
+/* Returns everything to the address space, all at once: in time by chunks, not blocks. */
+void berth__arenas_destroy(struct berth__arenas *arenas);
 
 /* The same, but the arenas stay, empty, under a new serial. */
-int berth__arenas_reset(struct berth__arenas *arenas, uint64_t new_serial);
+void berth__arenas_reset(struct berth__arenas *arenas, uint64_t new_serial);
 
 #endif

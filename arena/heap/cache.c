@@ -35,23 +35,25 @@ enum {
     PROMOTE_REFILLS = 64, /* refills within PROMOTE_MS that earn a thread a heap of its own */
     PROMOTE_MS = 1000,
     SWEEP_MS = 500,
+    REMOTE_ARRAY_BYTES = BERTH_REMOTE_BLOCKS * sizeof(struct berth__remote_block),
 };
 
 static uint32_t class_size(unsigned small_class) {
     return berth__classes[small_class].size;
 }
 
-/* Most blocks that a bin may hold: a few of the largest, 255 of the smallest. */
+/* Most blocks that a bin may hold: a few of the largest, many of the smallest. */
 static unsigned capacity_max(unsigned small_class) {
     size_t blocks = BERTH_BIN_BYTES_MAX / class_size(small_class);
     return (unsigned)berth__min(berth__max(blocks, 4), BERTH_BIN_BLOCKS_MAX);
 }
 
-/* Slots of the array that holds `capacity` blocks and the NULL. */
+/* Slots of the array that holds `capacity` blocks and the two NULLs: a power of two. */
 static unsigned array_slots(unsigned capacity) {
-    return capacity == 0                  ? 0
-           : capacity < SMALL_ARRAY_SLOTS ? SMALL_ARRAY_SLOTS
-                                          : 1u << (berth__highest_bit(capacity) + 1);
+    unsigned needed = capacity + BERTH_BIN_ENDS;
+    return capacity == 0                 ? 0
+           : needed <= SMALL_ARRAY_SLOTS ? SMALL_ARRAY_SLOTS
+                                         : 1u << (berth__highest_bit(needed - 1) + 1);
 }
 
 /* Takes at least `bytes` from the budget for this cache. Nobody takes more than a quarter of what
@@ -126,11 +128,11 @@ static bool set_capacity(struct berth__cache *cache, struct berth__bin *bin, uns
             unreserve(cache, (uint64_t)(capacity - bin->capacity) * size);
             return false;
         }
-        void **new_end = array + slots - 1;
+        void **new_end = array + slots - BERTH_BIN_ENDS;
         memcpy(new_end - count, bin->top, count * sizeof(void *));
-        *new_end = NULL;
+        new_end[0] = new_end[1] = NULL;
         if (old_slots > 0) {
-            free_array(cache, end + 1 - old_slots, old_slots);
+            free_array(cache, end + BERTH_BIN_ENDS - old_slots, old_slots);
         }
         end = new_end;
     }
@@ -140,14 +142,19 @@ static bool set_capacity(struct berth__cache *cache, struct berth__bin *bin, uns
     return true;
 }
 
-/* Doubles a bin that runs empty or full, within its class's bound and the cache's. */
-static bool grow_bin(struct berth__cache *cache, struct berth__bin *bin) {
+/* Doubles a bin that runs empty or full, within its class's bound and the cache's. Beyond some size
+ * only one that does both by turns gains by it. */
+static bool grow_bin(struct berth__cache *cache, struct berth__bin *bin, bool by_turns) {
     unsigned most = capacity_max(berth__bin_class(cache, bin));
+    if (!by_turns) {
+        most = (unsigned)berth__min(most, BERTH_BIN_BLOCKS_ONE_WAY);
+    }
     if (bin->capacity >= most) {
         return false;
     }
-    unsigned first = class_size(berth__bin_class(cache, bin)) <= BERTH_GRANULE ? 7 : 3;
-    unsigned wish = bin->capacity == 0 ? first : 2u * bin->capacity + 1;
+    bin->batch &= BERTH_BIN_OVERFLOWED - 1;
+    unsigned first = class_size(berth__bin_class(cache, bin)) <= BERTH_GRANULE ? 6 : 2;
+    unsigned wish = bin->capacity == 0 ? first : 2u * (bin->capacity + 1u);
     return set_capacity(cache, bin, (unsigned)berth__min(wish, most)) ||
            (bin->capacity == 0 && set_capacity(cache, bin, 1));
 }
@@ -186,27 +193,15 @@ void berth__cache_settle(struct berth__cache *cache) {
 
 /* ---- moving blocks ---- */
 
-/* Gathered blocks count as cached, at their bound, from the first on. */
-static void gather(struct berth__cache *cache, void *block, uint64_t entry) {
-    if (cache->remote_count == 0) {
-        cache->remote_bound = cache->remote_limit + BERTH_SMALL_MAX;
-        berth__add_relaxed(&cache->arenas->cached_bound, cache->remote_bound);
-    }
-    struct berth__remote_block *item = &cache->remote[cache->remote_count++];
-    *item = berth__remote_block(block, entry);
-    cache->remote_bytes += item->size;
-}
-
 void berth__cache_send_remote(struct berth__cache *cache) {
     unsigned count = cache->remote_count;
     if (count == 0) {
         return;
     }
     bool before = busy(cache);
-    berth__sub_relaxed(&cache->arenas->cached_bound, cache->remote_bound);
     cache->remote_count = 0;
     cache->remote_bytes = 0;
-    cache->remote_limit = (uint32_t)berth__min((size_t)cache->remote_limit * 2, BERTH_REMOTE_BYTES);
+    cache->remote_sends++;
     berth__remote_send(cache->remote, count, false);
     idle(cache, before);
 }
@@ -239,8 +234,19 @@ static void strip_bin(struct berth__cache *cache, struct berth__bin *bin) {
     }
     unsigned slots = array_slots(bin->capacity);
     unreserve(cache, (uint64_t)bin->capacity * class_size(small_class));
-    free_array(cache, berth__bin_end(bin) + 1 - slots, slots);
+    free_array(cache, berth__bin_end(bin) + BERTH_BIN_ENDS - slots, slots);
     *bin = berth__no_cache.bins[small_class];
+}
+
+/* The same for the gathered blocks, of which there are none. */
+static void strip_remote(struct berth__cache *cache) {
+    if (cache->remote_max != 0) {
+        cache->remote_max = 0;
+        unreserve(cache, cache->remote_limit);
+        cache->remote_limit = 0;
+        berth__meta_free(cache->remote, REMOTE_ARRAY_BYTES);
+        cache->remote = NULL;
+    }
 }
 
 void berth__cache_flush(struct berth__cache *cache, bool grant) {
@@ -252,6 +258,7 @@ void berth__cache_flush(struct berth__cache *cache, bool grant) {
     berth__lock_release(&cache->heap->lock);
     berth__cache_send_remote(cache);
     if (grant) {
+        strip_remote(cache);
         for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
             strip_bin(cache, &cache->bins[c]);
         }
@@ -261,9 +268,24 @@ void berth__cache_flush(struct berth__cache *cache, bool grant) {
     idle(cache, before);
 }
 
+/* A thread that the scheduler has moved for good is served by the arena where it runs now. */
+static void follow(struct berth__cache *cache) {
+    enum { STRAYS_MAX = 3 };
+    if (berth__load_relaxed(&cache->arenas->arena_count) < 2) {
+        return;
+    }
+    struct berth__arena *here = berth__arenas_here(cache->arenas);
+    cache->strays = here == NULL || here == cache->arena ? 0 : cache->strays + 1;
+    if (cache->strays == STRAYS_MAX) {
+        cache->strays = 0;
+        berth__cache_flush(cache, false);
+        (void)berth__cache_join(cache, here); /* else it stays where it is */
+    }
+}
+
 /* Every so often, bins that were not used since the last look lose half of what they hold, and
  * their capacity goes back for others to use. */
-static void sweep(struct berth__cache *cache) {
+static void sweep(struct berth__cache *cache, const struct berth__bin *in_use) {
     uint32_t now = (uint32_t)berth__clock_coarse_ms();
     if (now - cache->swept_ms < SWEEP_MS) {
         return;
@@ -272,7 +294,8 @@ static void sweep(struct berth__cache *cache) {
     berth__lock_acquire(&cache->heap->lock);
     for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
         struct berth__bin *bin = &cache->bins[c];
-        bool used = bin->fuel != bin->fuel_start || bin->settled != berth__bin_count(bin);
+        bool used =
+            bin == in_use || bin->fuel != bin->fuel_start || bin->settled != berth__bin_count(bin);
         if (bin->capacity > 0 && !used) {
             flush_bin_locked(cache, bin);
             strip_bin(cache, bin);
@@ -281,28 +304,36 @@ static void sweep(struct berth__cache *cache) {
         }
     }
     berth__lock_release(&cache->heap->lock);
-    uint64_t allowed = BERTH_CACHE_FREE_BYTES + berth__load_relaxed(&cache->granted);
-    if (allowed - cache->reserved > GRANT_STEP && cache->reserved > BERTH_CACHE_FREE_BYTES) {
-        return_grant(cache, allowed - cache->reserved);
+    if (cache->remote_sends == 0 && cache->remote_max != 0) {
+        berth__cache_send_remote(cache);
+        strip_remote(cache);
+    }
+    cache->remote_sends = 0;
+    follow(cache);
+    uint64_t needed = berth__max(cache->reserved, BERTH_CACHE_FREE_BYTES) - BERTH_CACHE_FREE_BYTES;
+    uint64_t granted = berth__load_relaxed(&cache->granted);
+    if (granted > needed + GRANT_STEP) {
+        return_grant(cache, granted - needed);
     }
 }
 
 /* What every slow path does besides its own work, without a lock. */
-static void pay_dues(struct berth__cache *cache) {
+static void pay_dues(struct berth__cache *cache, const struct berth__bin *in_use) {
     enum { EVERY = 8 }; /* looking at the clocks costs as much as a small refill */
     if (++cache->slow_calls % EVERY != 0 && !berth__decay_owes(cache->arena)) {
         return;
     }
     berth__decay_step(cache->arena);
-    sweep(cache);
+    sweep(cache, in_use);
 }
 
 /* ---- a heap of its own ---- */
 
-void berth__cache_use_heap(struct berth__cache *cache, struct berth__heap *heap, bool owned) {
+static void use_heap(struct berth__cache *cache, struct berth__heap *heap, bool owned) {
     cache->heap = heap;
     cache->mark = heap->mark;
     cache->owns_heap = owned;
+    cache->arena = heap->arena;
     if (owned) {
         berth__add_relaxed(&cache->arena->owners, 1);
     }
@@ -328,12 +359,27 @@ void berth__cache_abandon(struct berth__cache *cache) {
     for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
         strip_bin(cache, &cache->bins[c]);
     }
+    strip_remote(cache);
     return_grant(cache, berth__load_relaxed(&cache->granted));
-    if (cache->remote_count > 0) {
-        berth__sub_relaxed(&cache->arenas->cached_bound, cache->remote_bound);
-    }
     cache->remote_count = 0;
-    cache->serial = 0;
+    berth__store_release(&cache->serial, 0); /* D1 */
+}
+
+bool berth__cache_join(struct berth__cache *cache, struct berth__arena *arena) {
+    struct berth__heap *heap = NULL;
+    if (berth__load_relaxed(&arena->owners) == 0) {
+        heap = berth__heap_adopt(arena);
+    }
+    bool owned = heap != NULL;
+    heap = owned ? heap : berth__heap_shared(arena);
+    if (heap == NULL) {
+        return false;
+    }
+    if (cache->heap != NULL) {
+        berth__cache_release_heap(cache);
+    }
+    use_heap(cache, heap, owned);
+    return true;
 }
 
 /* A thread moves from the arena's shared heap to one of its own when its refills show real traffic.
@@ -353,7 +399,7 @@ static void consider_promotion(struct berth__cache *cache) {
         return;
     }
     berth__cache_flush(cache, false);
-    berth__cache_use_heap(cache, heap, true);
+    use_heap(cache, heap, true);
 }
 
 /* ---- slow paths ---- */
@@ -362,8 +408,10 @@ static void consider_promotion(struct berth__cache *cache) {
  * worth, so that two threads do not share one. */
 static unsigned batch_of(struct berth__bin *bin, uint32_t size) {
     unsigned line = BERTH_CACHE_LINE / size;
-    unsigned batch = (unsigned)berth__max(bin->batch, berth__max(line, 1));
-    bin->batch = (uint16_t)berth__min((size_t)batch * 2, bin->capacity / 2 + 1);
+    unsigned overflowed = bin->batch & BERTH_BIN_OVERFLOWED;
+    unsigned batch = bin->batch ^ overflowed;
+    batch = (unsigned)berth__max(batch, berth__max(line, 1));
+    bin->batch = (uint16_t)(berth__min((size_t)batch * 2, bin->capacity / 2 + 1) | overflowed);
     return (unsigned)berth__min(batch, bin->capacity);
 }
 
@@ -397,7 +445,7 @@ void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool
     if (!cache->owns_heap) {
         consider_promotion(cache);
     }
-    grow_bin(cache, bin);
+    grow_bin(cache, bin, (bin->batch & BERTH_BIN_OVERFLOWED) != 0);
     unsigned batch = batch_of(bin, class_size(small_class));
     struct berth__warmed warmed = {NULL, 0};
     struct berth__heap *heap = cache->heap;
@@ -413,7 +461,7 @@ void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool
     if (warmed.bytes > 0) {
         berth__pages_populate(warmed.at, warmed.bytes);
     }
-    pay_dues(cache);
+    pay_dues(cache, bin);
     idle(cache, before);
     if (block != NULL) {
         berth__unpoison(block, class_size(small_class));
@@ -424,11 +472,12 @@ void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool
 /* A block of this cache's heap that the fast path refused. */
 BERTH_NO_TSA
 static void take_own(struct berth__cache *cache, struct berth__bin *bin, void *block) {
-    if (BERTH_UNLIKELY(*bin->top == block)) {
+    if (BERTH_UNLIKELY(bin->top[0] == block || bin->top[1] == block)) {
         berth__misuse("double free", block);
     }
     bool full = bin->top == bin->low;
-    bool grown = full && grow_bin(cache, bin);
+    bool grown = full && grow_bin(cache, bin, false);
+    bin->batch |= full ? BERTH_BIN_OVERFLOWED : 0;
     struct berth__heap *heap = cache->heap;
     berth__lock_acquire(&heap->lock);
     if (berth__remote_pending(heap)) {
@@ -447,16 +496,38 @@ static void take_own(struct berth__cache *cache, struct berth__bin *bin, void *b
     }
     berth__lock_release(&heap->lock);
     refuel(cache, bin);
-    pay_dues(cache);
+    pay_dues(cache, bin);
 }
 
-static void take_remote(struct berth__cache *cache, void *block, uint64_t entry) {
-    gather(cache, block, entry);
-    if (cache->remote_count == BERTH_REMOTE_BLOCKS || cache->remote_bytes > cache->remote_limit ||
-        berth__wait_anyone()) {
-        berth__cache_send_remote(cache);
-        pay_dues(cache);
+/* Gathered blocks count as cached. What may lie there is reserved beforehand, as for a bin: all,
+ * or, when the budget is spent, a little. */
+static bool make_remote(struct berth__cache *cache) {
+    uint32_t limit = reserve(cache, BERTH_REMOTE_BYTES)       ? BERTH_REMOTE_BYTES
+                     : reserve(cache, BERTH_REMOTE_BYTES_MIN) ? BERTH_REMOTE_BYTES_MIN
+                                                              : 0;
+    cache->remote = limit == 0 ? NULL : berth__meta_alloc(REMOTE_ARRAY_BYTES);
+    if (cache->remote == NULL) {
+        unreserve(cache, limit);
+        return false;
     }
+    cache->remote_limit = limit;
+    cache->remote_max = BERTH_REMOTE_BLOCKS;
+    return true;
+}
+
+void berth__cache_gather_slow(struct berth__cache *cache, struct berth__remote_block block) {
+    bool before = busy(cache);
+    berth__cache_send_remote(cache);
+    bool room = cache->remote_max != 0 || make_remote(cache);
+    if (room && block.size <= cache->remote_limit && !berth__wait_anyone()) {
+        cache->remote[0] = block;
+        cache->remote_bytes = block.size;
+        cache->remote_count = 1;
+    } else {
+        berth__remote_send(&block, 1, false);
+    }
+    pay_dues(cache, NULL);
+    idle(cache, before);
 }
 
 void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry) {
@@ -466,12 +537,12 @@ void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry) 
             !berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT), bin->reciprocal))) {
         berth__misuse("free of a pointer inside a block", block);
     }
-    bool before = busy(cache);
     berth__poison(block, size);
     if (entry - cache->mark < sizeof(cache->bins)) {
+        bool before = busy(cache);
         take_own(cache, bin, block);
+        idle(cache, before);
     } else {
-        take_remote(cache, block, entry);
+        berth__cache_gather(cache, block, entry, size);
     }
-    idle(cache, before);
 }

@@ -6,10 +6,10 @@
  * that heap's lock. Only blocks of the cache's own heap enter it: others are gathered and sent
  * home (remote.h), so memory does not migrate and a thread that only frees caches nothing.
  *
- * A bin's stack grows downwards in an array of `capacity` slots that ends with a NULL, which stops
- * malloc without a second load:
+ * A bin's stack grows downwards in an array of `capacity` slots. A NULL behind it stops malloc
+ * without a second load, and a second one lets free look at the two latest blocks:
  *
- *     array_end[-capacity] .. array_end[-1], array_end[0] == NULL
+ *     array_end[-capacity] .. array_end[-1], array_end[0] == array_end[1] == NULL
  *     low == array_end - capacity <= top <= array_end;  cached blocks == array_end - top
  *
  * `fuel` is what free counts down: at zero it takes the slow path, where counters are settled,
@@ -17,8 +17,8 @@
  * comes by all the same. Counts follow from it: blocks freed since the last settlement are
  * fuel_start - fuel, and blocks allocated are settled + freed - cached.
  *
- * Bound: sum over bins of capacity * size <= BERTH_CACHE_FREE_BYTES + granted, and the sum of
- * `granted` over all threads never exceeds the budget (berth__cache_budget).
+ * Bound: sum over bins of capacity * size + remote_limit <= BERTH_CACHE_FREE_BYTES + granted, and
+ * the sum of `granted` over all threads never exceeds the budget (berth__cache_budget).
  *
  * Owner only, except `state` and, while parked, everything under a claim. States:
  *     ACTIVE  -> PARKED   by the owner, about to sleep (release K1)
@@ -27,22 +27,32 @@
  *     CLAIMED -> PARKED   by that thread, when done (release K1)
  * While a cache is not ACTIVE its owner's thread-local pointer is the empty cache, so its fast
  * paths cannot touch this one. The owner that finds CLAIMED waits: emptying is short.
+ *
+ * The end of its pool. Who ends or resets a pool disowns its caches: takes back what they hold, and
+ * last stores a serial of 0 (release D1). A cache's memory is its thread's, which frees it at its
+ * own end or when it next uses a pool of that number, after it has seen another serial than the
+ * pool's (acquire D2). Until then the thread may park and unpark the cache, which touches nothing
+ * but `state`; to what the cache holds it comes only by a visit of the pool (engine.h).
  */
 #ifndef BERTH_HEAP_CACHE_H
 #define BERTH_HEAP_CACHE_H
 
 #include "base/poison.h"
+#include "chunk/wait.h"
 #include "heap/arenas.h"
 #include "heap/heap.h"
 #include "heap/remote.h"
 
 enum {
-    BERTH_CACHE_BYTES = 4096,       /* of the structure: a page */
-    BERTH_CACHE_FREE_BYTES = 2048,  /* what a thread may cache without a grant */
-    BERTH_BIN_BYTES_MAX = 32 << 10, /* a bin caches no more than this, but always some blocks */
-    BERTH_BIN_BLOCKS_MAX = 255,
-    BERTH_FUEL = 1024,       /* frees of a class between two slow paths */
-    BERTH_FUEL_IN_DEBT = 16, /* while memory is due to go back */
+    BERTH_CACHE_BYTES = 4096,        /* of the structure: a page */
+    BERTH_CACHE_FREE_BYTES = 2048,   /* what a thread may cache without a grant */
+    BERTH_BIN_BYTES_MAX = 128 << 10, /* a bin caches no more than this, but always some blocks */
+    BERTH_BIN_BLOCKS_MAX = 1022,
+    BERTH_BIN_BLOCKS_ONE_WAY = 254, /* as many if it only ever runs full, or only empty */
+    BERTH_BIN_OVERFLOWED = 1 << 15, /* with a bin's batch: it was full since it last grew */
+    BERTH_BIN_ENDS = 2,             /* NULLs behind a bin's blocks */
+    BERTH_FUEL = 1024,              /* frees of a class between two slow paths */
+    BERTH_FUEL_IN_DEBT = 16,        /* while memory is due to go back */
 };
 
 struct berth__bin {
@@ -52,7 +62,7 @@ struct berth__bin {
     int32_t fuel;
     uint16_t capacity; /* slots in use of the array */
     uint16_t settled;  /* cached blocks at the last settlement */
-    uint16_t batch;    /* blocks to ask for at the next refill */
+    uint16_t batch;    /* blocks to ask for at the next refill; BERTH_BIN_OVERFLOWED */
     uint16_t fuel_start;
 };
 _Static_assert(sizeof(struct berth__bin) == BERTH_BIN_BYTES, "the address table counts in these");
@@ -67,23 +77,27 @@ struct berth__cache {
     struct berth__arena *arena;
     struct berth__arenas *arenas;
     uint64_t owner;          /* its thread's pointer; for fork */
-    uint64_t serial;         /* arenas->serial; another value: the pool is gone */
+    _Atomic uint64_t serial; /* arenas->serial when it was made; 0: disowned */
     struct berth__list link; /* in arenas->caches */
     bool owns_heap;
     _Atomic bool busy; /* its thread is on a slow path that changes it */
     _Atomic uint32_t state;
     _Atomic uint64_t granted; /* bytes of the budget */
-    uint64_t reserved;        /* sum of capacity * size */
+    uint64_t reserved;        /* sum of capacity * size, and remote_limit */
     uint32_t refills;         /* since `refills_since_ms`: what earns a heap */
     uint32_t refills_since_ms;
     uint32_t slow_calls;  /* slow paths taken */
+    uint32_t strays;      /* sweeps in a row that found the thread near another arena */
     uint32_t swept_ms;    /* when unused bins were last looked at */
     uint32_t inline_used; /* slots of inline_slots that are handed out */
 
-    uint32_t remote_count, remote_bytes, remote_limit, remote_bound;
-    struct berth__remote_block remote[BERTH_REMOTE_BLOCKS];
+    uint32_t remote_count, remote_bytes;
+    uint32_t remote_max;                /* blocks that may be gathered: BERTH_REMOTE_BLOCKS, or 0 */
+    uint32_t remote_limit;              /* bytes that may be gathered; reserved */
+    uint32_t remote_sends;              /* since the last sweep */
+    struct berth__remote_block *remote; /* NULL while remote_max is 0 */
 
-    void *inline_slots[53]; /* the first small arrays */
+    void *inline_slots[112]; /* the first small arrays */
 };
 _Static_assert(sizeof(struct berth__cache) <= BERTH_CACHE_BYTES, "a page");
 
@@ -161,11 +175,13 @@ BERTH_INLINE bool berth__cache_push(struct berth__cache *cache, uint64_t mark, v
     uint32_t into_unit = (uint32_t)((uintptr_t)block % BERTH_UNIT);
     void **top = bin->top;
     if (BERTH_UNLIKELY(!berth__divides(into_unit, bin->reciprocal)) ||
-        BERTH_UNLIKELY(*top == block) || /* freed just now */
+        BERTH_UNLIKELY(top[0] == block) || /* freed just now */
+        BERTH_UNLIKELY(top[1] == block) || /* or just before */
         BERTH_UNLIKELY(top == bin->low) || BERTH_UNLIKELY(--bin->fuel < 0)) {
         return false;
     }
     top[-1] = block;
+    atomic_signal_fence(memory_order_release); /* a fork in a handler may look in between */
     bin->top = top - 1;
     berth__poison(block, berth__classes[berth__bin_class(cache, bin)].size);
     return true;
@@ -181,6 +197,28 @@ void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool
  * due. `entry` describes it. */
 void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry);
 
+/* When there is no room for another block to be gathered: sends what there is, or makes room. */
+void berth__cache_gather_slow(struct berth__cache *cache, struct berth__remote_block block);
+
+/* Puts a block of another heap aside, to be sent home with others. It is wholly there before it
+ * counts, for a fork that looks in between. */
+BERTH_INLINE void berth__cache_gather(struct berth__cache *cache, void *block, uint64_t entry,
+                                      uint32_t size) {
+    struct berth__remote_block item = {
+        .block = block, .heap = BERTH_ENTRY_HEAP(entry), .size = size};
+    uint32_t count = cache->remote_count;
+    uint32_t bytes = cache->remote_bytes + size;
+    if (BERTH_UNLIKELY(count >= cache->remote_max || bytes > cache->remote_limit) ||
+        berth__wait_anyone()) {
+        berth__cache_gather_slow(cache, item);
+        return;
+    }
+    cache->remote[count] = item;
+    cache->remote_bytes = bytes;
+    atomic_signal_fence(memory_order_release);
+    cache->remote_count = count + 1;
+}
+
 /* Gives everything back: cached blocks, gathered remote ones. The grant, too, if `grant`. Owner, or
  * under a claim. */
 void berth__cache_flush(struct berth__cache *cache, bool grant);
@@ -191,8 +229,9 @@ void berth__cache_send_remote(struct berth__cache *cache);
 /* Brings the counters of all bins up to date. */
 void berth__cache_settle(struct berth__cache *cache);
 
-/* From now on blocks come from this heap. The cache must be empty. */
-void berth__cache_use_heap(struct berth__cache *cache, struct berth__heap *heap, bool owned);
+/* From now on blocks come from a heap of this arena: an own one for its first thread, else the
+ * shared one. The cache must be empty. False if there is no memory for a heap. */
+bool berth__cache_join(struct berth__cache *cache, struct berth__arena *arena);
 
 /* At the thread's end: its own heap becomes an orphan. The cache must be empty. */
 void berth__cache_release_heap(struct berth__cache *cache);
@@ -212,8 +251,8 @@ struct berth__cache *berth__cache_peek(struct berth__arenas *arenas);
 /* Puts the calling thread's caches aside (berth_thread_idle): others may empty them. */
 void berth__cache_park(void);
 
-/* Takes back the caches that were put aside, as the next allocation would. */
-void berth__cache_unpark(void);
+/* Empties the calling thread's caches of all pools, but those that are being ended. */
+void berth__caches_flush_own(void);
 
 /* Empties the parked caches of a pool. */
 void berth__caches_claim_parked(struct berth__arenas *arenas);

@@ -6,8 +6,17 @@
 #include "heap/request.h"
 #include "os/clock.h"
 
-/* Per tick, demand loses a quarter, regret 1/64, the memory of purges 1/32. */
-enum { DEMAND_SHIFT = 2, REGRET_SHIFT = 6, PURGED_SHIFT = 5, TICKS_MAX = 64 };
+/* Per tick, demand loses a quarter, regret 1/64, the memory of purges 1/32. While a program calls
+ * us, but asks for next to nothing, it is done with what it regretted: that loses 1/16. */
+enum {
+    DEMAND_SHIFT = 2,
+    REGRET_SHIFT = 6,
+    REGRET_SHIFT_FREEING = 4,
+    PURGED_SHIFT = 5,
+    TICKS_MAX = 64,
+    TICKS_ACTIVE = 5,         /* between two looks at the clock of a program that is at work */
+    DEMAND_NOTHING = 1 << 20, /* bytes */
+};
 
 void berth__decay_init(struct berth__decay *decay) {
     berth__store_relaxed(&decay->tick_ms, berth__clock_coarse_ms());
@@ -16,11 +25,13 @@ void berth__decay_init(struct berth__decay *decay) {
 
 static void fade(_Atomic uint64_t *value, unsigned shift, unsigned ticks) {
     uint64_t now = berth__load_relaxed(value);
-    uint64_t later = now;
-    for (unsigned i = 0; i < ticks && later != 0; i++) {
-        later -= (later >> shift) + 1;
-    }
-    berth__sub_relaxed(value, now - later); /* keeps what others add meanwhile */
+    uint64_t later;
+    do {
+        later = now;
+        for (unsigned i = 0; i < ticks && later != 0; i++) {
+            later -= (later >> shift) + 1;
+        }
+    } while (!berth__cas_weak_relaxed(value, &now, later));
 }
 
 struct berth__decay berth__slots_decay;
@@ -52,28 +63,40 @@ static void owe_at_least(struct berth__decay *decay, uint64_t bytes) {
 static void tick(struct berth__decay *decay, uint64_t unused, uint32_t decay_ms,
                  uint64_t elapsed_ms) {
     unsigned ticks = (unsigned)berth__min(elapsed_ms / BERTH_DECAY_TICK_MS, TICKS_MAX);
+    bool freeing = ticks <= TICKS_ACTIVE && berth__load_relaxed(&decay->demand) < DEMAND_NOTHING;
     fade(&decay->demand, DEMAND_SHIFT, ticks);
-    fade(&decay->regret, REGRET_SHIFT, ticks);
+    fade(&decay->regret, freeing ? REGRET_SHIFT_FREEING : REGRET_SHIFT, ticks);
     fade(&decay->purged_lately, PURGED_SHIFT, ticks);
     uint64_t due = due_of(decay, unused);
     uint64_t part = elapsed_ms >= decay_ms ? due : due / decay_ms * elapsed_ms;
     owe_at_least(decay, berth__min(due, berth__max(part, BERTH_DECAY_BUDGET)));
 }
 
-static void look(struct berth__decay *decay, uint64_t unused, uint32_t decay_ms, uint64_t now_ms) {
+/* True if this call made the clock tick. */
+static bool look(struct berth__decay *decay, uint64_t unused, uint32_t decay_ms, uint64_t now_ms) {
     uint64_t last = berth__load_relaxed(&decay->tick_ms);
-    int64_t elapsed_ms = (int64_t)(now_ms - last); /* below 0: another thread has looked later */
-    if (elapsed_ms >= BERTH_DECAY_TICK_MS && berth__cas_acq_rel(&decay->tick_ms, &last, now_ms)) {
-        tick(decay, unused, decay_ms, (uint64_t)elapsed_ms);
+    bool ticks = (int64_t)(now_ms - last) >= BERTH_DECAY_TICK_MS && /* another may be ahead of us */
+                 berth__cas_acq_rel(&decay->tick_ms, &last, now_ms);
+    if (ticks) {
+        tick(decay, unused, decay_ms, now_ms - last);
     }
     owe_at_least(decay, beyond(due_of(decay, unused), BERTH_DECAY_SLACK));
+    return ticks;
 }
 
-static void look_at_clock(struct berth__arena *arena) {
+/* True once per tick of the arena. */
+static bool look_at_clock(struct berth__arena *arena) {
     uint64_t now_ms = berth__clock_coarse_ms();
     uint32_t decay_ms = arena->arenas->policy.decay_ms;
-    look(&arena->decay, unused_in_arena(arena), decay_ms, now_ms);
-    look(&berth__slots_decay, berth__retained_bytes(), decay_ms, now_ms);
+    bool ticks = look(&arena->decay, unused_in_arena(arena), decay_ms, now_ms);
+    if (ticks) {
+        berth__heaps_collect(arena);
+    }
+    (void)look(&berth__slots_decay, berth__retained_bytes(), decay_ms, now_ms);
+    if (BERTH_UNLIKELY(berth__load_relaxed(&berth__ledgers_over) != 0)) {
+        berth__reclaim_excess(arena, ticks);
+    }
+    return ticks;
 }
 
 /* Purges a slab of the next heap in turn that has one queued. */
@@ -150,13 +173,16 @@ static size_t pay_both(struct berth__arena *arena, size_t bytes, unsigned acts) 
 }
 
 void berth__decay_step(struct berth__arena *arena) {
-    look_at_clock(arena);
+    if (look_at_clock(arena)) {
+        berth__limit_look(BERTH_LIMIT_AGE_MS);
+    }
     berth__run_caches_trim(arena);
-    pay_both(arena, BERTH_DECAY_BUDGET, BERTH_DECAY_ACTS);
+    bool deep = berth__load_relaxed(&arena->decay.owed) > BERTH_DECAY_SLACK;
+    pay_both(arena, BERTH_DECAY_BUDGET, deep ? BERTH_DECAY_ACTS_DEEP : BERTH_DECAY_ACTS);
 }
 
 size_t berth__decay_pay(struct berth__arena *arena, size_t bytes) {
-    look_at_clock(arena);
+    (void)look_at_clock(arena);
     berth__run_caches_trim(arena);
     return pay_both(arena, bytes, UINT32_MAX);
 }

@@ -25,9 +25,10 @@
 
 enum {
     BERTH_DECAY_TICK_MS = 20,
-    BERTH_DECAY_SLACK = 8 << 20,  /* bytes; per arena */
+    BERTH_DECAY_SLACK = 4 << 20,  /* bytes; per arena */
     BERTH_DECAY_BUDGET = 1 << 20, /* bytes a slow path purges at most */
-    BERTH_DECAY_ACTS = 8,         /* stretches of pages, or slabs, that it looks at */
+    BERTH_DECAY_ACTS = 8,         /* stretches of pages, or slabs, that it looks at, */
+    BERTH_DECAY_ACTS_DEEP = 32,   /* or, when more than the slack is owed */
 };
 
 void berth__decay_init(struct berth__decay *decay);
@@ -40,10 +41,12 @@ extern struct berth__decay berth__slots_decay;
 BERTH_INLINE void berth__decay_demand(struct berth__decay *decay, uint64_t bytes, bool fresh) {
     berth__add_relaxed(&decay->demand, bytes);
     uint64_t purged = fresh ? berth__load_relaxed(&decay->purged_lately) : 0;
-    if (purged != 0) {
+    while (purged != 0) {
         uint64_t regretted = berth__min(bytes, purged);
-        berth__store_relaxed(&decay->purged_lately, purged - regretted);
-        berth__add_relaxed(&decay->regret, regretted);
+        if (berth__cas_weak_relaxed(&decay->purged_lately, &purged, purged - regretted)) {
+            berth__add_relaxed(&decay->regret, regretted);
+            break;
+        }
     }
 }
 

@@ -84,10 +84,17 @@ static struct berth__lock *pick_runs(struct berth__arena *arena) {
 }
 
 static void visit_heap_locks(lock_visitor *visit, void *context) {
-    for (uint32_t number = 1; number < berth__heap_numbers(); number++) {
-        struct berth__heap *heap = berth__load_acquire(&berth__heaps[number]);
-        if (heap != NULL) {
-            visit(&heap->lock, context);
+    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
+        struct berth__arenas *arenas = berth__engine_arenas(i);
+        struct berth__arena *arena;
+        if (arenas == NULL) {
+            continue;
+        }
+        for (BERTH_EACH_ARENA(arena, arenas)) {
+            struct berth__heap *heap = berth__load_acquire(&arena->newest_heap);
+            for (; heap != NULL; heap = heap->older) {
+                visit(&heap->lock, context);
+            }
         }
     }
 }
@@ -194,12 +201,15 @@ static void release(struct berth__lock *lock, void *context) BERTH_NO_TSA {
     }
 }
 
+static bool any_set_aside;
+
 /* A heap whose lock was left out is set aside: nobody meets it any more but by a block of its own,
  * its lock stays held, and what is freed to it lies on its stack. */
 static void set_aside(struct berth__lock *lock) BERTH_NO_TSA {
     struct berth__heap *heap = BERTH_CONTAINER_OF(lock, struct berth__heap, lock);
     berth__list_remove(&heap->link);
     berth__list_remove(&heap->orphan_link);
+    any_set_aside = true;
     for (unsigned i = 0; i < BERTH_SHARED_HEAPS; i++) {
         if (berth__load_relaxed(&heap->arena->shared[i]) == heap) {
             berth__store_relaxed(&heap->arena->shared[i], NULL);
@@ -272,6 +282,18 @@ static void orphan_heaps(struct berth__arena *arena) BERTH_NO_TSA {
     berth__store_relaxed(&arena->owners, 0);
 }
 
+/* Without the slabs of heaps that are set aside: who pays would look for them for ever. */
+static void count_queued_slabs(struct berth__arena *arena) BERTH_NO_TSA {
+    uint64_t count = 0;
+    for (struct berth__list *at = arena->heaps.next; at != &arena->heaps; at = at->next) {
+        struct berth__list *queue = &BERTH_LIST_ENTRY(at, struct berth__heap, link)->purge_queue;
+        for (struct berth__list *slab = queue->next; slab != queue; slab = slab->next) {
+            count++;
+        }
+    }
+    berth__store_relaxed(&arena->decay.queued_slabs, count);
+}
+
 static void bury_threads(struct berth__arenas *arenas) BERTH_NO_TSA {
     uint64_t self = berth__thread_self();
     struct berth__list *next;
@@ -288,6 +310,9 @@ static void bury_threads(struct berth__arenas *arenas) BERTH_NO_TSA {
     struct berth__arena *arena;
     for (BERTH_EACH_ARENA(arena, arenas)) {
         orphan_heaps(arena);
+        if (any_set_aside) {
+            count_queued_slabs(arena);
+        }
         berth__store_relaxed(&arena->decay.paying, 0);
     }
     berth__store_relaxed(&berth__slots_decay.paying, 0);
@@ -307,6 +332,7 @@ static void bury_all_threads(void) {
 
 static void before_fork(void) BERTH_NO_TSA {
     hold_signals();
+    berth__engine_enter_all();
     bool nested = locks_of_mine() > 0;
     if (!nested) {
         take(&preparing, &nested);
@@ -316,11 +342,14 @@ static void before_fork(void) BERTH_NO_TSA {
 
 static void after_fork_in_parent(void) BERTH_NO_TSA {
     visit_all(release, NULL);
+    berth__engine_leave_all();
     release(&preparing, NULL);
     let_signals_go();
 }
 
 static void after_fork_in_child(void) BERTH_NO_TSA {
+    berth__engine_visits_reset_in_child();
+    berth__engine_leave_all();
     visit_all(release_in_child, NULL);
     release_in_child(&preparing, NULL);
     bool interrupted = locks_of_mine() > 0;

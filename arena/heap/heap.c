@@ -2,7 +2,6 @@
 
 #include "base/check.h"
 #include "chunk/meta.h"
-#include "chunk/wait.h"
 #include "heap/arenas.h"
 #include "heap/decay.h"
 #include "heap/misuse.h"
@@ -13,29 +12,49 @@
 #include <string.h>
 
 _Atomic(struct berth__heap *) berth__heaps[BERTH_HEAPS_MAX];
-static _Atomic uint32_t next_number = 1;
+static _Atomic uint32_t numbers_end = 1;   /* numbers in use are below */
+static _Atomic uint32_t lowest_number = 1; /* where to look for one that is not; a hint */
 
 /* ---- life ---- */
 
-/* Numbers of destroyed heaps are found again by a search; that is rare. */
-static uint32_t claim_number(struct berth__heap *heap) {
-    uint32_t number = berth__add_relaxed(&next_number, 1);
-    if (number < BERTH_HEAPS_MAX) {
-        berth__store_release(&berth__heaps[number], heap);
-        return number;
+static void raise_to(_Atomic uint32_t *value, uint32_t least) {
+    uint32_t now = berth__load_relaxed(value);
+    while (now < least && !berth__cas_weak_relaxed(value, &now, least)) {
     }
-    berth__store_relaxed(&next_number, BERTH_HEAPS_MAX);
-    for (number = 1; number < BERTH_HEAPS_MAX; number++) {
+}
+
+static void lower_to(_Atomic uint32_t *value, uint32_t most) {
+    uint32_t now = berth__load_relaxed(value);
+    while (now > most && !berth__cas_weak_relaxed(value, &now, most)) {
+    }
+}
+
+static uint32_t claim_from(uint32_t first, struct berth__heap *heap) {
+    for (uint32_t number = first; number < BERTH_HEAPS_MAX; number++) {
         struct berth__heap *nobody = NULL;
-        if (berth__cas_acq_rel(&berth__heaps[number], &nobody, heap)) {
+        if (berth__load_relaxed(&berth__heaps[number]) == NULL &&
+            berth__cas_acq_rel(&berth__heaps[number], &nobody, heap)) {
+            raise_to(&numbers_end, number + 1);
             return number;
         }
     }
     return 0;
 }
 
+/* The lowest free number, so that who looks at all of them has few to look at. A destroyed heap
+ * leaves no entry behind that has its number. 0: all are in use. */
+static uint32_t claim_number(struct berth__heap *heap) {
+    uint32_t hint = berth__load_relaxed(&lowest_number);
+    uint32_t number = claim_from(hint, heap);
+    if (number == 0) {
+        return claim_from(1, heap);
+    }
+    (void)berth__cas_acquire(&lowest_number, &hint, number + 1); /* lowered meanwhile: leave it */
+    return number;
+}
+
 uint32_t berth__heap_numbers(void) {
-    return (uint32_t)berth__min(berth__load_relaxed(&next_number), BERTH_HEAPS_MAX);
+    return berth__load_relaxed(&numbers_end);
 }
 
 struct berth__heap *berth__heap_create(struct berth__arena *arena) {
@@ -46,7 +65,6 @@ struct berth__heap *berth__heap_create(struct berth__arena *arena) {
     berth__lock_init(&heap->lock, BERTH_RANK_HEAP);
     heap->arena = arena;
     heap->arenas = arena->arenas;
-    heap->serial = arena->arenas->serial;
     berth__list_init(&heap->purge_queue);
     for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
         for (unsigned l = 0; l < BERTH_SLAB_LISTS - 1; l++) {
@@ -63,12 +81,15 @@ struct berth__heap *berth__heap_create(struct berth__arena *arena) {
     berth__list_init(&heap->orphan_link);
     berth__lock_acquire(&arena->heaps_lock);
     berth__list_push_back(&arena->heaps, &heap->link);
+    heap->older = berth__load_relaxed(&arena->newest_heap);
+    berth__store_release(&arena->newest_heap, heap);
     berth__lock_release(&arena->heaps_lock);
     return heap;
 }
 
 void berth__heap_destroy(struct berth__heap *heap) {
     berth__store_release(&berth__heaps[heap->number], NULL);
+    lower_to(&lowest_number, heap->number);
     berth__meta_free(heap, sizeof(*heap));
 }
 
@@ -320,7 +341,7 @@ static void after_give_locked(struct berth__heap *heap, struct berth__slab *slab
     if (BERTH_UNLIKELY(berth__slab_is_empty(slab))) {
         unsigned capacity = berth__slab_class(slab)->blocks;
         bool others = berth__load_relaxed(&class->free_blocks) > capacity;
-        if (others || berth__wait_anyone()) {
+        if (others || berth__ledger_is_short()) {
             return_slab_locked(heap, slab);
             return;
         }
@@ -356,9 +377,8 @@ static void send_on(const struct berth__slab *slab, void *block, enum berth__giv
     if (berth__load_relaxed(&slab->heap) == NULL) {
         bad_block(slab, block);
     }
-    struct berth__remote_block moved =
-        berth__remote_block(block, berth__load_relaxed(berth__entry_find(block)));
-    berth__remote_send(&moved, 1, from != BERTH_GIVE_REMOTE);
+    uint64_t entry = berth__load_relaxed(berth__entry_find(block));
+    berth__remote_forward(berth__remote_block(block, entry), from != BERTH_GIVE_REMOTE);
 }
 
 /* True if a slab with one free block more may have to move or go. */
@@ -371,20 +391,24 @@ BERTH_INLINE bool changes_place(const struct berth__slab *slab) {
 void berth__heap_give_locked(struct berth__heap *heap, void *const *blocks, unsigned count,
                              enum berth__give from) {
     uint64_t bytes = 0;
-    for (unsigned i = 0; i < count; i++) {
-        struct berth__slab *slab = slab_of(blocks[i]);
-        bytes += berth__slab_class(slab)->size;
+    for (void *const *const end = blocks + count; blocks < end;) {
+        struct berth__slab *slab = slab_of(*blocks);
+        unsigned small_class = slab->small_class;
         if (BERTH_UNLIKELY(berth__load_relaxed(&slab->heap) != heap)) {
-            send_on(slab, blocks[i], from);
+            bytes += berth__classes[small_class].size;
+            send_on(slab, *blocks++, from);
             continue;
         }
-        if (BERTH_UNLIKELY(!berth__slab_take_back(slab, blocks[i]))) {
-            bad_block(slab, blocks[i]);
+        unsigned taken = berth__slab_take_back(slab, blocks, (unsigned)(end - blocks));
+        if (BERTH_UNLIKELY(taken == 0)) {
+            bad_block(slab, *blocks);
         }
-        berth__count_add(&heap->classes[slab->small_class].free_blocks, 1);
+        blocks += taken;
+        berth__count_add(&heap->classes[small_class].free_blocks, taken);
         if (from == BERTH_GIVE_REMOTE) {
-            berth__count_add(&heap->traffic[slab->small_class].returns, 1);
+            berth__count_add(&heap->traffic[small_class].returns, taken);
         }
+        bytes += taken * (uint64_t)berth__classes[small_class].size;
         if (changes_place(slab)) {
             after_give_locked(heap, slab);
         }
@@ -536,9 +560,32 @@ size_t berth__heap_purge_some(struct berth__heap *heap, bool *more) {
     bool purged = !berth__chunk_is_held(berth__chunk_of(slab->base)) &&
                   purge_pages(slab->base, pages, &calls);
     after_purge(slab, pages, purged);
-    berth__add_relaxed(&arena->slab_purged_bytes, (size_t)berth__bit_count(pages) * BERTH_PAGE);
+    size_t bytes = purged ? (size_t)berth__bit_count(pages) * BERTH_PAGE : 0;
+    berth__add_relaxed(&arena->slab_purged_bytes, bytes);
     berth__add_relaxed(&arena->slab_purge_calls, calls);
-    return purged ? (size_t)berth__bit_count(pages) * BERTH_PAGE : 0;
+    return bytes;
+}
+
+void berth__heaps_collect(struct berth__arena *arena) {
+    enum { AT_ONCE = 8 };
+    struct berth__heap *heaps[AT_ONCE];
+    unsigned count = 0;
+    berth__lock_acquire(&arena->heaps_lock);
+    for (unsigned i = 0; i < AT_ONCE && !berth__list_empty(&arena->heaps); i++) {
+        struct berth__heap *heap = BERTH_LIST_ENTRY(arena->heaps.next, struct berth__heap, link);
+        berth__list_remove(&heap->link);
+        berth__list_push_back(&arena->heaps, &heap->link);
+        if (berth__remote_pending(heap)) {
+            heaps[count++] = heap;
+        }
+    }
+    berth__lock_release(&arena->heaps_lock);
+    for (unsigned i = 0; i < count; i++) {
+        if (berth__try_lock(&heaps[i]->lock)) {
+            berth__remote_drain_locked(heaps[i]);
+            berth__lock_release(&heaps[i]->lock);
+        }
+    }
 }
 
 void berth__heap_return_empty(struct berth__heap *heap) {

@@ -45,8 +45,8 @@ struct berth__heap {
     struct berth__arena *arena BERTH_LINE_ALIGNED;
     struct berth__arenas *arenas; /* of its pool */
     uint64_t mark;                /* BERTH_HEAP_MARK */
-    uint64_t serial;              /* of its pool */
     uint32_t number;
+    struct berth__heap *older; /* made before this one in the arena; see arena->newest_heap */
 
     struct berth__lock lock BERTH_LINE_ALIGNED;
     struct berth__list link;                               /* in arena->heaps */
@@ -66,7 +66,7 @@ struct berth__heap {
 /* By number; NULL for numbers not in use. */
 extern _Atomic(struct berth__heap *) berth__heaps[BERTH_HEAPS_MAX];
 
-/* Numbers given out so far are below this. */
+/* Numbers in use are below this: no more than there were heaps at a time. */
 uint32_t berth__heap_numbers(void);
 
 BERTH_INLINE struct berth__heap *berth__heap_of_entry(uint64_t entry) {
@@ -122,6 +122,10 @@ bool berth__heap_steal(struct berth__heap *heap, unsigned small_class, bool from
  * bytes given back, 0 if nothing was; *more: the queue is not empty. Makes system calls, without
  * the lock. */
 size_t berth__heap_purge_some(struct berth__heap *heap, bool *more);
+
+/* Takes in what others have freed to a few of the arena's heaps, in turn: those whose owners sleep
+ * or have gone would never do it. */
+void berth__heaps_collect(struct berth__arena *arena);
 
 /* Returns all empty slabs to the arena. */
 void berth__heap_return_empty(struct berth__heap *heap);

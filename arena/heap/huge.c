@@ -181,6 +181,7 @@ void *berth__huge_attempt(const struct berth__request *request, unsigned charge_
         request->alignment > PTRDIFF_MAX / 4) {
         return NULL;
     }
+    berth__limit_look(BERTH_LIMIT_AGE_MS);
     /* Nothing, aligned beyond a chunk, is still a block. */
     size_t bytes = berth__round_up(berth__max(request->size, 1), berth__page_bytes);
     struct berth__chunk *first = take_aligned(slots_for(bytes), request->alignment);

@@ -39,15 +39,12 @@ static void add_heap(struct berth__heap *heap, struct berth__arena_counts *count
     counts->contended += berth__load_relaxed(&heap->lock.contended);
 }
 
-/* Calls add for each heap of a pool (arena NULL) or of one arena. */
-static void each_heap(uint64_t serial, const struct berth__arena *arena,
-                      void (*add)(struct berth__heap *, void *), void *context) {
-    uint32_t end = berth__heap_numbers();
-    for (uint32_t number = 1; number < end; number++) {
-        struct berth__heap *heap = berth__load_acquire(&berth__heaps[number]);
-        if (heap != NULL && heap->serial == serial && (arena == NULL || heap->arena == arena)) {
-            add(heap, context);
-        }
+/* Calls add for each heap of an arena. */
+static void each_heap(struct berth__arena *arena, void (*add)(struct berth__heap *, void *),
+                      void *context) {
+    for (struct berth__heap *heap = berth__load_acquire(&arena->newest_heap); heap != NULL;
+         heap = heap->older) {
+        add(heap, context);
     }
 }
 
@@ -77,7 +74,7 @@ void berth__arena_read(struct berth__arena *arena, struct berth__arena_counts *c
         berth__load_relaxed(&arena->purge_calls) + berth__load_relaxed(&arena->slab_purge_calls);
     counts->contended = berth__load_relaxed(&arena->lock.contended) +
                         berth__load_relaxed(&arena->grow_lock.contended);
-    each_heap(arena->arenas->serial, arena, add_heap_to, counts);
+    each_heap(arena, add_heap_to, counts);
 }
 
 static void add_counts(struct berth__arena_counts *sum, const struct berth__arena_counts *more) {
@@ -134,5 +131,8 @@ void berth__class_read(struct berth__arenas *arenas, unsigned small_class,
                        struct berth__class_counts *counts) {
     memset(counts, 0, sizeof(*counts));
     struct class_sum sum = {.small_class = small_class, .counts = counts};
-    each_heap(arenas->serial, NULL, add_class, &sum);
+    struct berth__arena *arena;
+    for (BERTH_EACH_ARENA(arena, arenas)) {
+        each_heap(arena, add_class, &sum);
+    }
 }

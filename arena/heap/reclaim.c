@@ -75,17 +75,17 @@ static size_t wanted(const struct berth__request *request) {
     return least > SIZE_MAX - excess ? SIZE_MAX : least + excess;
 }
 
-/* First what costs nobody anything; then the ends of this pool's chunks; then of other pools', if
- * it is the process's limit that is short. */
-static void return_memory(const struct berth__request *request) {
+/* First what costs nobody anything; then the ends of this pool's chunks; then, with `everywhere`,
+ * of other pools', if it is the process's limit that is short. */
+static void return_memory(const struct berth__request *request, bool everywhere) {
     size_t bytes = wanted(request);
     size_t returned = berth__retained_release(bytes, 0);
     if (returned < bytes) {
         returned += trim_arenas(request->arenas, bytes - returned);
     }
-    for (unsigned i = 0; i < BERTH_POOLS_MAX && returned < bytes; i++) {
-        struct berth__arenas *other = berth__engine_arenas(i);
-        if (other != NULL && other != request->arenas) {
+    struct berth__arenas *other = NULL;
+    while (everywhere && (other = berth__engine_next(other)) != NULL) {
+        if (other != request->arenas && returned < bytes) {
             flush_own_cache(other);
             berth__caches_claim_parked(other);
             empty_caches(other);
@@ -113,9 +113,10 @@ static void count_step(enum berth__ladder_step step) {
     berth__add_relaxed(&berth__ladder_counts[step], 1);
 }
 
-/* The steps that need no waiting. NULL if none of them helped. */
+/* The steps that need no waiting. NULL if none of them helped. `everywhere`: in other pools, too.
+ */
 static void *climb(const struct berth__request *request, berth__attempt *attempt,
-                   unsigned charge_flags) {
+                   unsigned charge_flags, bool everywhere) {
     struct berth__arenas *arenas = request->arenas;
     count_step(BERTH_LADDER_OWN_CACHE);
     flush_own_cache(arenas);
@@ -132,8 +133,8 @@ static void *climb(const struct berth__request *request, berth__attempt *attempt
         block = attempt(request, charge_flags, true);
     }
     if (block == NULL) {
-        count_step(BERTH_LADDER_RETURN);
-        return_memory(request);
+        berth__add_relaxed(&berth__ladder_counts[BERTH_LADDER_RETURN], everywhere ? 1 : 0);
+        return_memory(request, everywhere);
         block = attempt(request, charge_flags, true);
     }
     return block;
@@ -141,10 +142,10 @@ static void *climb(const struct berth__request *request, berth__attempt *attempt
 
 static void *climb_and_ask(const struct berth__request *request, berth__attempt *attempt,
                            unsigned charge_flags) {
-    void *block = climb(request, attempt, charge_flags);
+    void *block = climb(request, attempt, charge_flags, true);
     if (block == NULL && ask_application(request) > 0) {
         count_step(BERTH_LADDER_CALLBACKS);
-        block = climb(request, attempt, charge_flags);
+        block = climb(request, attempt, charge_flags, true);
     }
     return block;
 }
@@ -166,6 +167,16 @@ static struct berth__ledger *short_ledger(const struct berth__request *request) 
     return fits && arenas->lent == NULL ? own->parent : own;
 }
 
+/* Looking into all pools costs milliseconds where there are hundreds. The head of a queue does it
+ * again when memory came back meanwhile; and, at growing intervals, for what came back unnoticed.
+ */
+static bool should_look_everywhere(unsigned look, uint64_t *returns_seen) {
+    uint64_t returns = berth__load_relaxed(&berth__wait_returns);
+    bool changed = returns != *returns_seen;
+    *returns_seen = returns;
+    return changed || berth__is_power_of_2(look);
+}
+
 /* The application's callbacks are asked once, before the wait: what they could free is free. */
 static void *wait_in_queue(const struct berth__request *request, berth__attempt *attempt) {
     struct berth__arenas *arenas = request->arenas;
@@ -174,8 +185,11 @@ static void *wait_in_queue(const struct berth__request *request, berth__attempt 
     struct berth__waiter waiter;
     berth__wait_join(&waiter, &short_ledger(request)->queue, wait_ms_of(request));
     void *block = NULL;
-    while (block == NULL && berth__wait_sleep(&waiter)) {
-        block = climb(request, attempt, berth__request_charge_flags(request) | BERTH_CHARGE_HEAD);
+    uint64_t returns_seen = berth__load_relaxed(&berth__wait_returns);
+    for (unsigned look = 1; block == NULL && berth__wait_sleep(&waiter); look++) {
+        bool everywhere = should_look_everywhere(look, &returns_seen);
+        block = climb(request, attempt, berth__request_charge_flags(request) | BERTH_CHARGE_HEAD,
+                      everywhere);
     }
     berth__wait_leave(&waiter);
     if (block == NULL) {
@@ -203,6 +217,7 @@ static bool can_ever_fit(const struct berth__request *request) {
 
 void *berth__reclaim(const struct berth__request *request, berth__attempt *attempt) {
     berth__add_relaxed(&request->arenas->ladder_runs, 1);
+    berth__limit_look(BERTH_LIMIT_AGE_AT_LIMIT_MS);
     void *block = NULL;
     bool can_fit = can_ever_fit(request);
     if (can_fit) {
@@ -232,4 +247,14 @@ size_t berth__reclaim_all(struct berth__arenas *arenas) {
         returned += berth__arena_trim(arena, SIZE_MAX);
     }
     return returned + berth__retained_release(SIZE_MAX, 0);
+}
+
+void berth__reclaim_excess(struct berth__arena *arena, bool thoroughly) {
+    struct berth__ledger *ledger = arena->arenas->ledger;
+    if (thoroughly && berth__ledger_excess(ledger) > 0) {
+        berth__run_caches_flush(arena);
+        berth__arena_trim(arena, (size_t)berth__ledger_excess(ledger));
+    }
+    berth__retained_release((size_t)berth__ledger_excess(&berth__ledger), 0);
+    berth__ledger_settle(ledger);
 }

@@ -47,6 +47,37 @@ static int32_t distance(const struct message *carrier, const void *block) {
     return granules == (int32_t)granules ? (int32_t)granules : 0;
 }
 
+/* Packs as many of items[0..count) as fit behind the largest of them, and leaves the others at the
+ * front of the array. Returns how many are left. */
+static unsigned pack_one(struct berth__remote_block *items, unsigned count, unsigned largest,
+                         struct message **packed) {
+    struct message *carrier = (struct message *)(void *)items[largest].block;
+    unsigned capacity = capacity_of(items[largest].size);
+    berth__unpoison(carrier, items[largest].size);
+    items[largest] = items[--count];
+    unsigned named = 0;
+    unsigned i = 0;
+    for (; i < count && named < capacity; i++) {
+        int32_t to = distance(carrier, items[i].block);
+        if (BERTH_UNLIKELY(to == 0)) {
+            break;
+        }
+        carrier->others[named++] = to;
+    }
+    if (named < capacity) {
+        carrier->others[named] = 0;
+    }
+    unsigned left = 0;
+    for (; i < count; i++) {
+        if (BERTH_UNLIKELY(items[i].block == (char *)carrier)) {
+            berth__misuse("double free", carrier);
+        }
+        items[left++] = items[i];
+    }
+    *packed = carrier;
+    return left;
+}
+
 /* The place of the largest block: it names the most others. */
 static unsigned largest_of(const struct berth__remote_block *items, unsigned count) {
     unsigned largest = 0;
@@ -54,35 +85,6 @@ static unsigned largest_of(const struct berth__remote_block *items, unsigned cou
         largest = items[i].size > items[largest].size ? i : largest;
     }
     return largest;
-}
-
-/* Packs as many of items[0..count) as fit behind the largest of them, and leaves the others at the
- * front of the array. Returns how many are left. */
-static unsigned pack_one(struct berth__remote_block *items, unsigned count,
-                         struct message **packed) {
-    unsigned largest = largest_of(items, count);
-    struct message *carrier = (struct message *)(void *)items[largest].block;
-    unsigned capacity = capacity_of(items[largest].size);
-    berth__unpoison(carrier, items[largest].size);
-    items[largest] = items[--count];
-    unsigned named = 0;
-    unsigned left = 0;
-    for (unsigned i = 0; i < count; i++) {
-        int32_t to = named < capacity ? distance(carrier, items[i].block) : 0;
-        if (BERTH_LIKELY(to != 0)) {
-            carrier->others[named++] = to;
-        } else {
-            items[left++] = items[i];
-        }
-    }
-    if (named < capacity) {
-        carrier->others[named] = 0;
-    }
-    if (BERTH_UNLIKELY(left > 0 && items[0].block == (char *)carrier)) {
-        berth__misuse("double free", carrier);
-    }
-    *packed = carrier;
-    return left;
 }
 
 /* A chain of messages, linked from `first` to `last`, whose own word is still to be set. */
@@ -95,7 +97,7 @@ static struct chain pack(struct berth__remote_block *items, unsigned count, bool
     struct chain chain = {NULL, NULL, 0};
     while (count > 0) {
         struct message *packed = NULL;
-        count = pack_one(items, count, &packed);
+        count = pack_one(items, count, largest_of(items, count), &packed);
         packed->next = word_of(chain.first, 0) | (counted ? COUNTED : 0);
         chain.first = packed;
         chain.last = chain.last == NULL ? packed : chain.last;
@@ -104,16 +106,20 @@ static struct chain pack(struct berth__remote_block *items, unsigned count, bool
     return chain;
 }
 
-/* A heap whose owner does not come round: whoever finds its stack deep drains it. */
-static void help_if_deep(struct berth__heap *heap, unsigned depth) {
-    if (depth >= BERTH_REMOTE_DEEP && berth__try_lock(&heap->lock)) {
+/* A heap whose owner does not come round: whoever finds much on its stack drains it. */
+static void help(struct berth__heap *heap, unsigned depth) {
+    uint64_t pile =
+        berth__load_relaxed(&heap->remote_sent) - berth__load_relaxed(&heap->remote_drained);
+    if ((depth >= BERTH_REMOTE_DEEP || (int64_t)pile > BERTH_REMOTE_PILE) &&
+        berth__try_lock(&heap->lock)) {
         berth__remote_drain_locked(heap);
         berth__lock_release(&heap->lock);
     }
 }
 
-static void push(struct berth__heap *heap, struct berth__remote_block *items, unsigned count,
-                 bool counted) {
+/* Returns the depth of the stack now. */
+static unsigned push(struct berth__heap *heap, struct berth__remote_block *items, unsigned count,
+                     bool counted) {
     uint64_t bytes = 0;
     for (unsigned i = 0; i < count; i++) {
         bytes += items[i].size;
@@ -127,7 +133,7 @@ static void push(struct berth__heap *heap, struct berth__remote_block *items, un
         above = word_of(chain.first, depth_of(below) + chain.messages);
         berth__delay_point();
     } while (!berth__cas_weak_release(&heap->remote, &below, above)); /* R1 */
-    help_if_deep(heap, depth_of(above));
+    return depth_of(above);
 }
 
 /* Moves the items of the first one's heap to the front; returns how many they are. */
@@ -147,9 +153,13 @@ void berth__remote_send(struct berth__remote_block *items, unsigned count, bool 
     for (unsigned from = 0; from < count;) {
         unsigned same = gather_one_heap(items + from, count - from);
         struct berth__heap *heap = berth__load_acquire(&berth__heaps[items[from].heap]);
-        push(heap, items + from, same, counted);
+        help(heap, push(heap, items + from, same, counted));
         from += same;
     }
+}
+
+void berth__remote_forward(struct berth__remote_block block, bool counted) {
+    (void)push(berth__load_acquire(&berth__heaps[block.heap]), &block, 1, counted);
 }
 
 /* Reads a message out; its carrier comes first. Returns the number of blocks. */

@@ -32,9 +32,11 @@
 #include "heap/heap.h"
 
 enum {
-    BERTH_REMOTE_BLOCKS = 32,      /* gathered per thread before they are sent */
+    BERTH_REMOTE_BLOCKS = 128,     /* gathered per thread before they are sent */
     BERTH_REMOTE_BYTES = 16 << 10, /* likewise, in bytes */
-    BERTH_REMOTE_DEEP = 64,        /* messages on a stack that its owner leaves lying */
+    BERTH_REMOTE_BYTES_MIN = 1 << 10,
+    BERTH_REMOTE_DEEP = 64,        /* messages on a stack that its owner leaves lying, */
+    BERTH_REMOTE_PILE = 256 << 10, /* or bytes */
 };
 
 /* A block to send, with what the address table said of it. */
@@ -55,6 +57,9 @@ BERTH_INLINE struct berth__remote_block berth__remote_block(void *block, uint64_
 /* Sends at most BERTH_REMOTE_BLOCKS blocks of slabs home, each to its heap; changes their order.
  * `counted`: the heap's count of freed blocks has them already. */
 void berth__remote_send(struct berth__remote_block *blocks, unsigned count, bool counted);
+
+/* Sends one block on, under the lock of the heap that it was sent to first. */
+void berth__remote_forward(struct berth__remote_block block, bool counted);
 
 /* Takes everything on the stack back. */
 void berth__remote_drain_locked(struct berth__heap *heap) BERTH_REQUIRES(heap->lock);

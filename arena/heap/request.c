@@ -46,6 +46,8 @@ static struct berth__heap *heap_for(struct berth__cache *cache, struct berth__ar
     return arena == NULL ? NULL : berth__heap_shared(arena);
 }
 
+/* What one round makes room for, another thread may take; and where there is room but no metadata
+ * for a slab, no round helps. */
 void *berth__small_attempt(const struct berth__request *request, unsigned charge_flags,
                            bool anywhere) {
     enum { TRIES_MAX = 256 }; /* others may be quicker; but without metadata, no try will do */
@@ -187,7 +189,7 @@ void berth__block_free(void *block) {
     if (berth__fork_must_detour()) {
         return; /* in the child of a fork that interrupted us, frees are dropped for the moment */
     }
-    struct berth__cache *cache = berth__tls.cache;
+    struct berth__cache *cache = berth__tls.cache; /* of the default pool */
     if (BERTH_LIKELY(BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SLAB && cache != &berth__no_cache)) {
         berth__cache_take(cache, block, entry);
     } else {

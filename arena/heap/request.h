@@ -100,6 +100,10 @@ void *berth__reclaim(const struct berth__request *request, berth__attempt *attem
 /* Everything the ladder's first steps do, for a trim: returns bytes given back to the kernel. */
 size_t berth__reclaim_all(struct berth__arenas *arenas);
 
+/* While a limit is exceeded because it was lowered: gives back what has become free in an arena and
+ * in unused slots, as far as it is beyond the limit. `thoroughly`: chunks' ends as well. */
+BERTH_NOINLINE void berth__reclaim_excess(struct berth__arena *arena, bool thoroughly);
+
 /* Asks the application to free memory; returns how many callbacks were run. Set by the layer that
  * knows them. */
 extern unsigned (*_Atomic berth__pressure_hook)(struct berth__arenas *arenas, size_t bytes,

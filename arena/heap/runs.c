@@ -10,7 +10,6 @@
 
 #include "base/check.h"
 #include "chunk/meta.h"
-#include "chunk/wait.h"
 #include "heap/decay.h"
 #include "heap/misuse.h"
 #include "os/clock.h"
@@ -20,7 +19,8 @@
 
 enum {
     CPU_CACHE_RUNS = 192,
-    TRIM_MS = 128, /* between two looks at what a cache did not need */
+    TRIM_MS = 128,        /* between two looks at what a cache did not need */
+    PUSHES_PER_STEP = 16, /* so that a program whose every run hits a cache pays its debts too */
 };
 
 struct berth__cpu_cache {
@@ -154,7 +154,7 @@ static bool push(struct berth__arena *arena, void *run, size_t pages, unsigned r
     size_t bytes_max = arena->arenas->policy.run_cache_bytes;
     size_t bytes = pages * BERTH_PAGE;
     struct berth__cpu_cache *cache = bytes > bytes_max / 4 ? NULL : cpu_cache(arena);
-    if (cache == NULL || berth__wait_anyone() || !berth__try_lock(&cache->lock)) {
+    if (cache == NULL || berth__ledger_is_short() || !berth__try_lock(&cache->lock)) {
         return false;
     }
     void *evicted[CPU_CACHE_RUNS];
@@ -166,9 +166,13 @@ static bool push(struct berth__arena *arena, void *run, size_t pages, unsigned r
     }
     put_in_locked(cache, run_class, run);
     berth__count_add(&cache->returns, 1);
+    bool step = berth__load_relaxed(&cache->returns) % PUSHES_PER_STEP == 0;
     berth__lock_release(&cache->lock);
     for (unsigned i = 0; i < evicted_count; i++) {
         return_run(evicted[i]);
+    }
+    if (step) {
+        berth__decay_step(arena);
     }
     return true;
 }

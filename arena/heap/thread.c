@@ -5,11 +5,14 @@
 
 #include "base/check.h"
 #include "chunk/meta.h"
+#include "chunk/wait.h"
+#include "heap/engine.h"
 #include "os/clock.h"
 #include "os/fault.h"
 #include "os/topology.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <string.h>
 
 _Thread_local struct berth__tls berth__tls BERTH_TLS_MODEL = {
@@ -18,7 +21,7 @@ _Thread_local struct berth__tls berth__tls BERTH_TLS_MODEL = {
 };
 
 /* Every bin stands at this NULL: malloc finds nothing, free finds no room. */
-static void *const no_blocks[1] = {NULL};
+static void *const no_blocks[BERTH_BIN_ENDS] = {NULL, NULL};
 #define EMPTY ((void **)(uintptr_t)no_blocks)
 #define EMPTY_BIN(below, size)                                                                     \
     {.top = EMPTY,                                                                                 \
@@ -34,22 +37,6 @@ static bool exit_key_made;
 
 /* ---- making a cache ---- */
 
-static void attach_heap(struct berth__cache *cache) {
-    struct berth__arena *arena = cache->arena;
-    struct berth__heap *heap = NULL;
-    bool first = berth__load_relaxed(&arena->owners) == 0;
-    if (first) {
-        heap = berth__heap_adopt(arena);
-    }
-    bool owned = heap != NULL;
-    if (!owned) {
-        heap = berth__heap_shared(arena);
-    }
-    if (heap != NULL) {
-        berth__cache_use_heap(cache, heap, owned);
-    }
-}
-
 static struct berth__cache *cache_create(struct berth__arenas *arenas) {
     if (berth__load_relaxed(&arenas->arena_count) > 0) {
         berth__topology_refine();
@@ -62,13 +49,10 @@ static struct berth__cache *cache_create(struct berth__arenas *arenas) {
     memcpy(cache->bins, berth__no_cache.bins, sizeof(cache->bins));
     berth__store_relaxed(&cache->busy, true); /* until its thread points to it */
     cache->owner = berth__thread_self();
-    cache->arena = arena;
     cache->arenas = arenas;
-    cache->serial = arenas->serial;
-    cache->remote_limit = BERTH_CACHE_FREE_BYTES;
+    berth__store_relaxed(&cache->serial, arenas->serial);
     cache->swept_ms = cache->refills_since_ms = (uint32_t)berth__clock_coarse_ms();
-    attach_heap(cache);
-    if (cache->heap == NULL) {
+    if (!berth__cache_join(cache, arena)) {
         berth__meta_free(cache, BERTH_CACHE_BYTES);
         return NULL;
     }
@@ -90,11 +74,38 @@ static void cache_destroy(struct berth__cache *cache) {
     berth__meta_free(cache, BERTH_CACHE_BYTES);
 }
 
+/* Visits the pool of a cache of the calling thread; NULL if it is being ended, or has ended: the
+ * cache's content must be left alone. The cache itself is its thread's. */
+static struct berth__arenas *enter_pool_of(const struct berth__cache *cache, uint32_t number) {
+    struct berth__arenas *arenas = berth__engine_enter(number);
+    if (arenas != NULL && berth__load_relaxed(&cache->serial) != arenas->serial) {
+        berth__engine_leave(arenas);
+        arenas = NULL;
+    }
+    return arenas;
+}
+
+/* Waits while somebody is ending the pool: until it is open again, or the cache was disowned. */
+static void end_pool_cache(struct berth__cache *cache, uint32_t number) {
+    struct berth__arenas *arenas = enter_pool_of(cache, number);
+    while (arenas == NULL && berth__load_acquire(&cache->serial) != 0) { /* D2 */
+        sched_yield();
+        arenas = enter_pool_of(cache, number);
+    }
+    if (arenas == NULL) {
+        berth__meta_free(cache, BERTH_CACHE_BYTES);
+        return;
+    }
+    cache_destroy(cache);
+    berth__engine_leave(arenas);
+}
+
 /* ---- parking ---- */
 
 static void park(struct berth__cache *cache) {
     berth__delay_point();
     berth__store_release(&cache->state, BERTH_CACHE_PARKED); /* K1 */
+    berth__wait_note();
 }
 
 static void unpark(struct berth__cache *cache) {
@@ -123,10 +134,15 @@ static void park_pools(struct berth__tls *tls) {
     tls->pool_slots = 0;
     for (uint32_t i = 0; i < tls->parked_slots; i++) {
         struct berth__cache *cache = tls->parked_pools[i];
-        if (cache != NULL && cache->serial != 0) {
-            berth__cache_send_remote(cache);
-            park(cache);
+        if (cache == NULL) {
+            continue;
         }
+        struct berth__arenas *arenas = enter_pool_of(cache, i);
+        if (arenas != NULL) {
+            berth__cache_send_remote(cache);
+            berth__engine_leave(arenas);
+        }
+        park(cache);
     }
 }
 
@@ -145,9 +161,8 @@ static void unpark_pools(struct berth__tls *tls) {
         return;
     }
     for (uint32_t i = 0; i < tls->parked_slots; i++) {
-        struct berth__cache *cache = tls->parked_pools[i];
-        if (cache != NULL && cache->serial != 0) {
-            unpark(cache);
+        if (tls->parked_pools[i] != NULL) {
+            unpark(tls->parked_pools[i]);
         }
     }
     tls->pools = tls->parked_pools;
@@ -165,9 +180,21 @@ static void unpark_default(struct berth__tls *tls) {
     }
 }
 
-void berth__cache_unpark(void) {
-    unpark_default(&berth__tls);
-    unpark_pools(&berth__tls);
+void berth__caches_flush_own(void) {
+    struct berth__tls *tls = &berth__tls;
+    unpark_default(tls);
+    unpark_pools(tls);
+    if (tls->cache != &berth__no_cache) {
+        berth__cache_flush(tls->cache, true);
+    }
+    for (uint32_t i = 0; i < tls->pool_slots; i++) {
+        struct berth__cache *cache = tls->pools[i];
+        struct berth__arenas *arenas = cache == NULL ? NULL : enter_pool_of(cache, i);
+        if (arenas != NULL) {
+            berth__cache_flush(cache, true);
+            berth__engine_leave(arenas);
+        }
+    }
 }
 
 static void claim_one(struct berth__cache *cache) {
@@ -263,7 +290,7 @@ static struct berth__cache *pool_cache(struct berth__tls *tls, struct berth__are
         return NULL;
     }
     struct berth__cache *cache = tls->pools[number];
-    if (cache != NULL && cache->serial != arenas->serial) {
+    if (cache != NULL && berth__load_acquire(&cache->serial) != arenas->serial) { /* D2 */
         berth__meta_free(cache, BERTH_CACHE_BYTES); /* disowned: of a pool that is gone */
         cache = NULL;
     }
@@ -292,7 +319,7 @@ struct berth__cache *berth__cache_peek(struct berth__arenas *arenas) {
     }
     struct berth__cache *cache =
         arenas->number < tls->pool_slots ? tls->pools[arenas->number] : NULL;
-    return cache != NULL && cache->serial == arenas->serial ? cache : NULL;
+    return cache != NULL && berth__load_relaxed(&cache->serial) == arenas->serial ? cache : NULL;
 }
 
 void berth__threads_forget_own(void) {
@@ -320,11 +347,8 @@ static void end_thread(struct berth__tls *tls) {
         cache_destroy(cache);
     }
     for (uint32_t i = 0; i < tls->pool_slots; i++) {
-        cache = tls->pools[i];
-        if (cache != NULL && cache->serial != 0) {
-            cache_destroy(cache);
-        } else if (cache != NULL) {
-            berth__meta_free(cache, BERTH_CACHE_BYTES);
+        if (tls->pools[i] != NULL) {
+            end_pool_cache(tls->pools[i], i);
         }
     }
     if (tls->pools != NULL) {

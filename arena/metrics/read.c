@@ -93,13 +93,11 @@ static void read_process(struct berth_process_metrics *out) {
         .ladder_callbacks = berth__load_relaxed(&steps[BERTH_LADDER_CALLBACKS]),
         .ladder_waits = berth__load_relaxed(&steps[BERTH_LADDER_WAIT]),
     };
-    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
-        struct berth__arenas *arenas = berth__engine_arenas(i);
-        if (arenas != NULL) {
-            struct berth_pool_metrics pool;
-            read_pool(arenas, &pool);
-            add_pool(&pool, arenas->lent == NULL, out);
-        }
+    struct berth__arenas *arenas = NULL;
+    while ((arenas = berth__engine_next(arenas)) != NULL) {
+        struct berth_pool_metrics pool;
+        read_pool(arenas, &pool);
+        add_pool(&pool, arenas->lent == NULL, out);
     }
     out->mapped_bytes = out->chunk_bytes + out->huge_bytes + out->file_bytes + out->retained_bytes +
                         out->metadata_bytes;
@@ -159,19 +157,10 @@ static void read_class(struct berth__arenas *arenas, unsigned small_class,
 
 /* ---- rows, for the writers ---- */
 
-bool berth__row_read(struct berth__row *row, enum berth__level level, unsigned pool_number,
-                     unsigned index) {
-    if (level == BERTH_LEVEL_PROCESS) {
-        row->pool = NULL;
-        read_process(&row->of.process);
-        return true;
-    }
-    berth_pool *pool = berth__pool_at(pool_number);
-    if (pool == NULL) {
-        return false;
-    }
-    struct berth__arenas *arenas = berth__pool_arenas(pool);
-    row->pool = pool->name;
+_Static_assert(BERTH_ROW_POOL_BYTES == BERTH_POOL_NAME_MAX + 1, "any name fits a row");
+
+static bool read_row_of(struct berth__arenas *arenas, struct berth__row *row,
+                        enum berth__level level, unsigned index) {
     row->index = index;
     switch (level) {
     case BERTH_LEVEL_POOL: read_pool(arenas, &row->of.pool_metrics); return index == 0;
@@ -187,6 +176,26 @@ bool berth__row_read(struct berth__row *row, enum berth__level level, unsigned p
     case BERTH_LEVEL_COUNT: break;
     }
     return false;
+}
+
+bool berth__row_read(struct berth__row *row, enum berth__level level, unsigned pool_number,
+                     unsigned index) {
+    row->pool[0] = '\0';
+    if (level == BERTH_LEVEL_PROCESS) {
+        read_process(&row->of.process);
+        return true;
+    }
+    struct berth__arenas *arenas = berth__engine_enter(pool_number);
+    if (arenas == NULL) {
+        return false;
+    }
+    const berth_pool *pool = berth__pool_of_arenas(arenas);
+    bool found = pool != NULL && read_row_of(arenas, row, level, index);
+    if (found) {
+        memcpy(row->pool, pool->name, sizeof(row->pool));
+    }
+    berth__engine_leave(arenas);
+    return found;
 }
 
 /* ---- public ---- */

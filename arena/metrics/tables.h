@@ -35,11 +35,13 @@ struct berth__level_info {
 
 extern const struct berth__level_info berth__levels[BERTH_LEVEL_COUNT];
 
+enum { BERTH_ROW_POOL_BYTES = 32 };
+
 /* The values of one thing at one level. Its structure is an array of 64-bit numbers in the order of
  * the table. */
 struct berth__row {
-    const char *pool; /* NULL at process level */
-    uint64_t index;   /* of the arena; the block size of a class */
+    char pool[BERTH_ROW_POOL_BYTES]; /* a copy: the pool may end meanwhile; "": the process */
+    uint64_t index;                  /* of the arena; the block size of a class */
     union {
         struct berth_process_metrics process;
         struct berth_pool_metrics pool_metrics;

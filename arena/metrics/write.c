@@ -148,7 +148,7 @@ static void text_row(struct output *out, const struct berth__level_info *level,
 }
 
 static void text_heading(struct output *out, const struct berth__row *row) {
-    if (row->pool == NULL) {
+    if (row->pool[0] == '\0') {
         berth__text_string(line(out), "process\n");
     } else {
         berth__text_format(line(out), "pool %s\n", row->pool);
@@ -159,10 +159,10 @@ static void text_heading(struct output *out, const struct berth__row *row) {
 static void text_table(struct output *out, enum berth__level level,
                        const struct snapshot *snapshot) {
     const struct berth__level_info *info = &berth__levels[level];
-    const char *pool = NULL;
+    const char *pool = "";
     for (size_t r = 0; r < snapshot->count[level]; r++) {
         const struct berth__row *row = &snapshot->rows[level][r];
-        if (row->pool != pool) {
+        if (strcmp(row->pool, pool) != 0) {
             pool = row->pool;
             berth__text_format(line(out), "%s of pool %s\n ",
                                level == BERTH_LEVEL_ARENA ? "arenas" : "classes", pool);
@@ -272,7 +272,7 @@ static void sample(struct output *out, const struct berth__level_info *level, un
     struct berth__text *text = line(out);
     berth__text_format(text, "%s%s%s", level->prefix, metric->name,
                        metric->kind == BERTH_METRIC_COUNTER ? "_total" : "");
-    if (row->pool != NULL) {
+    if (row->pool[0] != '\0') {
         berth__text_format(text, "{pool=\"%s\"", row->pool);
         if (level->label != NULL) {
             berth__text_format(text, ",%s=\"%lu\"", level->label, (unsigned long)row->index);

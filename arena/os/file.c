@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <unistd.h>
 
 static ssize_t read_all(int fd, char *buffer, size_t capacity) {
@@ -25,13 +26,17 @@ static ssize_t read_all(int fd, char *buffer, size_t capacity) {
     return (ssize_t)length;
 }
 
+/* Allocations read files once in a while, and must not end a thread that is being cancelled. */
 ssize_t berth__file_read(const char *path, char *buffer, size_t capacity) {
     int saved_errno = errno;
+    int cancel_state = 0;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     int fd = berth__os_fails(BERTH_OS_FILE) ? -1 : open(path, O_RDONLY | O_CLOEXEC);
     ssize_t length = fd < 0 ? -errno : read_all(fd, buffer, capacity);
     if (fd >= 0) {
         close(fd);
     }
+    pthread_setcancelstate(cancel_state, NULL);
     errno = saved_errno;
     return length;
 }

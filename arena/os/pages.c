@@ -127,13 +127,11 @@ static int target_restored(void *to, size_t bytes, int error) {
         return error;
     }
     void *again = mmap(to, bytes, PROT_NONE, RESERVED_FLAGS | MAP_FIXED_NOREPLACE, -1, 0);
-    if (again == to) {
-        return error;
+    bool restored = again == to;
+    if (!restored && again != MAP_FAILED) {
+        (void)munmap(again, bytes); /* an old kernel takes the address for a hint */
     }
-    if (again != MAP_FAILED) {
-        (void)munmap(again, bytes);
-    }
-    return -EADDRINUSE;
+    return restored ? error : -EADDRINUSE;
 }
 
 /* DONTUNMAP leaves the old addresses mapped, so that no other thread's mmap can land in them

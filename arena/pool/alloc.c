@@ -36,7 +36,7 @@ BERTH_INLINE struct berth__cache *cache_of(berth_pool *pool) {
     }
     struct berth__cache *cache =
         arenas->number < tls->pool_slots ? tls->pools[arenas->number] : NULL;
-    return cache != NULL && cache->serial == arenas->serial
+    return cache != NULL && berth__load_relaxed(&cache->serial) == arenas->serial
                ? cache
                : (struct berth__cache *)(uintptr_t)&berth__no_cache;
 }

@@ -4,7 +4,8 @@
 #ifndef BERTH_POOL_INIT_H
 #define BERTH_POOL_INIT_H
 
-/* Has the lock held over a fork. */
+/* Have a lock held over a fork. */
+void berth__limit_register_lock(void);
 void berth__pressure_register_lock(void);
 
 /* In the child of a fork: a callback that another thread ran is not running any more. */

@@ -1,8 +1,11 @@
 #include "pool/limit.h"
-#include "pool/api.h"
-#include "pool/pool.h"
-
 #include "heap/fork.h"
+#include "os/cgroup.h"
+#include "os/clock.h"
+#include "os/file.h"
+#include "pool/api.h"
+#include "pool/init.h"
+#include "pool/pool.h"
 
 #include <berth/limit.h>
 
@@ -20,13 +23,68 @@ static void return_excess(struct berth__ledger *ledger) {
     if (berth__ledger_excess(ledger) == 0) {
         return;
     }
-    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
-        struct berth__arenas *arenas = berth__engine_arenas(i);
-        if (arenas != NULL && berth__ledger_excess(ledger) > 0) {
+    struct berth__arenas *arenas = NULL;
+    while ((arenas = berth__engine_next(arenas)) != NULL) {
+        if (berth__ledger_excess(ledger) > 0) {
             berth__reclaim_all(arenas);
         }
     }
 }
+
+/* ---- limit:auto ---- */
+
+/* While it is not NULL, the limit follows the cgroup's. Cleared under `limit_lock`, under which the
+ * limit is set as well: so what a call sets is not overwritten by what was read before. */
+static struct berth__lock limit_lock = {.rank = BERTH_RANK_NAMES};
+static _Atomic uint64_t read_ms; /* coarse clock of the latest reading */
+
+void berth__limit_register_lock(void) {
+    berth__fork_add_lock(&limit_lock);
+}
+
+/* Without a free descriptor every file looks absent, and the limit as if there were none. */
+static bool files_can_be_read(void) {
+    char byte[2];
+    ssize_t got = berth__file_read("/proc/self/cgroup", byte, sizeof(byte));
+    return got != -EMFILE && got != -ENFILE && got != -ENOMEM;
+}
+
+void berth__limit_follow(void) {
+    berth__store_relaxed(&berth__ledger.limit, berth__cgroup_memory_limit());
+    berth__store_relaxed(&read_ms, berth__clock_coarse_ms());
+    berth__store_release(&berth__limit_hook, berth__limit_refresh);
+}
+
+/* True if that lowered the limit. */
+static bool set_read_limit(uint64_t limit) {
+    uint64_t before = berth__load_relaxed(&berth__ledger.limit);
+    bool follows = berth__load_relaxed(&berth__limit_hook) != NULL;
+    if (follows && (limit < before || (limit > before && files_can_be_read()))) {
+        berth__ledger_set_limit(&berth__ledger, limit);
+    }
+    return follows && limit < before;
+}
+
+/* The lock is only tried: another thread is setting the limit, and whose wins is open. */
+void berth__limit_refresh(uint32_t age_ms) {
+    uint64_t now = berth__clock_coarse_ms();
+    uint64_t last = berth__load_relaxed(&read_ms);
+    if (berth__load_relaxed(&berth__limit_hook) == NULL || now - last < age_ms ||
+        !berth__cas_acq_rel(&read_ms, &last, now)) {
+        return;
+    }
+    uint64_t limit = berth__cgroup_memory_limit();
+    bool lowered = false;
+    if (berth__try_lock(&limit_lock)) {
+        lowered = set_read_limit(limit);
+        berth__lock_release(&limit_lock);
+    }
+    if (lowered) {
+        return_excess(&berth__ledger);
+    }
+}
+
+/* ---- public ---- */
 
 int berth__do_limit_set(uint64_t bytes) {
     if (bytes == 0) {
@@ -38,7 +96,10 @@ int berth__do_limit_set(uint64_t bytes) {
     if (berth__fork_must_detour()) {
         return -EAGAIN;
     }
+    berth__lock_acquire(&limit_lock);
+    berth__store_relaxed(&berth__limit_hook, NULL);
     berth__ledger_set_limit(&berth__ledger, bytes);
+    berth__lock_release(&limit_lock);
     return_excess(&berth__ledger);
     return 0;
 }

@@ -7,6 +7,7 @@
 #include "heap/fork.h"
 #include "os/fault.h"
 #include "os/file.h"
+#include "pool/limit.h"
 #include "pool/options.h"
 #include "pool/pool.h"
 
@@ -45,12 +46,9 @@ static unsigned thread_count(void) {
 /* Pays what every arena owes. True if something was owed. */
 static bool pay_all(void) {
     bool paid = false;
-    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
-        struct berth__arenas *arenas = berth__engine_arenas(i);
+    struct berth__arenas *arenas = NULL;
+    while ((arenas = berth__engine_next(arenas)) != NULL) {
         struct berth__arena *arena;
-        if (arenas == NULL) {
-            continue;
-        }
         for (BERTH_EACH_ARENA(arena, arenas)) {
             paid = berth__decay_pay(arena, SIZE_MAX) > 0 || paid;
         }
@@ -64,7 +62,7 @@ static void *maintain(void *unused) {
     unsigned idle_looks = 0;
     for (;;) {
         bool owed = berth__default_arenas() != NULL && pay_all();
-        berth__limit_refresh();
+        berth__limit_refresh(BERTH_LIMIT_AGE_MS);
         idle_looks = owed ? 0 : idle_looks + 1;
         if (idle_looks % LOOKS_PER_CENSUS == LOOKS_PER_CENSUS - 1 && thread_count() == 1) {
             return NULL;

@@ -118,7 +118,6 @@ static void report_bad(const struct berth__option_info *info, const char *value,
         berth__text_string(&text, " to ");
         text_bound(&text, info->most, size);
     }
-    berth__text_string(&text, "; the default holds");
     report(context, buffer);
 }
 
@@ -129,7 +128,7 @@ static void report_unknown(const char *name, size_t length, berth__option_report
     berth__text_init(&text, buffer, sizeof(buffer));
     berth__text_string(&text, "there is no option \"");
     berth__text_bytes(&text, name, berth__min(length, 64));
-    berth__text_string(&text, "\"; `berth options` lists them");
+    berth__text_string(&text, "\" (`berth options` lists them)");
     report(context, buffer);
 }
 
@@ -187,7 +186,7 @@ unsigned berth__options_parse(struct berth__options *options, const char *text,
 
 static void warn(void *context, const char *message) {
     (void)context;
-    berth__warn("BERTH_CONF: %s", message);
+    berth__warn("BERTH_CONF: %s; ignored", message);
 }
 
 /* The engine starts once, in one thread, and calls this first; later callers find it done. */

@@ -4,11 +4,9 @@
 #include "base/check.h"
 #include "chunk/meta.h"
 #include "heap/fork.h"
-#include "heap/read.h"
-#include "os/cgroup.h"
-#include "os/clock.h"
 #include "os/environ.h"
 #include "pool/init.h"
+#include "pool/limit.h"
 #include "pool/maintenance.h"
 #include "pool/options.h"
 
@@ -43,9 +41,10 @@ static void configure(struct berth__engine_config *config) {
     }
     uint64_t limit = value[BERTH_OPTION_limit];
     if (limit == BERTH_OPTION_LIMIT_AUTO) {
-        limit = berth__cgroup_memory_limit();
+        berth__limit_follow();
+    } else {
+        berth__store_relaxed(&berth__ledger.limit, limit);
     }
-    berth__store_relaxed(&berth__ledger.limit, limit);
     bool reserve_set = options->is_set[BERTH_OPTION_limit_reserve];
     uint64_t reserve = value[BERTH_OPTION_limit_reserve];
     berth__store_relaxed(&berth__ledger.reserve, reserve_set ? reserve : 0);
@@ -64,19 +63,6 @@ bool berth__start_slow(void) {
     return true;
 }
 
-void berth__limit_refresh(void) {
-    static _Atomic uint64_t last_ms;
-    enum { REFRESH_MS = 1000 };
-    if (berth__options_get()->value[BERTH_OPTION_limit] != BERTH_OPTION_LIMIT_AUTO) {
-        return;
-    }
-    uint64_t now = berth__clock_coarse_ms();
-    uint64_t last = berth__load_relaxed(&last_ms);
-    if (now - last >= REFRESH_MS && berth__cas_acq_rel(&last_ms, &last, now)) {
-        berth__ledger_set_limit(&berth__ledger, berth__cgroup_memory_limit());
-    }
-}
-
 /* ---- the table of pools ---- */
 
 static void in_child(void) {
@@ -87,6 +73,7 @@ static void in_child(void) {
 /* In this file, because a static program takes only objects along that something refers to. */
 __attribute__((constructor)) static void at_load(void) {
     berth__fork_add_lock(&pools_lock);
+    berth__limit_register_lock();
     berth__pressure_register_lock();
     berth__fork_init(in_child);
     if (BERTH_DOOR && berth__environ_get("BERTH_CONF") != NULL) { /* else they need not be read */
@@ -258,6 +245,7 @@ berth_pool *berth__do_pool_create(const char *name, const struct berth_pool_opti
     }
     if (pool != NULL) {
         berth__store_release(&pools[berth__pool_arenas(pool)->number], pool);
+        berth__engine_open(berth__pool_arenas(pool));
     }
     berth__lock_release(&pools_lock);
     if (pool != NULL) {
@@ -268,35 +256,42 @@ berth_pool *berth__do_pool_create(const char *name, const struct berth_pool_opti
 
 /* ---- ending ---- */
 
-static bool has_live_blocks(struct berth__arenas *arenas) {
-    struct berth__arenas_counts counts;
-    berth__arenas_read(arenas, &counts);
-    return counts.live_high_bytes > berth__caches_bytes(arenas);
+static int check_end(const berth_pool *pool, unsigned flags) {
+    bool valid = pool != NULL && pool != &default_pool && (flags & ~(unsigned)BERTH_FORCE) == 0;
+    return !valid ? -EINVAL : berth__fork_must_detour() ? -EAGAIN : 0;
 }
 
-static int may_end(berth_pool *pool, unsigned flags) {
-    if (pool == NULL || pool == &default_pool || (flags & ~(unsigned)BERTH_FORCE) != 0) {
-        return -EINVAL;
-    }
-    if (berth__fork_must_detour()) {
-        return -EAGAIN;
-    }
+static bool may_end(struct berth__arenas *arenas, unsigned flags) {
     bool forced = (flags & BERTH_FORCE) != 0;
-    return !forced && has_live_blocks(berth__pool_arenas(pool)) ? -EBUSY : 0;
+    return !berth__arenas_are_held(arenas) && (forced || !berth__arenas_are_in_use(arenas));
+}
+
+/* Returns with the lock held and nobody in the pool, which is out of the engine's table: for the
+ * rest of the process there is no such pool until it is opened again. */
+static void take_out(struct berth__arenas *arenas) BERTH_ACQUIRES(pools_lock) {
+    for (;;) {
+        berth__engine_close(arenas);
+        berth__lock_acquire(&pools_lock);
+        if (berth__engine_take_out(arenas)) {
+            return;
+        }
+        berth__lock_release(&pools_lock);
+    }
 }
 
 int berth__do_pool_destroy(berth_pool *pool, unsigned flags) {
-    int error = may_end(pool, flags);
+    int error = check_end(pool, flags);
     if (error != 0) {
         return error;
     }
     struct berth__arenas *arenas = berth__pool_arenas(pool);
-    uint32_t number = arenas->number;
-    berth__lock_acquire(&pools_lock);
-    error = berth__arenas_destroy(arenas);
-    if (error == 0) {
-        berth__store_release(&pools[number], NULL);
-        berth__engine_remove(number);
+    take_out(arenas);
+    if (may_end(arenas, flags)) {
+        berth__store_release(&pools[arenas->number], NULL);
+        berth__arenas_destroy(arenas);
+    } else {
+        berth__engine_open(arenas);
+        error = -EBUSY;
     }
     berth__lock_release(&pools_lock);
     if (error == 0) {
@@ -306,12 +301,18 @@ int berth__do_pool_destroy(berth_pool *pool, unsigned flags) {
 }
 
 int berth__do_pool_reset(berth_pool *pool, unsigned flags) {
-    int error = may_end(pool, flags);
+    int error = check_end(pool, flags);
     if (error != 0) {
         return error;
     }
-    berth__lock_acquire(&pools_lock);
-    error = berth__arenas_reset(berth__pool_arenas(pool), berth__engine_next_serial());
+    struct berth__arenas *arenas = berth__pool_arenas(pool);
+    take_out(arenas);
+    if (may_end(arenas, flags)) {
+        berth__arenas_reset(arenas, berth__engine_next_serial());
+    } else {
+        error = -EBUSY;
+    }
+    berth__engine_open(arenas);
     berth__lock_release(&pools_lock);
     return error;
 }

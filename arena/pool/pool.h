@@ -12,7 +12,7 @@
 enum { BERTH_POOL_NAME_MAX = 31 };
 
 struct berth_pool {
-    _Atomic(struct berth__arenas *) arenas; /* another one after a reset */
+    _Atomic(struct berth__arenas *) arenas;
     struct berth_pool_options options;
     char name[BERTH_POOL_NAME_MAX + 1];
 };
@@ -28,16 +28,13 @@ BERTH_INLINE struct berth__arenas *berth__pool_arenas(const berth_pool *pool) {
     return berth__load_relaxed(&((berth_pool *)(uintptr_t)pool)->arenas);
 }
 
-/* The pool with a number, or NULL. */
+/* The pool with a number, or NULL. Valid for who uses or visits it (engine.h). */
 berth_pool *berth__pool_at(unsigned number);
 
 /* The pool that arenas belong to. */
 BERTH_INLINE berth_pool *berth__pool_of_arenas(struct berth__arenas *arenas) {
     return berth__pool_at(arenas->number);
 }
-
-/* Reads the cgroup's limit again, if limit:auto is set and some time has passed. */
-void berth__limit_refresh(void);
 
 /* Lets the ladder call the application. */
 void berth__pressure_init(void);

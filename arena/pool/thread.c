@@ -11,14 +11,7 @@ void berth__do_thread_idle(void) {
 }
 
 void berth__do_thread_flush(void) {
-    berth__cache_unpark();
-    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
-        struct berth__arenas *arenas = berth__engine_arenas(i);
-        struct berth__cache *cache = arenas == NULL ? NULL : berth__cache_peek(arenas);
-        if (cache != NULL) {
-            berth__cache_flush(cache, true);
-        }
-    }
+    berth__caches_flush_own();
 }
 
 size_t berth__do_trim(berth_pool *pool) {
@@ -27,9 +20,9 @@ size_t berth__do_trim(berth_pool *pool) {
         return berth__reclaim_all(berth__pool_arenas(pool));
     }
     size_t returned = 0;
-    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
-        struct berth__arenas *arenas = berth__engine_arenas(i);
-        returned += arenas == NULL ? 0 : berth__reclaim_all(arenas);
+    struct berth__arenas *arenas = NULL;
+    while ((arenas = berth__engine_next(arenas)) != NULL) {
+        returned += berth__reclaim_all(arenas);
     }
     return returned;
 }

@@ -6,6 +6,8 @@
  *   limit.h     the limit on mapped memory, pressure callbacks
  *   metrics.h   what the memory is doing
  *   version.h
+ * C++17 programs include memory_resource.hpp besides: a pool as std::pmr::memory_resource, and as
+ * a standard allocator.
  *
  * Conventions. Calls that can fail return 0 or a negative errno value, or NULL with errno set.
  * berth_free and its kin keep errno. Sizes are bytes. Public names begin with berth_ or BERTH_; C11

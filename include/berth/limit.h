@@ -19,13 +19,18 @@ extern "C" {
  * Sets the process's limit in bytes; BERTH_UNLIMITED lifts it.
  *
  * Lowering it below what is used succeeds: growth stops at once, what is unused is returned before
- * the call ends, and the rest as it becomes free.
+ * the call ends, and the rest as it becomes free. With the option limit:auto, the limit follows the
+ * cgroup's until it is set here.
  *
  * Errors: -EINVAL for 0. Threads: any. Blocks: may lock, may make system calls. Since: 0.1.
  */
 BERTH_API int berth_limit_set(uint64_t bytes);
 
-/** The process's limit in bytes, or BERTH_UNLIMITED. Threads: any. Blocks: wait-free. Since: 0.1.
+/**
+ * The process's limit in bytes, or BERTH_UNLIMITED.
+ *
+ * Threads: any. Blocks: wait-free; the first call into the library starts it, which makes system
+ * calls. Since: 0.1.
  */
 BERTH_API uint64_t berth_limit_get(void);
 
@@ -37,7 +42,8 @@ BERTH_API uint64_t berth_limit_used(void);
  * berth_pool_limit_used 0, for a pool without one.
  *
  * Errors: -EINVAL for a limit of 0; -ENOTSUP for a pool that was created without a limit, or the
- * default pool (its limit is the process's). Since: 0.1.
+ * default pool (its limit is the process's). Threads: any. Blocks: setting may lock and make system
+ * calls, asking is wait-free. Since: 0.1.
  */
 BERTH_API int berth_pool_limit_set(berth_pool *pool, uint64_t bytes);
 BERTH_API uint64_t berth_pool_limit_get(const berth_pool *pool);
@@ -58,9 +64,10 @@ BERTH_API void berth_limit_release(size_t bytes);
 /**
  * A callback that is asked to free memory when a request found no room.
  *
- * pool: whose request it is. bytes: how much it needs. Runs on the requesting thread, without any
- * lock of berth; one thread at a time. It may free anything; what it allocates may come from the
- * part of the limit that limit_reserve keeps back, and does not ask callbacks again.
+ * context: as it was added. pool: whose request it is. bytes: how much it needs. Runs on the
+ * requesting thread, without any lock of berth; one thread at a time. It may free anything; what it
+ * allocates may come from the part of the limit that limit_reserve keeps back, does not wait, and
+ * does not ask callbacks again. It must return: no exception, no longjmp.
  */
 typedef void berth_pressure_callback(void *context, berth_pool *pool, size_t bytes);
 

@@ -24,8 +24,12 @@
 extern "C" {
 #endif
 
-/* X(name, kind, unit, help). kind: GAUGE goes up and down, COUNTER only up. unit: BYTES or NONE. */
-
+/**
+ * The metrics of the process, as X(name, kind, unit, help).
+ *
+ * kind: GAUGE goes up and down, COUNTER only up. unit: BYTES or NONE. Tables grow at their ends
+ * only, so that a structure's fields keep their places.
+ */
 #define BERTH_PROCESS_METRICS(X)                                                                   \
     X(limit_bytes, GAUGE, BYTES, "Limit on mapped memory; the largest number if there is none.")   \
     X(limit_used_bytes, GAUGE, BYTES, "Bytes charged to the limit.")                               \
@@ -54,6 +58,7 @@ extern "C" {
     X(ladder_waits, COUNTER, NONE, "Reclaims: the request waited for memory.")                     \
     X(pools, GAUGE, NONE, "Pools, the default one included.")
 
+/** The metrics of a pool. Sums over its arenas, and what belongs to no arena. */
 #define BERTH_POOL_METRICS(X)                                                                      \
     X(limit_bytes, GAUGE, BYTES, "The pool's own limit; the largest number if it has none.")       \
     X(limit_used_bytes, GAUGE, BYTES, "Charged to the pool's own limit; 0 if it has none.")        \
@@ -94,6 +99,7 @@ extern "C" {
     X(purges, COUNTER, NONE, "System calls for that.")                                             \
     X(contended, COUNTER, NONE, "Times that a lock was found taken.")
 
+/** The metrics of one arena of a pool. */
 #define BERTH_ARENA_METRICS(X)                                                                     \
     X(node, GAUGE, NONE, "NUMA node of its chunks; the largest number if any.")                    \
     X(chunks, GAUGE, NONE, "Chunks.")                                                              \
@@ -111,6 +117,7 @@ extern "C" {
     X(purged_bytes, COUNTER, BYTES, "Unused memory that went back to the kernel.")                 \
     X(contended, COUNTER, NONE, "Times that a lock was found taken.")
 
+/** The metrics of one class of small blocks, over all arenas of a pool. */
 #define BERTH_CLASS_METRICS(X)                                                                     \
     X(size_bytes, GAUGE, BYTES, "Size of a block.")                                                \
     X(slabs, GAUGE, NONE, "Slabs of the class.")                                                   \
@@ -120,6 +127,8 @@ extern "C" {
     X(frees, COUNTER, NONE, "Blocks freed.")
 
 #define BERTH_METRIC_FIELD_(name, kind, unit, help) uint64_t name;
+
+/** The figures, each a field with its metric's name, in the order of the tables. */
 struct berth_process_metrics {
     BERTH_PROCESS_METRICS(BERTH_METRIC_FIELD_)
 };
@@ -132,14 +141,15 @@ struct berth_arena_metrics {
 struct berth_class_metrics {
     BERTH_CLASS_METRICS(BERTH_METRIC_FIELD_)
 };
+
 #undef BERTH_METRIC_FIELD_
 
 /**
  * Reads the figures of the process.
  *
  * size: sizeof(*metrics), so that a program built with other tables is served what it knows.
- * Units: as the names say. Errors: -EINVAL for NULL. Threads: any. Blocks: wait-free in the number
- * of heaps. Since: 0.1.
+ * Units: as the names say. Errors: -EINVAL for NULL. Threads: any. Blocks: wait-free; takes
+ * time by the number of pools, arenas and heaps. Since: 0.1.
  */
 BERTH_API int berth_metrics_read(struct berth_process_metrics *metrics, size_t size);
 
@@ -147,18 +157,20 @@ BERTH_API int berth_metrics_read(struct berth_process_metrics *metrics, size_t s
 BERTH_API int berth_metrics_read_pool(const berth_pool *pool, struct berth_pool_metrics *metrics,
                                       size_t size);
 
-/** The same for the index-th arena of a pool. Errors: -ENOENT: there are fewer. Since: 0.1. */
+/** The same for the index-th arena of a pool. Errors: -EINVAL for NULLs, -ENOENT: there are fewer.
+ * Since: 0.1. */
 BERTH_API int berth_metrics_read_arena(const berth_pool *pool, unsigned index,
                                        struct berth_arena_metrics *metrics, size_t size);
 
 /**
  * The same for the index-th small class of a pool, in ascending size.
  *
- * Errors: -ENOENT: there are fewer classes. Since: 0.1.
+ * Errors: -EINVAL for NULLs, -ENOENT: there are fewer classes. Since: 0.1.
  */
 BERTH_API int berth_metrics_read_class(const berth_pool *pool, unsigned index,
                                        struct berth_class_metrics *metrics, size_t size);
 
+/** How berth_metrics_write writes. */
 enum berth_metrics_format {
     BERTH_METRICS_TEXT,       /* for people */
     BERTH_METRICS_JSON,       /* one object */
@@ -167,13 +179,13 @@ enum berth_metrics_format {
 
 /** What to write besides the process's figures; combine with |. */
 enum {
-    BERTH_METRICS_POOLS = 1,
-    BERTH_METRICS_ARENAS = 2,
-    BERTH_METRICS_CLASSES = 4, /* those that were ever used */
-    BERTH_METRICS_ALL = 7
+    BERTH_METRICS_POOLS = 1,   /* each pool */
+    BERTH_METRICS_ARENAS = 2,  /* the arenas of each pool */
+    BERTH_METRICS_CLASSES = 4, /* the classes of each pool that were ever used */
+    BERTH_METRICS_ALL = 7      /* all of these */
 };
 
-/** Takes the next piece of text; it may be cut anywhere. */
+/** Takes the next piece of text, of `length` bytes without a final zero; it may be cut anywhere. */
 typedef void berth_metrics_sink(void *context, const char *text, size_t length);
 
 /**

@@ -17,6 +17,7 @@
 extern "C" {
 #endif
 
+/** A pool; what it is made of is not for users. */
 typedef struct berth_pool berth_pool;
 
 /** No limit; also what berth_limit_get answers then. */
@@ -25,9 +26,9 @@ typedef struct berth_pool berth_pool;
 /** Whether huge pages are asked for. */
 enum berth_thp {
     BERTH_THP_AS_CONFIGURED = 0, /* as the option `thp` says */
-    BERTH_THP_OFF = 1,
-    BERTH_THP_WHERE_IT_PAYS = 2,
-    BERTH_THP_ON = 3
+    BERTH_THP_OFF = 1,           /* never */
+    BERTH_THP_WHERE_IT_PAYS = 2, /* the engine decides */
+    BERTH_THP_ON = 3             /* always */
 };
 
 /**
@@ -85,8 +86,10 @@ enum {
  *
  * Errors: -EBUSY (blocks live; or, even when forced, the kernel may be using memory of the pool),
  * -EINVAL (the default pool, or NULL). Threads: any, but nothing else may use the pool at the same
- * time or afterwards. Owns: takes the pool; gives options->memory back. Blocks: may make system
- * calls. Since: 0.1.
+ * time or afterwards. Threads that used it before may sleep, flush their caches and end at any
+ * time, and what concerns all pools (metrics, trimming, the limit, a fork) needs no care either.
+ * Owns: takes the pool; gives options->memory back. Blocks: may lock, may make system calls, and
+ * waits until no other thread is looking into the pool for such a purpose. Since: 0.1.
  */
 BERTH_API int berth_pool_destroy(berth_pool *pool, unsigned flags);
 
@@ -98,20 +101,26 @@ BERTH_API int berth_pool_destroy(berth_pool *pool, unsigned flags);
  */
 BERTH_API int berth_pool_reset(berth_pool *pool, unsigned flags);
 
-/** The name of a pool ("default" for the default one). Owns: the pool. Since: 0.1. */
+/**
+ * The name of a pool ("default" for the default one).
+ *
+ * Threads: any, while the pool lives. Owns: the pool, as long as it lives. Blocks: wait-free.
+ * Since: 0.1.
+ */
 BERTH_API const char *berth_pool_name(const berth_pool *pool);
 
 /**
  * The pool with this name.
  *
- * Errors: NULL with ENOENT. Threads: any. Blocks: may lock. Since: 0.1.
+ * Errors: NULL with ENOENT. Threads: any, but the answer is of use only while nobody destroys the
+ * pool. Owns: nothing new; the pool is still its creator's. Blocks: may lock. Since: 0.1.
  */
 BERTH_API berth_pool *berth_pool_find(const char *name);
 
 /**
  * The pool that a block belongs to. The process is stopped if the pointer is no block.
  *
- * Threads: any. Blocks: wait-free. Since: 0.1.
+ * Threads: any, while the block lives. Owns: nothing new. Blocks: wait-free. Since: 0.1.
  */
 BERTH_API berth_pool *berth_pool_of(const void *block);
 
@@ -121,7 +130,7 @@ BERTH_API berth_pool *berth_pool_of(const void *block);
  * Errors: NULL with ENOMEM when the limit, or the kernel, has no more after everything unused was
  * reclaimed, pressure callbacks were asked and the pool's wait_ms have passed. Threads: any. Owns:
  * the caller, until berth_free. Blocks: not at all when the thread's cache has a block; else may
- * lock, make system calls, run pressure callbacks of this thread's making, and wait. Since: 0.1.
+ * lock, make system calls, run pressure callbacks on this thread, and wait. Since: 0.1.
  */
 BERTH_API void *berth_alloc(berth_pool *pool, size_t size);
 
@@ -236,9 +245,10 @@ BERTH_API size_t berth_trim(berth_pool *pool);
 
 /**
  * Says that this thread is about to sleep: its caches may be emptied by others until it next
- * allocates. For event loops, before each wait.
+ * allocates or frees. For event loops, before each wait.
  *
- * Threads: any, for itself. Blocks: lock-free, a few stores. Since: 0.1.
+ * Threads: any, for itself. Blocks: lock-free, and few stores, unless blocks of other threads are
+ * gathered in it, which are sent home first; that may lock. Since: 0.1.
  */
 BERTH_API void berth_thread_idle(void);
 

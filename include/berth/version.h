@@ -2,11 +2,12 @@
 #ifndef BERTH_VERSION_H
 #define BERTH_VERSION_H
 
+/** The version of these headers; berth_version tells that of the library. */
 #define BERTH_VERSION_MAJOR 0
 #define BERTH_VERSION_MINOR 1
 #define BERTH_VERSION_PATCH 0
 
-/* Marks what the shared libraries export. */
+/** Marks what the shared libraries export. */
 #define BERTH_API __attribute__((visibility("default")))
 
 #ifdef __cplusplus

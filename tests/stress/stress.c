@@ -7,8 +7,12 @@
  * pattern that is checked when it is freed, and at the end nothing may be live and the balance of
  * the metrics must hold.
  *
- * Usage: stress [seconds [threads [seed [limit-MiB]]]]. Exit 0 or 1.
+ * Usage: stress [seconds [threads [seed [limit-MiB [page-KiB]]]]], 0 for the usual. Exit 0 or 1.
  */
+#include "heap/engine.h"
+#include "os/fault.h"
+#include "pool/pool.h"
+
 #include <berth/berth.h>
 
 #include <errno.h>
@@ -18,13 +22,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-#ifndef BERTH_FAULTS
-#define BERTH_FAULTS 0
-#endif
-#if BERTH_FAULTS
-void berth__delay_set(unsigned one_in);
-#endif
 
 enum { SLOTS = 512, SHARED = 256, POOLS = 3, OPS_PER_LIFE = 20000 };
 
@@ -276,14 +273,39 @@ static void finish(void) {
     }
 }
 
+static size_t page_bytes;
+
+static void set_page_bytes(struct berth__engine_config *config) {
+    config->page_bytes = page_bytes;
+}
+
+/* The engine's start with larger pages than the machine has. */
+static void start_with_pages(unsigned page_kib) {
+    page_bytes = (size_t)page_kib << 10;
+    berth__engine_configure = set_page_bytes;
+    if (!berth__engine_start() || !berth__start_slow()) {
+        fail("the engine does not start", NULL);
+    }
+}
+
+static unsigned number(int argc, char **argv, int i, unsigned usual) {
+    unsigned given = argc > i ? (unsigned)atoi(argv[i]) : 0;
+    return given == 0 ? usual : given;
+}
+
 int main(int argc, char **argv) {
-    unsigned seconds = argc > 1 ? (unsigned)atoi(argv[1]) : 5;
-    unsigned threads = argc > 2 ? (unsigned)atoi(argv[2]) : 4;
-    unsigned seed = argc > 3 ? (unsigned)atoi(argv[3]) : (unsigned)time(NULL);
+    unsigned seconds = number(argc, argv, 1, 5);
+    unsigned threads = number(argc, argv, 2, 4);
+    unsigned seed = number(argc, argv, 3, (unsigned)time(NULL));
+    unsigned limit_mib = number(argc, argv, 4, 0);
+    unsigned page_kib = number(argc, argv, 5, 0);
     printf("stress: seed %u\n", seed);
     fflush(stdout);
-    if (argc > 4) {
-        berth_limit_set((uint64_t)atoi(argv[4]) << 20);
+    if (page_kib != 0) {
+        start_with_pages(page_kib);
+    }
+    if (limit_mib != 0) {
+        berth_limit_set((uint64_t)limit_mib << 20);
     }
 #if BERTH_FAULTS
     berth__delay_set(50);

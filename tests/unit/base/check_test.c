@@ -26,6 +26,23 @@ static void a_check_that_fails_stops_the_process_with_one_line(void **state) {
     assert_non_null(strstr(line, "check_test.c:"));
 }
 
+static void end_by_exit(int signal_number) {
+    (void)signal_number;
+    exit(7);
+}
+
+static void check_with_handler(void *context) {
+    signal(SIGABRT, end_by_exit);
+    check_number(context);
+}
+
+static void a_program_may_catch_the_abort(void **state) {
+    /* Crash reporters would not see why. */
+    (void)state;
+    int number = 2;
+    assert_int_equal(unit_in_child(check_with_handler, &number), 7);
+}
+
 static void assert_number(void *context) {
     const int *number = context;
     BERTH_ASSERT(*number == 1);
@@ -88,6 +105,7 @@ static void a_warning_longer_than_the_buffer_still_ends_its_line(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_check_that_fails_stops_the_process_with_one_line),
+        cmocka_unit_test(a_program_may_catch_the_abort),
         cmocka_unit_test(an_assertion_holds_in_debug_builds_only),
         cmocka_unit_test(a_warning_is_one_line_and_keeps_errno),
         cmocka_unit_test(a_warning_that_nobody_can_read_does_no_harm),

@@ -88,16 +88,16 @@ static bool any_dirty(unsigned c, size_t page, size_t pages) {
     return false;
 }
 
-static size_t longest_free(void) {
-    size_t longest = 0;
+/* True if some free run holds that many pages from an aligned one on. */
+static bool fits(size_t pages, size_t align_pages) {
     for (unsigned c = 0; c < CHUNKS; c++) {
-        size_t length = 0;
-        for (size_t page = 0; page < PAGES; page++) {
-            length = model[c][page].state == FREE ? length + 1 : 0;
-            longest = length > longest ? length : longest;
+        for (size_t page = 0; page + pages <= PAGES; page += align_pages) {
+            if (all_are(c, page, pages, FREE)) {
+                return true;
+            }
         }
     }
-    return longest;
+    return false;
 }
 
 static size_t committed_pages(unsigned c) {
@@ -142,9 +142,8 @@ static unsigned index_of(const struct berth__chunk *chunk) {
 static void lend_run(size_t pages, size_t align_pages) {
     size_t page = 0;
     struct berth__chunk *chunk = berth__run_bins_find(&bins, pages, align_pages, &page);
-    size_t surely = berth__run_class_pages(berth__run_class(pages + align_pages - 1));
     if (chunk == NULL) {
-        assert_true(longest_free() < surely || pages + align_pages - 1 > PAGES);
+        assert_false(fits(pages, align_pages));
         return;
     }
     unsigned c = index_of(chunk);
@@ -363,6 +362,26 @@ static void neighbours_that_are_free_become_one_run(void **state) {
     assert_int_equal(page, 0);
 }
 
+static void an_aligned_run_is_found_behind_many_that_do_not_fit(void **state) {
+    /* There would be no memory, while there is some; or growing would find that there is enough,
+     * and lending that there is not, for ever. */
+    (void)state;
+    enum { RUN = 20, ALIGN = 16 };
+    start(0);
+    size_t page = 0;
+    berth__chunk_lend_run(chunks[0], 0, berth__chunk_pages(chunks[0]));
+    berth__chunk_lend_run(chunks[1], 0, PAGES);
+    berth__chunk_lend_run(chunks[2], 0, PAGES);
+    berth__chunk_take_run(chunks[1], 10 * ALIGN, RUN, true);
+    for (size_t i = 0; i < 9; i++) { /* in front of it, each from just behind an aligned page */
+        berth__chunk_take_run(chunks[2], (1 + 3 * i) * ALIGN + 1, RUN, true);
+    }
+    assert_ptr_equal(berth__run_bins_find(&bins, ALIGN, ALIGN, &page), chunks[1]);
+    assert_int_equal(page, 10 * ALIGN);
+    berth__chunk_lend_run(chunks[1], page, ALIGN);
+    assert_null(berth__run_bins_find(&bins, ALIGN, ALIGN, &page));
+}
+
 static void a_chunk_that_the_kernel_may_use_is_held(void **state) {
     /* Memory would be unmapped under a device. */
     (void)state;
@@ -396,6 +415,7 @@ int main(void) {
         cmocka_unit_test_teardown(any_sequence_of_steps_leaves_each_page_in_its_state, end),
         cmocka_unit_test_teardown(so_it_is_with_pages_of_16_and_64_kib, end),
         cmocka_unit_test_teardown(neighbours_that_are_free_become_one_run, end),
+        cmocka_unit_test_teardown(an_aligned_run_is_found_behind_many_that_do_not_fit, end),
         cmocka_unit_test_teardown(a_chunk_that_the_kernel_may_use_is_held, end),
         cmocka_unit_test_teardown(a_chunk_that_is_damaged_is_not_valid, end),
     };

@@ -5,8 +5,9 @@
  */
 #include "unit.h"
 
-#include "base/atomics.h"
 #include "chunk/wait.h"
+#include "heap/engine.h"
+#include "heap/request.h"
 
 #include <berth/berth.h>
 
@@ -170,6 +171,26 @@ static void a_limit_lowered_under_load_is_reached_and_then_holds(void **state) {
     /* The excess would stay, or come back. */
     (void)state;
     assert_int_equal(unit_in_child(lower_under_load, NULL), 0);
+}
+
+/* ---- what stays ---- */
+
+/* As if another thread had found room elsewhere between growing and lending. */
+static void grow_for_nothing(void *unused) {
+    (void)unused;
+    UNIT_CHECK(berth_limit_set(64 * MIB) == 0);
+    struct berth__arena *arena = berth__arena_of_thread(berth__default_arenas());
+    UNIT_CHECK(arena != NULL);
+    UNIT_CHECK(berth__arena_grow(arena, BERTH_CHUNK_PAGES, 1, 0) == 0);
+    UNIT_CHECK(berth_limit_used() == BERTH_CHUNK);
+    berth_trim(NULL);
+    UNIT_CHECK(berth_limit_used() == 0);
+}
+
+static void a_chunk_that_was_never_used_goes_at_a_trim(void **state) {
+    /* It would be charged for ever, and missing to other pools. */
+    (void)state;
+    assert_int_equal(unit_in_child(grow_for_nothing, NULL), 0);
 }
 
 /* ---- who is served ---- */
@@ -341,6 +362,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(neither_the_total_nor_the_kernels_count_passes_the_limit),
         cmocka_unit_test(a_limit_lowered_under_load_is_reached_and_then_holds),
+        cmocka_unit_test(a_chunk_that_was_never_used_goes_at_a_trim),
         cmocka_unit_test(what_fits_is_served_to_the_last_byte),
         cmocka_unit_test(waiters_are_served_in_order_as_bytes_return),
         cmocka_unit_test(who_does_not_wait_does_not_starve_who_waits),

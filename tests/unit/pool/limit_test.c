@@ -388,6 +388,36 @@ static void raising_the_limit_wakes_who_waits(void **state) {
     assert_int_equal(berth_pool_destroy(pool, 0), 0);
 }
 
+static void who_waits_does_not_look_everywhere_all_the_time(void **state) {
+    /* With hundreds of pools a wait would cost more time than it lasts, though nothing changes. */
+    (void)state;
+    berth_pool *pools[20];
+    char name[8];
+    for (unsigned i = 0; i < 20; i++) {
+        snprintf(name, sizeof(name), "idle%u", i);
+        pools[i] = pool_that_waits(name, 0);
+        assert_non_null(berth_alloc(pools[i], 100));
+    }
+    berth_pool *pool = pool_that_waits("waits", 300);
+    assert_true(hold_all(pool) > 0);
+    struct berth_process_metrics before = figures();
+    errno = 0;
+    assert_null(berth_alloc(pool, MiB));
+    struct berth_process_metrics after = figures();
+    uint64_t looks = after.ladder_own_cache - before.ladder_own_cache;
+    uint64_t everywhere = after.ladder_return - before.ladder_return;
+    uint64_t expected = 3; /* before the wait, and what that changed */
+    for (uint64_t at = 1; at <= looks; at *= 2) {
+        expected++;
+    }
+    assert_in_range(everywhere, 1, expected);
+    for (unsigned i = 0; i < 20; i++) {
+        assert_int_equal(berth_pool_destroy(pools[i], BERTH_FORCE), 0);
+    }
+    drop_all();
+    assert_int_equal(berth_pool_destroy(pool, 0), 0);
+}
+
 /* ---- lowering ---- */
 
 static void lowering_the_limit_returns_what_is_unused_and_stops_growth(void **state) {
@@ -413,6 +443,61 @@ static void lowering_the_limit_returns_what_is_unused_and_stops_growth(void **st
 }
 
 /* ---- the reserve, and memory mapped elsewhere ---- */
+
+/* A pool's blocks of all kinds: 60 MiB huge, 32 MiB in runs, 8 MiB small. */
+static void *huge_block;
+static void *run_blocks[64];
+static void *small_blocks[8192];
+
+static void hold_all_kinds(berth_pool *pool) {
+    huge_block = berth_alloc(pool, 60 * MiB);
+    assert_non_null(huge_block);
+    assert_int_equal(berth_alloc_batch(pool, MiB / 2, 64, run_blocks), 64);
+    assert_int_equal(berth_alloc_batch(pool, 1024, 8192, small_blocks), 8192);
+}
+
+static void what_is_freed_beyond_a_lowered_limit_goes_back(void **state) {
+    /* A container whose limit was lowered would stay above it for as long as it is idle. */
+    (void)state;
+    berth_limit_set(120 * MiB);
+    berth_pool *pool = pool_that_waits("shrinks", 0);
+    hold_all_kinds(pool);
+    berth_limit_set(30 * MiB);
+    assert_true(berth_limit_used() >= 100 * MiB);
+    berth_free(huge_block);
+    assert_true(berth_limit_used() <= 44 * MiB); /* what lives, and the rest of a chunk */
+    berth_free_batch(run_blocks, 64);
+    berth_free_batch(small_blocks, 8192);
+    assert_true(berth_limit_used() <= 30 * MiB);
+    berth_free(berth_alloc(pool, 10 * MiB));
+    assert_int_equal(berth__load_relaxed(&berth__ledgers_over), 0);
+    assert_int_equal(berth_pool_destroy(pool, 0), 0);
+}
+
+static void what_is_freed_beyond_a_pool_s_lowered_limit_goes_back(void **state) {
+    /* A tenant would stay above its share; or its end would leave all others without caches. */
+    (void)state;
+    berth_limit_set(BERTH_UNLIMITED);
+    for (unsigned round = 0; round < 2; round++) {
+        struct berth_pool_options options = BERTH_POOL_OPTIONS_INIT;
+        options.limit = 120 * MiB;
+        options.arenas = 1;
+        berth_pool *pool = berth_pool_create("tenant", &options);
+        hold_all_kinds(pool);
+        assert_int_equal(berth_pool_limit_set(pool, 30 * MiB), 0);
+        assert_int_equal(berth__load_relaxed(&berth__ledgers_over), 1);
+        if (round == 0) {
+            berth_free(huge_block);
+            berth_free_batch(run_blocks, 64);
+            berth_free_batch(small_blocks, 8192);
+            assert_true(berth_pool_limit_used(pool) <= 30 * MiB);
+            berth_free(berth_alloc(pool, 10 * MiB));
+            assert_int_equal(berth__load_relaxed(&berth__ledgers_over), 0);
+        }
+        assert_int_equal(berth_pool_destroy(pool, BERTH_FORCE), 0);
+        assert_int_equal(berth__load_relaxed(&berth__ledgers_over), 0);
+    }
+}
 
 static void what_is_mapped_elsewhere_counts_against_the_limit(void **state) {
     /* Together they would pass what the container allows. */
@@ -474,7 +559,10 @@ int main(void) {
         TEST(who_needs_no_new_memory_is_served_past_the_queue),
         TEST(who_waits_at_a_pool_s_limit_holds_up_no_other_pool),
         TEST(raising_the_limit_wakes_who_waits),
+        TEST(who_waits_does_not_look_everywhere_all_the_time),
         TEST(lowering_the_limit_returns_what_is_unused_and_stops_growth),
+        TEST(what_is_freed_beyond_a_lowered_limit_goes_back),
+        TEST(what_is_freed_beyond_a_pool_s_lowered_limit_goes_back),
         TEST(what_is_mapped_elsewhere_counts_against_the_limit),
         TEST(the_reserve_is_for_who_handles_a_failure),
     };

@@ -3,10 +3,15 @@
 
 #include "chunk/ledger.h"
 #include "heap/engine.h"
+#include "os/cgroup.h"
+#include "pool/limit.h"
 #include "pool/options.h"
 #include "pool/pool.h"
 
+#include <errno.h>
 #include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 
 static char reports[4096];
 static unsigned report_count;
@@ -233,6 +238,84 @@ static void check_maintenance(void) {
     }
 }
 
+/* ---- limit:auto, in a root of our own ---- */
+
+static char root[] = "/tmp/berth-options-XXXXXX";
+
+static void write_file(const char *path, const char *text) {
+    char whole[256];
+    snprintf(whole, sizeof(whole), "%s%s", root, path);
+    for (char *at = strchr(whole + strlen(root) + 1, '/'); at != NULL; at = strchr(at + 1, '/')) {
+        *at = '\0';
+        UNIT_CHECK(mkdir(whole, 0700) == 0 || errno == EEXIST);
+        *at = '/';
+    }
+    FILE *file = fopen(whole, "w");
+    UNIT_CHECK(file != NULL && fputs(text, file) >= 0 && fclose(file) == 0);
+}
+
+static void set_cgroup_limit(const char *text) {
+    write_file("/sys/fs/cgroup/group/memory.max", text);
+}
+
+/* Allocates and frees until the limit is what it should become, or the test is stopped. */
+static void until_limit_is(uint64_t limit, size_t block_bytes) {
+    while (berth_limit_get() != limit) {
+        void *blocks[20];
+        UNIT_CHECK(berth_alloc_batch(berth_pool_default(), block_bytes, 20, blocks) == 20);
+        berth_free_batch(blocks, 20);
+        sleep_ms(5);
+    }
+}
+
+static void check_auto(void) {
+    alarm(60);
+    UNIT_CHECK(berth_limit_get() == 256 * MiB);
+    void *huge = berth_alloc(berth_pool_default(), 100 * MiB);
+    berth_free(huge);
+    set_cgroup_limit("67108864\n");
+    until_limit_is(64 * MiB, 100000);
+    UNIT_CHECK(berth_limit_used() <= 64 * MiB);
+    set_cgroup_limit("134217728\n");
+    until_limit_is(128 * MiB, 1000);
+    set_cgroup_limit("268435456\n");
+    huge = NULL;
+    while (huge == NULL) { /* the ladder looks, too, and the request finds room */
+        huge = berth_alloc_flags(berth_pool_default(), 200 * MiB, BERTH_NOWAIT);
+    }
+    UNIT_CHECK(berth_limit_get() == 256 * MiB);
+    berth_free(huge);
+
+    struct rlimit few;
+    UNIT_CHECK(getrlimit(RLIMIT_NOFILE, &few) == 0);
+    struct rlimit none = {.rlim_cur = 0, .rlim_max = few.rlim_max};
+    UNIT_CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
+    berth__limit_refresh(0);
+    UNIT_CHECK(berth_limit_get() == 256 * MiB); /* not "none" */
+    UNIT_CHECK(setrlimit(RLIMIT_NOFILE, &few) == 0);
+
+    UNIT_CHECK(berth_limit_set(32 * MiB) == 0);
+    berth__limit_refresh(0);
+    UNIT_CHECK(berth_limit_get() == 32 * MiB);
+}
+
+static void an_automatic_limit_follows_the_cgroup_s_until_one_is_set(void **state) {
+    /* A container that is made smaller would be killed; one that is made larger not be used. */
+    (void)state;
+    assert_non_null(mkdtemp(root));
+    write_file("/proc/self/cgroup", "0::/group\n");
+    set_cgroup_limit("268435456\n");
+    berth__cgroup_set_root(root);
+    struct case_of_conf conf = {"limit:auto", check_auto};
+    char line[512];
+    assert_int_equal(unit_in_child_line(with_conf, &conf, line, sizeof(line)), 0);
+    assert_string_equal(line, "");
+    berth__cgroup_set_root(NULL);
+    char command[64];
+    snprintf(command, sizeof(command), "rm -r %s", root);
+    assert_int_equal(system(command), 0);
+}
+
 static void the_variable_takes_effect(void **state) {
     /* Options would be parsed and then forgotten. */
     (void)state;
@@ -282,6 +365,7 @@ int main(void) {
         cmocka_unit_test(a_bad_value_is_named_with_its_option_and_changes_nothing),
         cmocka_unit_test(a_list_is_read_to_its_end_whatever_is_in_it),
         cmocka_unit_test(the_variable_takes_effect),
+        cmocka_unit_test(an_automatic_limit_follows_the_cgroup_s_until_one_is_set),
         cmocka_unit_test(a_bad_option_is_a_warning_and_fatal_with_abort_conf),
     };
     return UNIT_RUN(tests);

@@ -326,12 +326,15 @@ static void a_reset_pool_is_like_a_new_one(void **state) {
      */
     (void)state;
     berth_pool *pool = limited_pool("request", 32 * MiB);
+    uint32_t heap_numbers = 0;
     for (unsigned round = 0; round < 200; round++) {
         for (unsigned i = 0; i < 500; i++) {
             size_t size = i % 40 == 0 ? 20000 : i * 3 + 1;
             memset(berth_alloc(pool, size), (int)round, size);
         }
         assert_non_null(berth_alloc(pool, 5 * MiB));
+        heap_numbers = round == 0 ? berth__heap_numbers() : heap_numbers;
+        assert_int_equal(berth__heap_numbers(), heap_numbers);
         assert_int_equal(berth_pool_reset(pool, BERTH_FORCE), 0);
         struct berth_pool_metrics after = figures_of(pool);
         assert_int_equal(after.live_high_bytes, 0);

@@ -1,0 +1,137 @@
+/*
+ * The tool `berth`: finds the command in the table and runs it.
+ */
+#include "cli/command.h"
+
+#include <berth/version.h>
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct berth__command *const commands[] = {
+#define BERTH_X(name) &berth__command_##name,
+    BERTH_COMMANDS(BERTH_X)
+#undef BERTH_X
+};
+
+enum { NAME_WIDTH = 10 };
+
+static const struct berth__command *find(const char *name) {
+    for (size_t i = 0; i < BERTH_ARRAY_COUNT(commands); i++) {
+        if (strcmp(commands[i]->name, name) == 0) {
+            return commands[i];
+        }
+    }
+    return NULL;
+}
+
+void berth__cli_error(const struct berth__command *command, const char *format, ...) {
+    fprintf(stderr, "berth %s: ", command->name);
+    va_list args;
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
+int berth__cli_usage_error(const struct berth__command *command) {
+    fprintf(stderr, "See `berth help %s`.\n", command->name);
+    return BERTH_EXIT_USAGE;
+}
+
+int berth__cli_help(const struct berth__command *command) {
+    printf("Usage: berth %s %s\n\n%s.\n", command->name, command->arguments, command->summary);
+    if (command->details != NULL) {
+        printf("\n%s", command->details);
+    }
+    return BERTH_EXIT_DONE;
+}
+
+int berth__cli_operands(const struct berth__command *command, int argc, char **argv, int *status) {
+    static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    int option = getopt_long(argc, argv, "+h", options, NULL);
+    if (option == -1) {
+        return optind;
+    }
+    *status = option == 'h' ? berth__cli_help(command) : berth__cli_usage_error(command);
+    return -1;
+}
+
+static int unknown_command(const char *name) {
+    fprintf(stderr, "berth: there is no command \"%s\"\nSee `berth help`.\n", name);
+    return BERTH_EXIT_USAGE;
+}
+
+static void print_overview(FILE *to) {
+    fprintf(to, "Usage: berth COMMAND [ARGUMENT...]\n\n"
+                "Run programs on the berth allocator, and look into them.\n\n");
+    for (size_t i = 0; i < BERTH_ARRAY_COUNT(commands); i++) {
+        fprintf(to, "  %-*s%s\n", NAME_WIDTH, commands[i]->name, commands[i]->summary);
+    }
+    fprintf(to, "\n`berth help COMMAND` says more, and so does berth(1). `berth --version` prints "
+                "the version.\n");
+}
+
+static int help(const struct berth__command *self, int argc, char **argv) {
+    int status = BERTH_EXIT_DONE;
+    int first = berth__cli_operands(self, argc, argv, &status);
+    if (first < 0) {
+        return status;
+    }
+    if (first == argc) {
+        print_overview(stdout);
+        return BERTH_EXIT_DONE;
+    }
+    const struct berth__command *command = find(argv[first]);
+    return command == NULL ? unknown_command(argv[first]) : berth__cli_help(command);
+}
+
+const struct berth__command berth__command_help = {
+    .name = "help",
+    .arguments = "[COMMAND]",
+    .summary = "Say what a command does, or which there are",
+    .run = help,
+};
+
+static int run_command(int argc, char **argv) {
+    const struct berth__command *command = find(argv[0]);
+    if (command == NULL) {
+        return unknown_command(argv[0]);
+    }
+    char name[32];
+    snprintf(name, sizeof(name), "berth %s", command->name);
+    argv[0] = name;
+    optind = 0; /* a new start, at the command's own arguments */
+    return command->run(command, argc, argv);
+}
+
+/* What stands before the command. */
+static int run(int argc, char **argv) {
+    static const struct option options[] = {
+        {"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, 'V'}, {NULL, 0, NULL, 0}};
+    switch (getopt_long(argc, argv, "+hV", options, NULL)) {
+    case -1: break;
+    case 'h': print_overview(stdout); return BERTH_EXIT_DONE;
+    case 'V':
+        printf("berth %d.%d.%d\n", BERTH_VERSION_MAJOR, BERTH_VERSION_MINOR, BERTH_VERSION_PATCH);
+        return BERTH_EXIT_DONE;
+    default: fprintf(stderr, "See `berth help`.\n"); return BERTH_EXIT_USAGE;
+    }
+    if (optind == argc) {
+        print_overview(stderr);
+        return BERTH_EXIT_USAGE;
+    }
+    return run_command(argc - optind, argv + optind);
+}
+
+int main(int argc, char **argv) {
+    int status = run(argc, argv);
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        fprintf(stderr, "berth: cannot write: %s\n", strerror(errno));
+        return BERTH_EXIT_FAILED;
+    }
+    return status;
+}
