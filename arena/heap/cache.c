@@ -13,6 +13,20 @@
 _Atomic int64_t berth__cache_budget;
 uint64_t berth__cache_budget_total;
 
+/* What a fork in another thread must not find half done is bracketed by these two, which may be
+ * nested: `before` is what busy returned. */
+static bool busy(struct berth__cache *cache) {
+    bool before = berth__load_relaxed(&cache->busy);
+    berth__store_relaxed(&cache->busy, true);
+    atomic_signal_fence(memory_order_seq_cst);
+    return before;
+}
+
+static void idle(struct berth__cache *cache, bool before) {
+    atomic_signal_fence(memory_order_seq_cst);
+    berth__store_release(&cache->busy, before);
+}
+
 /* ---- capacity ---- */
 
 enum {
@@ -184,10 +198,12 @@ void berth__cache_send_remote(struct berth__cache *cache) {
     if (count == 0) {
         return;
     }
+    bool before = busy(cache);
     cache->remote_count = 0;
     cache->remote_bytes = 0;
     cache->remote_sends++;
     berth__remote_send(cache->remote, count, false);
+    idle(cache, before);
 }
 
 /* Gives the `count` oldest blocks of a bin back. */
@@ -234,6 +250,7 @@ static void strip_remote(struct berth__cache *cache) {
 }
 
 void berth__cache_flush(struct berth__cache *cache, bool grant) {
+    bool before = busy(cache);
     berth__lock_acquire(&cache->heap->lock);
     for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
         flush_bin_locked(cache, &cache->bins[c]);
@@ -248,6 +265,7 @@ void berth__cache_flush(struct berth__cache *cache, bool grant) {
         return_grant(cache, berth__load_relaxed(&cache->granted));
         cache->inline_used = 0;
     }
+    idle(cache, before);
 }
 
 /* A thread that the scheduler has moved for good is served by the arena where it runs now. */
@@ -333,6 +351,10 @@ void berth__cache_release_heap(struct berth__cache *cache) {
     cache->heap = NULL;
 }
 
+void berth__cache_forgo_grant(struct berth__cache *cache) {
+    return_grant(cache, berth__load_relaxed(&cache->granted));
+}
+
 void berth__cache_abandon(struct berth__cache *cache) {
     for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
         strip_bin(cache, &cache->bins[c]);
@@ -415,21 +437,10 @@ static void *lend_to_bin_locked(struct berth__cache *cache, struct berth__bin *b
     return block;
 }
 
-/* What a fork in another thread must not find half done is bracketed by these. */
-static void busy(struct berth__cache *cache) {
-    berth__store_relaxed(&cache->busy, true);
-    atomic_signal_fence(memory_order_seq_cst);
-}
-
-static void idle(struct berth__cache *cache) {
-    atomic_signal_fence(memory_order_seq_cst);
-    berth__store_release(&cache->busy, false);
-}
-
 /* The lock is known as the heap's here, as the cache's heap's in what is called. */
 BERTH_NO_TSA
 void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool anywhere) {
-    busy(cache);
+    bool before = busy(cache);
     struct berth__bin *bin = &cache->bins[small_class];
     if (!cache->owns_heap) {
         consider_promotion(cache);
@@ -451,7 +462,7 @@ void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool
         berth__pages_populate(warmed.at, warmed.bytes);
     }
     pay_dues(cache, bin);
-    idle(cache);
+    idle(cache, before);
     if (block != NULL) {
         berth__unpoison(block, class_size(small_class));
     }
@@ -505,7 +516,7 @@ static bool make_remote(struct berth__cache *cache) {
 }
 
 void berth__cache_gather_slow(struct berth__cache *cache, struct berth__remote_block block) {
-    busy(cache);
+    bool before = busy(cache);
     berth__cache_send_remote(cache);
     bool room = cache->remote_max != 0 || make_remote(cache);
     if (room && block.size <= cache->remote_limit && !berth__wait_anyone()) {
@@ -516,7 +527,7 @@ void berth__cache_gather_slow(struct berth__cache *cache, struct berth__remote_b
         berth__remote_send(&block, 1, false);
     }
     pay_dues(cache, NULL);
-    idle(cache);
+    idle(cache, before);
 }
 
 void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry) {
@@ -528,9 +539,9 @@ void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry) 
     }
     berth__poison(block, size);
     if (entry - cache->mark < sizeof(cache->bins)) {
-        busy(cache);
+        bool before = busy(cache);
         take_own(cache, bin, block);
-        idle(cache);
+        idle(cache, before);
     } else {
         berth__cache_gather(cache, block, entry, size);
     }

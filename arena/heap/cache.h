@@ -113,7 +113,8 @@ struct berth__tls {
     bool registered;                    /* the exit handler will run */
     bool ended;                         /* it has run: this thread allocates without a cache */
     bool reclaiming;                    /* runs callbacks of the ladder */
-    bool unwinding; /* its last request failed: small ones may use the reserve */
+    bool unwinding;               /* its last request failed: small ones may use the reserve */
+    uint64_t signals_before_fork; /* its mask, while it forks */
 };
 _Static_assert(sizeof(struct berth__tls) <= 64, "static TLS is scarce");
 
@@ -262,6 +263,9 @@ uint64_t berth__caches_bytes(struct berth__arenas *arenas);
 
 /* In the child of a fork: takes a cache off its pool's list, with what it holds. */
 void berth__cache_leave(struct berth__cache *cache);
+
+/* In the child of a fork: a cache that nobody goes on with holds nothing of the budget. */
+void berth__cache_forgo_grant(struct berth__cache *cache);
 
 /* At the end of a pool: makes the caches that threads still point to harmless. */
 void berth__caches_disown(struct berth__arenas *arenas);

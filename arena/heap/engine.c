@@ -16,8 +16,11 @@
 void (*berth__engine_configure)(struct berth__engine_config *config);
 _Atomic(struct berth__arenas *) berth__engine_default;
 
-enum { NOT_STARTED, STARTING, RUNNING };
+/* NOT_STARTED -> RUNNING, under the lock, which a fork takes: so a child finds the engine not
+ * started, or started. */
+enum { NOT_STARTED, RUNNING };
 static _Atomic int state = NOT_STARTED;
+static struct berth__lock start_lock = {.rank = BERTH_RANK_START};
 
 static struct { _Atomic(struct berth__arenas *) made, open; } pools[BERTH_POOLS_MAX];
 static struct berth__lock pools_lock;
@@ -86,13 +89,16 @@ bool berth__engine_start(void) {
     if (BERTH_LIKELY(now == RUNNING)) {
         return true;
     }
-    int expected = NOT_STARTED;
-    if (berth__cas_acq_rel(&state, &expected, STARTING)) {
-        berth__store_release(&state, start() ? RUNNING : NOT_STARTED);
+    if (berth__lock_is_mine(&start_lock)) {
+        return false; /* in a signal handler that interrupted the start, in the child it forked */
     }
-    while ((now = berth__load_acquire(&state)) == STARTING) {
-        berth__pause();
+    berth__lock_acquire(&start_lock);
+    now = berth__load_relaxed(&state);
+    if (now == NOT_STARTED) {
+        now = start() ? RUNNING : NOT_STARTED;
+        berth__store_release(&state, now);
     }
+    berth__lock_release(&start_lock);
     return now == RUNNING;
 }
 
@@ -262,6 +268,10 @@ bool berth__engine_take_out(struct berth__arenas *arenas) {
         berth__store_seq_cst(&pools[arenas->number].made, arenas);
     }
     return alone;
+}
+
+struct berth__lock *berth__engine_start_lock(void) {
+    return &start_lock;
 }
 
 struct berth__lock *berth__engine_lock(void) {

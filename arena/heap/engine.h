@@ -95,7 +95,8 @@ void berth__engine_close(struct berth__arenas *arenas);
  * under a lock that a fork takes first and that pools are added under. */
 bool berth__engine_take_out(struct berth__arenas *arenas);
 bool berth__engine_is_full(void);
-/* The lock of the table of pools, for fork. */
+/* The lock under which the engine starts, and that of the table of pools; for fork. */
+struct berth__lock *berth__engine_start_lock(void);
 struct berth__lock *berth__engine_lock(void);
 /* A serial that no pool had. */
 uint64_t berth__engine_next_serial(void);

@@ -10,12 +10,11 @@
 #include "os/clock.h"
 
 #include <pthread.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
-enum { EXTRA_LOCKS_MAX = 8, MINE_MAX = 16 };
-
-/* How long a fork waits for locks. One in a handler that interrupted a slow path holds a lock that
- * others may be waiting for, with theirs held. */
-enum { PATIENCE_MS = 200, NESTED_PATIENCE_MS = 20 };
+enum { EXTRA_LOCKS_MAX = 8, NESTED_PATIENCE_MS = 20 };
 
 /* A lock's fork_state, beside its holder:
  *   holder is self, TAKEN      taken by this thread's preparation
@@ -34,11 +33,8 @@ static void (*tell_child)(void);
 static struct berth__lock *extra_locks[EXTRA_LOCKS_MAX];
 static unsigned extra_lock_count;
 
-/* Locks that the interrupted call holds, in a child. */
-static struct found {
-    struct berth__lock *lock[MINE_MAX];
-    unsigned count;
-} mine;
+/* In a child whose fork interrupted a slow path: the thread that goes on with it. */
+static uint64_t interrupted_thread;
 
 /* One thread at a time prepares a fork, unless it interrupted a slow path: that one does not wait
  * here, because the preparing thread may be waiting for what it holds. It does with the locks
@@ -129,6 +125,7 @@ static void visit_cpu_locks(lock_visitor *visit, void *context) {
 }
 
 static void visit_all(lock_visitor *visit, void *context) {
+    visit(berth__engine_start_lock(), context);
     for (unsigned i = 0; i < extra_lock_count; i++) {
         visit(extra_locks[i], context);
     }
@@ -146,34 +143,64 @@ static void visit_all(lock_visitor *visit, void *context) {
     visit(&berth__meta_lock, context);
 }
 
-/* ---- the three handlers ---- */
+/* ---- signals ---- */
 
-static void note_if_mine(struct berth__lock *lock, void *context) {
-    struct found *found = context;
-    if (berth__lock_is_mine(lock) && found->count < MINE_MAX) {
-        found->lock[found->count++] = lock;
-    }
+/* A handler that forked while the locks are being taken or released would release what the outer
+ * fork has taken, or wait for what it released already in an order that nobody else keeps. So
+ * signals wait, but for those that a thread causes itself: their handlers may be what makes a
+ * system call work. By the kernel's own call, whose set fits a word of the thread's own. */
+static void hold_signals(void) {
+#define BIT(number) (UINT64_C(1) << ((number)-1))
+    static const uint64_t all_but_own = ~(BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGFPE) | BIT(SIGILL) |
+                                          BIT(SIGTRAP) | BIT(SIGABRT) | BIT(SIGSYS));
+#undef BIT
+    uint64_t before = 0;
+    syscall(SYS_rt_sigprocmask, SIG_BLOCK, &all_but_own, &before, sizeof(before));
+    berth__tls.signals_before_fork = before;
 }
 
+static void let_signals_go(void) {
+    uint64_t before = berth__tls.signals_before_fork;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof(before));
+}
+
+/* ---- taking and releasing ---- */
+
+static void count_if_mine(struct berth__lock *lock, void *count) {
+    *(unsigned *)count += berth__lock_is_mine(lock);
+}
+
+static unsigned locks_of_mine(void) {
+    unsigned count = 0;
+    visit_all(count_if_mine, &count);
+    return count;
+}
+
+struct preparation {
+    bool nested;
+    uint64_t give_up_ms;
+};
+
 /* Several locks of one rank are taken here, which nobody else does but by trying; so there is no
- * order among them to violate. Waiting is bounded, for all locks together, in case that two
- * threads' handlers fork and each has interrupted what the other needs. */
+ * order among them to violate. Whoever holds a lock lets it go in the end, however long it may be
+ * off the processor. Only among forks that are `nested`, in handlers that interrupted a slow path,
+ * two threads may each have interrupted what the other needs; then waiting is bounded, for all
+ * locks together, since others may be waiting for what such a fork holds. */
 static void take(struct berth__lock *lock, void *context) BERTH_NO_TSA {
-    const uint64_t *give_up_ms = context;
+    const struct preparation *fork = context;
     if (berth__load_relaxed(&lock->holder) == NOBODY) {
         return;
     }
-    bool nested = !berth__lock_is_mine(&preparing);
-    while (!berth__lock_is_mine(lock)) {
+    for (unsigned turn = 0; !berth__lock_is_mine(lock); turn++) {
         if (berth__try_lock(lock)) {
             berth__store_relaxed(&lock->fork_state, TAKEN);
             return;
         }
         bool whole = berth__load_relaxed(&lock->fork_state) == TAKEN;
-        if ((nested && whole) || berth__clock_coarse_ms() > *give_up_ms) {
+        if (fork->nested && (whole || berth__clock_coarse_ms() > fork->give_up_ms)) {
             return;
         }
-        berth__pause();
+        berth__spin(turn);
     }
 }
 
@@ -185,13 +212,16 @@ static void release(struct berth__lock *lock, void *context) BERTH_NO_TSA {
     }
 }
 
-/* A heap whose lock was left out is set aside: nobody meets it on a list or in an arena any more,
+static bool any_set_aside;
+
+/* A heap whose lock was left out is set aside: nobody meets it any more but by a block of its own,
  * its lock stays held, and what is freed to it lies on its stack. */
 static void set_aside(struct berth__lock *lock) BERTH_NO_TSA {
     struct berth__heap *heap = BERTH_CONTAINER_OF(lock, struct berth__heap, lock);
     berth__store_relaxed(&lock->holder, NOBODY);
     berth__list_remove(&heap->link);
     berth__list_remove(&heap->orphan_link);
+    any_set_aside = true;
     for (unsigned i = 0; i < BERTH_SHARED_HEAPS; i++) {
         if (berth__load_relaxed(&heap->arena->shared[i]) == heap) {
             berth__store_relaxed(&heap->arena->shared[i], NULL);
@@ -199,12 +229,10 @@ static void set_aside(struct berth__lock *lock) BERTH_NO_TSA {
     }
 }
 
-static bool is_set_aside(const struct berth__heap *heap) {
-    return heap != NULL && berth__load_relaxed(&heap->lock.holder) == NOBODY;
-}
-
 static void release_in_child(struct berth__lock *lock, void *context) BERTH_NO_TSA {
-    bool held = berth__load_relaxed(&lock->holder) != 0;
+    berth__lock_forget_sleepers(lock);
+    uint64_t holder = berth__load_relaxed(&lock->holder);
+    bool held = holder != 0 && holder != NOBODY;
     if (held && !berth__lock_is_mine(lock)) {
         bool whole = berth__load_relaxed(&lock->fork_state) == TAKEN;
         berth__store_relaxed(&lock->fork_state, 0);
@@ -217,55 +245,66 @@ static void release_in_child(struct berth__lock *lock, void *context) BERTH_NO_T
     release(lock, context);
 }
 
-static void before_fork(void) BERTH_NO_TSA {
-    if (berth__default_arenas() == NULL) {
-        return;
-    }
-    berth__engine_enter_all();
-    struct found held = {.count = 0};
-    visit_all(note_if_mine, &held);
-    if (held.count == 0 && !berth__lock_is_mine(&preparing)) {
-        berth__lock_acquire(&preparing);
-    }
-    uint64_t patience_ms = held.count > 0 ? NESTED_PATIENCE_MS : PATIENCE_MS;
-    uint64_t give_up_ms = berth__clock_coarse_ms() + patience_ms;
-    visit_all(take, &give_up_ms);
-}
+/* ---- the threads that are gone ---- */
 
-static void after_fork_in_parent(void) BERTH_NO_TSA {
-    visit_all(release, NULL);
-    berth__engine_leave_all();
-    if (berth__lock_is_mine(&preparing)) {
-        berth__lock_release(&preparing);
-    }
-}
-
-/* The cache of a thread that is gone: what it holds goes back, unless it was on a slow path. */
+/* What the cache holds goes back, unless it may be half done, because its thread was on a slow path
+ * or its heap is set aside: then its blocks stay lent. */
 static void bury_cache(struct berth__cache *cache) {
-    if (is_set_aside(cache->heap)) {
-        berth__cache_leave(cache);
-        return; /* what it holds is lost with its heap */
-    }
-    if (!berth__load_relaxed(&cache->busy)) {
+    bool half_done =
+        berth__load_relaxed(&cache->busy) || berth__load_relaxed(&cache->heap->lock.holder) != 0;
+    berth__list_remove(&cache->link);
+    if (half_done) {
+        berth__cache_forgo_grant(cache);
+    } else {
         berth__cache_flush(cache, true);
+        berth__meta_free(cache, BERTH_CACHE_BYTES);
     }
-    berth__cache_leave(cache);
-    berth__cache_release_heap(cache);
 }
 
 /* The forking thread's own cache is let go of, but stays as it is: the call that the signal handler
  * interrupted, if there is one, goes on with it when the handler returns, at whatever point it
- * was. Only its heap, which is locked for each use, is free for the child to adopt. */
+ * was. */
 static void leave_own_cache(struct berth__cache *cache) {
     if (berth__load_relaxed(&cache->busy)) {
-        return;
+        berth__list_remove(&cache->link);
+    } else {
+        berth__cache_leave(cache);
+        berth__cache_forgo_grant(cache);
     }
-    berth__cache_leave(cache);
-    if (cache->owns_heap && !is_set_aside(cache->heap)) {
-        cache->owns_heap = false;
-        berth__sub_relaxed(&cache->arena->owners, 1);
-        berth__heap_orphan(cache->heap);
+    cache->owns_heap = false;
+}
+
+static bool is_shared(const struct berth__arena *arena, const struct berth__heap *heap) {
+    bool shared = false;
+    for (unsigned i = 0; i < BERTH_SHARED_HEAPS; i++) {
+        shared = shared || berth__load_relaxed(&arena->shared[i]) == heap;
     }
+    return shared;
+}
+
+/* All heaps but the shared ones: no cache is left to own one. Those of threads that were about to
+ * link a cache that owns one, or had just unlinked it, are among them. Two caches may own a heap
+ * from then on, if the interrupted call goes on with its own: it is locked for each use. */
+static void orphan_heaps(struct berth__arena *arena) BERTH_NO_TSA {
+    for (struct berth__list *at = arena->heaps.next; at != &arena->heaps; at = at->next) {
+        struct berth__heap *heap = BERTH_LIST_ENTRY(at, struct berth__heap, link);
+        if (!is_shared(arena, heap)) {
+            berth__heap_orphan(heap);
+        }
+    }
+    berth__store_relaxed(&arena->owners, 0);
+}
+
+/* Without the slabs of heaps that are set aside: who pays would look for them for ever. */
+static void count_queued_slabs(struct berth__arena *arena) BERTH_NO_TSA {
+    uint64_t count = 0;
+    for (struct berth__list *at = arena->heaps.next; at != &arena->heaps; at = at->next) {
+        struct berth__list *queue = &BERTH_LIST_ENTRY(at, struct berth__heap, link)->purge_queue;
+        for (struct berth__list *slab = queue->next; slab != queue; slab = slab->next) {
+            count++;
+        }
+    }
+    berth__store_relaxed(&arena->decay.queued_slabs, count);
 }
 
 static void bury_threads(struct berth__arenas *arenas) BERTH_NO_TSA {
@@ -283,12 +322,17 @@ static void bury_threads(struct berth__arenas *arenas) BERTH_NO_TSA {
     berth__store_relaxed(&arenas->thread_count, 0);
     struct berth__arena *arena;
     for (BERTH_EACH_ARENA(arena, arenas)) {
+        orphan_heaps(arena);
+        if (any_set_aside) {
+            count_queued_slabs(arena);
+        }
         berth__store_relaxed(&arena->decay.paying, 0);
     }
     berth__store_relaxed(&berth__slots_decay.paying, 0);
 }
 
 static void bury_all_threads(void) {
+    berth__wait_reset_in_child();
     for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
         struct berth__arenas *arenas = berth__engine_arenas(i);
         if (arenas != NULL) {
@@ -297,39 +341,53 @@ static void bury_all_threads(void) {
     }
 }
 
-static void after_fork_in_child(void) BERTH_NO_TSA {
-    if (berth__default_arenas() == NULL) {
-        return;
+/* ---- the three handlers ---- */
+
+static void before_fork(void) BERTH_NO_TSA {
+    hold_signals();
+    berth__engine_enter_all();
+    struct preparation fork = {.nested = locks_of_mine() > 0,
+                               .give_up_ms = berth__clock_coarse_ms() + NESTED_PATIENCE_MS};
+    if (!fork.nested) {
+        take(&preparing, &fork);
     }
-    mine.count = 0;
+    visit_all(take, &fork);
+}
+
+static void after_fork_in_parent(void) BERTH_NO_TSA {
+    visit_all(release, NULL);
+    berth__engine_leave_all();
+    release(&preparing, NULL);
+    let_signals_go();
+}
+
+static void after_fork_in_child(void) BERTH_NO_TSA {
     berth__engine_visits_reset_in_child();
     berth__engine_leave_all();
     visit_all(release_in_child, NULL);
-    visit_all(note_if_mine, &mine);
-    if (berth__lock_is_mine(&preparing)) {
-        berth__lock_release(&preparing);
-    }
-    berth__store_relaxed(&preparing.holder, 0);
-    berth__wait_reset_in_child();
-    if (mine.count == 0) {
+    release_in_child(&preparing, NULL);
+    bool interrupted = locks_of_mine() > 0;
+    interrupted_thread = berth__thread_self();
+    berth__store_relaxed(&berth__fork_interrupted, interrupted);
+    if (!interrupted) {
         bury_all_threads();
+    } else if (!berth__lock_is_mine(&berth__wait_lock)) {
+        berth__wait_reset_in_child(); /* the interrupted call may go on to wait */
     }
     berth__threads_forget_own();
-    berth__store_relaxed(&berth__fork_interrupted, mine.count > 0);
     if (tell_child != NULL) {
         tell_child();
     }
+    let_signals_go();
 }
 
 /* Once the interrupted call has let its locks go, the child goes on like any other. */
 bool berth__fork_still_interrupted(void) {
-    for (unsigned i = 0; i < mine.count; i++) {
-        if (berth__lock_is_mine(mine.lock[i])) {
-            return true;
-        }
+    if (berth__thread_self() != interrupted_thread || locks_of_mine() > 0) {
+        return true;
     }
-    berth__store_relaxed(&berth__fork_interrupted, false);
     bury_all_threads();
+    berth__store_relaxed(&berth__fork_interrupted, false);
     return false;
 }
 

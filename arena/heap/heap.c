@@ -114,7 +114,9 @@ void berth__heap_orphan(struct berth__heap *heap) {
     berth__heap_return_empty(heap);
     struct berth__arena *arena = heap->arena;
     berth__lock_acquire(&arena->heaps_lock);
-    berth__list_push_front(&arena->orphans, &heap->orphan_link);
+    if (berth__list_empty(&heap->orphan_link)) { /* else a fork has made it one already */
+        berth__list_push_front(&arena->orphans, &heap->orphan_link);
+    }
     berth__lock_release(&arena->heaps_lock);
 }
 

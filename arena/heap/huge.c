@@ -10,6 +10,7 @@
 #include "chunk/retained.h"
 #include "chunk/wait.h"
 #include "heap/decay.h"
+#include "heap/fork.h"
 #include "heap/misuse.h"
 
 #include <errno.h>
@@ -295,6 +296,9 @@ static int map_file(struct berth__arena *arena, char *at, size_t length,
 
 int berth__file_map(struct berth__arenas *arenas, const struct berth__file *file, size_t length,
                     unsigned charge_flags, void **block) {
+    if (berth__fork_must_detour()) {
+        return -EAGAIN;
+    }
     struct berth__arena *arena = berth__arena_of_thread(arenas);
     size_t bytes = berth__round_up(length, berth__page_bytes);
     char *at = arena == NULL ? NULL : reserve(arenas, bytes, BERTH_CHUNK);

@@ -21,6 +21,7 @@
 #include "chunk/wait.h"
 #include "heap/decay.h"
 #include "heap/engine.h"
+#include "heap/fork.h"
 #include "os/clock.h"
 
 _Atomic uint64_t berth__ladder_counts[BERTH_LADDER_STEPS];
@@ -264,6 +265,9 @@ void *berth__reclaim(const struct berth__request *request, berth__attempt *attem
 }
 
 size_t berth__reclaim_all(struct berth__arenas *arenas) {
+    if (berth__fork_must_detour()) {
+        return 0;
+    }
     flush_own_cache(arenas);
     berth__caches_claim_parked(arenas);
     empty_caches(arenas);

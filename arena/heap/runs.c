@@ -59,7 +59,9 @@ static void cache_init(struct berth__cpu_cache *cache) {
     cache->unused = 1;
 }
 
-/* The cache of the CPU that runs this thread; NULL if there is no memory for it. */
+/* The cache of the CPU that runs this thread; NULL if there is no memory for it. Made under the
+ * lock of the pool's parts, which a fork has taken before it takes those of the caches that there
+ * are. */
 static struct berth__cpu_cache *cpu_cache(struct berth__arena *arena) {
     _Atomic(struct berth__cpu_cache *) *at =
         &arena->cpu_caches[berth__cpu_current() % BERTH_CPU_CACHES];
@@ -67,15 +69,16 @@ static struct berth__cpu_cache *cpu_cache(struct berth__arena *arena) {
     if (cache != NULL) {
         return cache;
     }
-    struct berth__cpu_cache *fresh = berth__meta_alloc(sizeof(*fresh));
-    if (fresh == NULL) {
-        return NULL;
+    berth__lock_acquire(&arena->arenas->lock);
+    cache = berth__load_relaxed(at);
+    if (cache == NULL) {
+        cache = berth__meta_alloc(sizeof(*cache));
+        if (cache != NULL) {
+            cache_init(cache);
+            berth__store_release(at, cache);
+        }
     }
-    cache_init(fresh);
-    if (berth__cas_acq_rel(at, &cache, fresh)) {
-        return fresh;
-    }
-    berth__meta_free(fresh, sizeof(*fresh));
+    berth__lock_release(&arena->arenas->lock);
     return cache;
 }
 
@@ -191,7 +194,7 @@ static bool push(struct berth__arena *arena, void *run, size_t pages, unsigned r
 void berth__run_caches_trim(struct berth__arena *arena) {
     uint64_t now_ms = berth__clock_coarse_ms();
     uint64_t last = berth__load_relaxed(&arena->run_caches_trimmed_ms);
-    if (now_ms - last < TRIM_MS ||
+    if ((int64_t)(now_ms - last) < TRIM_MS || /* another thread may have looked later */
         !berth__cas_acq_rel(&arena->run_caches_trimmed_ms, &last, now_ms)) {
         return;
     }

@@ -65,11 +65,11 @@ static struct berth__cache *cache_create(struct berth__arenas *arenas) {
 
 static void cache_destroy(struct berth__cache *cache) {
     struct berth__arenas *arenas = cache->arenas;
+    berth__cache_flush(cache, true); /* while a fork can find it */
     berth__lock_acquire(&arenas->lock);
-    berth__list_remove(&cache->link); /* nobody claims it any more */
+    berth__list_remove(&cache->link);
     berth__lock_release(&arenas->lock);
     berth__sub_relaxed(&arenas->thread_count, 1);
-    berth__cache_flush(cache, true);
     berth__cache_release_heap(cache);
     berth__meta_free(cache, BERTH_CACHE_BYTES);
 }
@@ -110,9 +110,10 @@ static void park(struct berth__cache *cache) {
 
 static void unpark(struct berth__cache *cache) {
     uint32_t parked = BERTH_CACHE_PARKED;
-    while (!berth__cas_acquire(&cache->state, &parked, BERTH_CACHE_ACTIVE)) { /* K2 */
+    for (unsigned turn = 0; !berth__cas_acquire(&cache->state, &parked, BERTH_CACHE_ACTIVE);
+         turn++) { /* K2 */
         parked = BERTH_CACHE_PARKED;
-        berth__pause();
+        berth__spin(turn);
     }
 }
 

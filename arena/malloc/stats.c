@@ -5,6 +5,7 @@
 #include "heap/read.h"
 #include "malloc/door.h"
 #include "os/warn.h"
+#include "pool/maintenance.h"
 
 #include <malloc.h>
 #include <stdio.h>
@@ -111,6 +112,7 @@ BERTH_EXPORT int malloc_info(int options, FILE *stream) {
 
 BERTH_EXPORT int malloc_trim(size_t pad) {
     (void)pad;
+    berth__maintenance_start();
     return berth__start() && berth__reclaim_all(berth__default_arenas()) > 0;
 }
 

@@ -10,7 +10,8 @@
  * about as long, and then sleeps in the kernel: the holder was preempted, or there is a crowd. Who
  * unlocks looks at the number of sleepers, without the fence that would make this exact: a
  * sleeper that is overlooked wakes by itself after a while. One sleeper at a time is
- * woken: a crowd of thousands would otherwise pass every release through the kernel.
+ * woken: a crowd of thousands would otherwise pass every release through the kernel. `waking` is
+ * set by who wakes one, and cleared by the one that woke, or by who found nobody to wake.
  *
  * Order: locks are taken in ascending rank (enum berth__lock_rank), checked in debug builds; locks
  * of one rank are never nested except by try_lock.
@@ -27,6 +28,7 @@ enum { BERTH_FUTEX_WAIT = 128, BERTH_FUTEX_WAKE = 129 };
 
 enum berth__lock_rank {
     BERTH_RANK_FORK,    /* one fork at a time prepares */
+    BERTH_RANK_START,   /* the engine's start */
     BERTH_RANK_NAMES,   /* the table of pools */
     BERTH_RANK_POOLS,   /* a pool's threads and arenas */
     BERTH_RANK_HEAPS,   /* an arena's list of heaps */
@@ -75,6 +77,13 @@ BERTH_INLINE void berth__lock_rank_pop(const struct berth__lock *lock) {
 
 BERTH_NOINLINE void berth__lock_slow(struct berth__lock *lock) BERTH_NO_TSA;
 BERTH_NOINLINE void berth__lock_wake(struct berth__lock *lock);
+
+/* In the child of a fork: the threads that slept are gone. */
+void berth__lock_forget_sleepers(struct berth__lock *lock);
+
+/* One turn, counted from 0, of a loop that waits for another thread without a lock: pauses at
+ * first, and then sleeps, because that thread may need this processor. */
+BERTH_NOINLINE void berth__spin(unsigned turn);
 
 BERTH_INLINE void berth__lock_init(struct berth__lock *lock, enum berth__lock_rank rank) {
     berth__store_relaxed(&lock->holder, 0);

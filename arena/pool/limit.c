@@ -93,6 +93,9 @@ int berth__do_limit_set(uint64_t bytes) {
     if (!berth__start()) {
         return -ENOMEM;
     }
+    if (berth__fork_must_detour()) {
+        return -EAGAIN;
+    }
     berth__lock_acquire(&limit_lock);
     berth__store_relaxed(&berth__limit_hook, NULL);
     berth__ledger_set_limit(&berth__ledger, bytes);
@@ -120,6 +123,9 @@ int berth__do_pool_limit_set(berth_pool *pool, uint64_t bytes) {
     }
     if (!has_own_limit(pool)) {
         return -ENOTSUP;
+    }
+    if (berth__fork_must_detour()) {
+        return -EAGAIN;
     }
     struct berth__arenas *arenas = berth__pool_arenas(pool);
     berth__ledger_set_limit(arenas->ledger, bytes);
@@ -150,6 +156,9 @@ int berth__do_limit_reserve(size_t bytes) {
     if (bytes > PTRDIFF_MAX || !berth__start()) {
         return -ENOMEM;
     }
+    if (berth__fork_must_detour()) {
+        return -EAGAIN;
+    }
     struct berth__request request = {
         .arenas = berth__default_arenas(), .size = bytes, .flags = BERTH_REQUEST_NOWAIT};
     if (charge_attempt(&request, BERTH_CHARGE_ORDINARY, false) == NULL &&
@@ -161,6 +170,9 @@ int berth__do_limit_reserve(size_t bytes) {
 }
 
 void berth__do_limit_release(size_t bytes) {
+    if (berth__fork_must_detour()) {
+        return; /* stays reserved, as what is freed there stays lent */
+    }
     uint64_t reserved = berth__load_relaxed(&reserved_elsewhere);
     do { /* more than was reserved is ignored: the ledger must not lose what others charged */
         bytes = berth__min(bytes, reserved);

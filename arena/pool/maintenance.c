@@ -95,7 +95,8 @@ static bool create_thread(void) {
 }
 
 void berth__maintenance_start(void) {
-    if (!berth__start() || berth__options_get()->value[BERTH_OPTION_maintenance] == 0) {
+    if (!berth__start() || berth__options_get()->value[BERTH_OPTION_maintenance] == 0 ||
+        berth__fork_must_detour()) {
         return;
     }
     if (!atomic_exchange(&running, true) && !create_thread()) {
@@ -103,9 +104,7 @@ void berth__maintenance_start(void) {
     }
 }
 
+/* Most children only go on to another program, and must not have a thread then. */
 void berth__maintenance_reset_in_child(void) {
     berth__store_relaxed(&running, false);
-    if (!berth__fork_must_detour()) {
-        berth__maintenance_start();
-    }
 }

@@ -31,7 +31,8 @@
     X(wait_ms, NUMBER, "511 for pools, 0 for malloc", 0, 3600000,                                  \
       "How long an allocation waits for memory at the limit before it fails.")                     \
     X(maintenance, BOOL, "false", 0, 1,                                                            \
-      "Whether a thread returns unused memory while the program is idle.")                         \
+      "Whether a thread returns unused memory while the program is idle. The child of a fork has " \
+      "one from its first berth_thread_idle, berth_trim, malloc_trim or berth_pool_create on.")    \
     X(thp, THP, "auto", 0, 0, "Huge pages: never, auto (where they pay), always.")                 \
     X(span, SIZE, "0", 0, INT64_MAX,                                                               \
       "Addresses to reserve at the start. 0: 1T, or an eighth of RLIMIT_AS; more follow as "       \

@@ -108,6 +108,10 @@ berth_pool *berth__do_pool_find(const char *name) {
     if (berth__do_pool_default() == NULL) {
         return NULL;
     }
+    if (berth__fork_must_detour()) {
+        errno = EAGAIN;
+        return NULL;
+    }
     berth__lock_acquire(&pools_lock);
     berth_pool *pool = find_locked(name);
     berth__lock_release(&pools_lock);
@@ -228,6 +232,10 @@ berth_pool *berth__do_pool_create(const char *name, const struct berth_pool_opti
         errno = EINVAL;
         return NULL;
     }
+    if (berth__fork_must_detour()) {
+        errno = EAGAIN;
+        return NULL;
+    }
     berth__lock_acquire(&pools_lock);
     berth_pool *pool = NULL;
     if (find_locked(name) != NULL) {
@@ -250,7 +258,7 @@ berth_pool *berth__do_pool_create(const char *name, const struct berth_pool_opti
 
 static int check_end(const berth_pool *pool, unsigned flags) {
     bool valid = pool != NULL && pool != &default_pool && (flags & ~(unsigned)BERTH_FORCE) == 0;
-    return valid ? 0 : -EINVAL;
+    return !valid ? -EINVAL : berth__fork_must_detour() ? -EAGAIN : 0;
 }
 
 static bool may_end(struct berth__arenas *arenas, unsigned flags) {

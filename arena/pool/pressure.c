@@ -63,6 +63,9 @@ int berth__do_pressure_add(berth_pressure_callback *callback, void *context, uns
     if (callback == NULL || (flags & ~(unsigned)BERTH_PRESSURE_MALLOC_SAFE) != 0) {
         return -EINVAL;
     }
+    if (berth__fork_must_detour()) {
+        return -EAGAIN;
+    }
     int error = 0;
     berth__lock_acquire(&lock);
     if (find_locked(callback, context) < callback_count) {
@@ -78,6 +81,9 @@ int berth__do_pressure_add(berth_pressure_callback *callback, void *context, uns
 }
 
 int berth__do_pressure_remove(berth_pressure_callback *callback, void *context) {
+    if (berth__fork_must_detour()) {
+        return -EAGAIN;
+    }
     berth__lock_acquire(&lock);
     unsigned i = find_locked(callback, context);
     int error = i < callback_count ? 0 : -ENOENT;

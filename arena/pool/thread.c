@@ -2,9 +2,11 @@
  * The public calls about the calling thread, and trimming.
  */
 #include "pool/api.h"
+#include "pool/maintenance.h"
 #include "pool/pool.h"
 
 void berth__do_thread_idle(void) {
+    berth__maintenance_start();
     berth__cache_park();
 }
 
@@ -13,6 +15,7 @@ void berth__do_thread_flush(void) {
 }
 
 size_t berth__do_trim(berth_pool *pool) {
+    berth__maintenance_start();
     if (pool != NULL) {
         return berth__reclaim_all(berth__pool_arenas(pool));
     }

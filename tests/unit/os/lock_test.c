@@ -121,6 +121,44 @@ static void a_waiter_that_sleeps_is_woken_and_keeps_errno(void **state) {
     assert_int_equal(berth__load_relaxed(&lock.sleepers), 0);
 }
 
+static void *take_and_release(void *unused) {
+    (void)unused;
+    berth__lock_acquire(&lock);
+    berth__lock_release(&lock);
+    return NULL;
+}
+
+static void a_sleeper_that_was_forgotten_is_not_counted_out(void **state) {
+    /* In the child that a handler forked, which had interrupted a sleeper, the count would go below
+     * 0, and each release call the kernel. */
+    (void)state;
+    pthread_t thread;
+    berth__lock_init(&lock, BERTH_RANK_HEAP);
+    berth__lock_acquire(&lock);
+    assert_int_equal(pthread_create(&thread, NULL, take_and_release, NULL), 0);
+    while (berth__load_relaxed(&lock.sleepers) != 1) {
+        nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+    }
+    berth__lock_forget_sleepers(&lock);
+    assert_int_equal(berth__load_relaxed(&lock.sleepers), 0);
+    berth__lock_release(&lock);
+    pthread_join(thread, NULL);
+    assert_true(berth__load_relaxed(&lock.sleepers) <= 1); /* it may have slept again */
+}
+
+static void waking_nobody_leaves_the_next_to_be_woken(void **state) {
+    /* A sleeper that was counted but not asleep yet would keep all later releases from waking
+     * anybody: each then sleeps until its own timer ends, up to 64 ms. */
+    (void)state;
+    berth__lock_init(&lock, BERTH_RANK_HEAP);
+    berth__store_relaxed(&lock.sleepers, 1); /* about to sleep */
+    berth__lock_acquire(&lock);
+    errno = ERANGE;
+    berth__lock_release(&lock);
+    assert_int_equal(errno, ERANGE);
+    assert_int_equal(berth__load_relaxed(&lock.waking), 0);
+}
+
 static void wait_for_own_lock(void *unused) {
     (void)unused;
     berth__lock_init(&lock, BERTH_RANK_HEAP);
@@ -225,6 +263,8 @@ int main(void) {
         cmocka_unit_test(a_lock_that_is_held_is_not_another_threads),
         cmocka_unit_test(no_count_is_lost_by_a_crowd),
         cmocka_unit_test(a_waiter_that_sleeps_is_woken_and_keeps_errno),
+        cmocka_unit_test(a_sleeper_that_was_forgotten_is_not_counted_out),
+        cmocka_unit_test(waking_nobody_leaves_the_next_to_be_woken),
         cmocka_unit_test(waiting_for_ones_own_lock_stops_the_process),
         cmocka_unit_test(debug_builds_stop_at_a_wrong_order_of_locks),
     };
