@@ -75,7 +75,9 @@ static void add_pool(const struct berth_pool_metrics *pool, bool mapped_by_us,
 
 static void read_process(struct berth_process_metrics *out) {
     _Atomic uint64_t *steps = berth__ladder_counts;
-    int64_t budget_left = berth__load_relaxed(&berth__cache_budget);
+    bool started = berth__default_arenas() != NULL;
+    uint64_t budget = started ? berth__cache_budget_total : 0;
+    uint64_t budget_left = started ? (uint64_t)berth__load_relaxed(&berth__cache_budget) : 0;
     *out = (struct berth_process_metrics){
         .limit_bytes = berth__load_relaxed(&berth__ledger.limit),
         .limit_used_bytes = berth__load_relaxed(&berth__ledger.used),
@@ -84,8 +86,8 @@ static void read_process(struct berth_process_metrics *out) {
         .retained_bytes = berth__retained_bytes(),
         .metadata_bytes = berth__meta_bytes(),
         .reserved_bytes = berth__reserved_elsewhere(),
-        .cache_budget_bytes = berth__cache_budget_total,
-        .cache_granted_bytes = berth__cache_budget_total - (uint64_t)budget_left,
+        .cache_budget_bytes = budget,
+        .cache_granted_bytes = budget - budget_left,
         .ladder_own_cache = berth__load_relaxed(&steps[BERTH_LADDER_OWN_CACHE]),
         .ladder_caches = berth__load_relaxed(&steps[BERTH_LADDER_CACHES]),
         .ladder_parked = berth__load_relaxed(&steps[BERTH_LADDER_PARKED]),
