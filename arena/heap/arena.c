@@ -264,8 +264,8 @@ void berth__arena_prepare_pages(const struct berth__arena *arena, char *at, size
     if (arena->node != BERTH_NODE_ANY) {
         berth__pages_prefer_node(at, bytes, arena->node);
     }
-    if (arena->arenas->policy.thp == BERTH_THP_ALWAYS) {
-        berth__pages_want_huge(at, bytes, true);
+    if (arena->arenas->policy.thp != BERTH_THP_AUTO) {
+        berth__pages_want_huge(at, bytes, arena->arenas->policy.thp == BERTH_THP_ALWAYS);
     }
 }
 

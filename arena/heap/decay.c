@@ -80,7 +80,7 @@ static bool look(struct berth__decay *decay, uint64_t unused, uint32_t decay_ms,
     if (ticks) {
         tick(decay, unused, decay_ms, now_ms - last);
     }
-    owe_at_least(decay, beyond(due_of(decay, unused), BERTH_DECAY_SLACK));
+    owe_at_least(decay, decay_ms == 0 ? unused : beyond(due_of(decay, unused), BERTH_DECAY_SLACK));
     return ticks;
 }
 

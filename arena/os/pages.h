@@ -20,7 +20,7 @@ extern size_t berth__page_bytes;
 
 enum berth__thp {
     BERTH_THP_NEVER,  /* opt out of huge pages, mapping by mapping */
-    BERTH_THP_AUTO,   /* the engine decides by the size and use of the heap */
+    BERTH_THP_AUTO,   /* leave it to the system's setting */
     BERTH_THP_ALWAYS, /* ask for huge pages */
 };
 

@@ -33,7 +33,7 @@
     X(maintenance, BOOL, "false", 0, 1,                                                            \
       "Whether a thread returns unused memory while the program is idle. The child of a fork has " \
       "one from its first berth_thread_idle, berth_trim, malloc_trim or berth_pool_create on.")    \
-    X(thp, THP, "auto", 0, 0, "Huge pages: never, auto (where they pay), always.")                 \
+    X(thp, THP, "auto", 0, 0, "Huge pages: never, auto (as the system is set), always.")           \
     X(span, SIZE, "0", 0, INT64_MAX,                                                               \
       "Addresses to reserve at the start. 0: 1T, or an eighth of RLIMIT_AS; more follow as "       \
       "needed.")                                                                                   \
