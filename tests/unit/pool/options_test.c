@@ -345,8 +345,8 @@ static void a_bad_option_is_a_warning_and_fatal_with_abort_conf(void **state) {
     char line[512];
     struct case_of_conf bad = {"chunk:5M", check_defaults};
     assert_int_equal(unit_in_child_line(with_conf, &bad, line, sizeof(line)), 0);
-    assert_string_equal(line, "berth: BERTH_CONF: option chunk: \"5M\" is not a size such as 64K, "
-                              "16M or 1G from 256K to 4M; ignored");
+    assert_string_equal(line, "berth: BERTH_CONF: option chunk: \"5M\" is not a size that is "
+                              "a power of two, such as 1M, from 256K to 4M; ignored");
     bad.conf = "no_such:1";
     assert_int_equal(unit_in_child_line(with_conf, &bad, line, sizeof(line)), 0);
     assert_non_null(strstr(line, "\"no_such\""));
