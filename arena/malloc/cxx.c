@@ -32,9 +32,8 @@ static BERTH_NORETURN BERTH_COLD void throw_bad_alloc(void) {
     __cxa_throw(object, (void *)_ZTISt9bad_alloc, _ZNSt9bad_allocD1Ev);
 }
 
-/* Asks the handler and tries again, for as long as there is one. A handler may throw: no lock is
- * held here. */
-static BERTH_COLD void *retry_with_handler(size_t size, size_t alignment) {
+/* A handler may throw: no lock is held here. */
+BERTH_COLD void *berth__door_retry(size_t size, size_t alignment) {
     for (;;) {
         new_handler *handler = _ZSt15get_new_handlerv == NULL ? NULL : _ZSt15get_new_handlerv();
         if (handler == NULL) {
@@ -51,7 +50,7 @@ static BERTH_COLD void *retry_with_handler(size_t size, size_t alignment) {
 BERTH_INLINE void *new_or_throw(size_t size) {
     void *block = berth__door_alloc(size);
     if (BERTH_UNLIKELY(block == NULL)) {
-        block = retry_with_handler(size, BERTH_GRANULE);
+        block = berth__door_retry(size, BERTH_GRANULE);
         if (block == NULL) {
             throw_bad_alloc();
         }
@@ -63,7 +62,7 @@ static void *new_aligned_or_throw(size_t size, size_t alignment) {
     alignment = berth__max(alignment, BERTH_GRANULE);
     void *block = berth__door_serve(size, alignment, 0);
     if (BERTH_UNLIKELY(block == NULL)) {
-        block = retry_with_handler(size, alignment);
+        block = berth__door_retry(size, alignment);
         if (block == NULL) {
             throw_bad_alloc();
         }

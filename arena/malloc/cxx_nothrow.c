@@ -20,14 +20,14 @@ static const void *next_operator(const char *name) {
 static BERTH_COLD void *ask_runtime(const char *name, size_t size, const void *tag) {
     typedef void *nothrow_new(size_t, const void *);
     nothrow_new *next = (nothrow_new *)(uintptr_t)next_operator(name);
-    return next == NULL ? NULL : next(size, tag);
+    return next == NULL ? berth__door_retry(size, BERTH_GRANULE) : next(size, tag);
 }
 
 static BERTH_COLD void *ask_runtime_aligned(const char *name, size_t size, size_t alignment,
                                             const void *tag) {
     typedef void *nothrow_new(size_t, size_t, const void *);
     nothrow_new *next = (nothrow_new *)(uintptr_t)next_operator(name);
-    return next == NULL ? NULL : next(size, alignment, tag);
+    return next == NULL ? berth__door_retry(size, alignment) : next(size, alignment, tag);
 }
 
 BERTH_INLINE void *new_or_null(const char *name, size_t size, const void *tag) {
@@ -36,7 +36,8 @@ BERTH_INLINE void *new_or_null(const char *name, size_t size, const void *tag) {
 }
 
 static void *new_aligned_or_null(const char *name, size_t size, size_t alignment, const void *tag) {
-    void *block = berth__door_serve(size, berth__max(alignment, BERTH_GRANULE), 0);
+    alignment = berth__max(alignment, BERTH_GRANULE);
+    void *block = berth__door_serve(size, alignment, 0);
     return BERTH_LIKELY(block != NULL) ? block : ask_runtime_aligned(name, size, alignment, tag);
 }
 

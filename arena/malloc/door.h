@@ -11,6 +11,9 @@
 /* The slow path: NULL and ENOMEM when there is no memory. */
 BERTH_NOINLINE void *berth__door_serve(size_t size, size_t alignment, unsigned request_flags);
 
+/* Asks the handler of operator new and tries again, for as long as there is one; then NULL. */
+void *berth__door_retry(size_t size, size_t alignment);
+
 BERTH_INLINE void *berth__door_alloc(size_t size) {
     if (BERTH_LIKELY(size <= BERTH_SMALL_MAX)) {
         void *block = berth__cache_pop(berth__tls.cache, size);
