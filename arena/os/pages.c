@@ -80,7 +80,8 @@ static int protect(void *at, size_t bytes, int protection) {
     }
     int error = result(mprotect(at, bytes, protection), saved_errno);
     if (error != 0) {
-        (void)mmap(at, bytes, PROT_NONE, RESERVED_FLAGS | MAP_FIXED, -1, 0);
+        const void *undone = mmap(at, bytes, PROT_NONE, RESERVED_FLAGS | MAP_FIXED, -1, 0);
+        (void)undone; /* if that fails too, there is no more to do */
         errno = saved_errno;
     }
     return error;
