@@ -2,6 +2,7 @@
 
 #include "base/bits.h"
 #include "base/check.h"
+#include "chunk/transit.h"
 #include "os/fault.h"
 
 struct berth__ledger berth__ledger = {.limit = BERTH_NO_LIMIT};
@@ -17,6 +18,7 @@ void berth__ledger_init(struct berth__ledger *ledger, struct berth__ledger *pare
     berth__store_relaxed(&ledger->failures, 0);
     berth__store_relaxed(&ledger->returning, 0);
     berth__store_relaxed(&ledger->over, false);
+    berth__store_relaxed(&ledger->queue.count, 0);
     ledger->parent = parent;
 }
 
@@ -26,17 +28,43 @@ static void note_peak(struct berth__ledger *ledger, uint64_t used) {
     }
 }
 
-static bool charge_one(struct berth__ledger *ledger, uint64_t bytes, unsigned charge_flags) {
+/* The part of the limit that a charge must leave alone. */
+static uint64_t reserve_of(const struct berth__ledger *ledger, unsigned charge_flags) {
+    return (charge_flags & BERTH_CHARGE_MALLOC) != 0 ? berth__load_relaxed(&ledger->malloc_reserve)
+                                                     : berth__load_relaxed(&ledger->reserve);
+}
+
+static bool may_take(const struct berth__ledger *ledger, uint64_t bytes, unsigned charge_flags) {
+    return bytes == 0 || berth__wait_may_pass(&ledger->queue) ||
+           ((charge_flags & BERTH_CHARGE_RESERVE) != 0 &&
+            bytes <= reserve_of(ledger, charge_flags));
+}
+
+/* What may be used at most by a charge. */
+static uint64_t bound_of(const struct berth__ledger *ledger, unsigned charge_flags) {
     uint64_t limit = berth__load_relaxed(&ledger->limit);
     if (limit != BERTH_NO_LIMIT && (charge_flags & BERTH_CHARGE_RESERVE) == 0) {
-        uint64_t reserve = (charge_flags & BERTH_CHARGE_MALLOC) != 0
-                               ? berth__load_relaxed(&ledger->malloc_reserve)
-                               : berth__load_relaxed(&ledger->reserve);
+        uint64_t reserve = reserve_of(ledger, charge_flags);
         limit = limit > reserve ? limit - reserve : 0;
     }
+    return limit;
+}
+
+static bool fits(uint64_t bytes, uint64_t used, uint64_t bound) {
+    return used <= bound && bytes <= bound - used;
+}
+
+/* True if a charge would succeed now. */
+static bool has_room(const struct berth__ledger *ledger, uint64_t bytes, unsigned charge_flags) {
+    return may_take(ledger, bytes, charge_flags) &&
+           fits(bytes, berth__load_relaxed(&ledger->used), bound_of(ledger, charge_flags));
+}
+
+static bool add_used(struct berth__ledger *ledger, uint64_t bytes, unsigned charge_flags) {
+    uint64_t bound = bound_of(ledger, charge_flags);
     uint64_t used = berth__load_relaxed(&ledger->used);
     do {
-        if (used > limit || bytes > limit - used) {
+        if (!fits(bytes, used, bound)) {
             return false;
         }
         berth__delay_point();
@@ -45,32 +73,47 @@ static bool charge_one(struct berth__ledger *ledger, uint64_t bytes, unsigned ch
     return true;
 }
 
-/* True if bytes are asked for that somebody waits for. */
-static bool past_queue(const struct berth__ledger *ledger, uint64_t own_bytes,
-                       uint64_t parent_bytes) {
-    return (own_bytes > 0 && berth__wait_anyone_in(&ledger->queue)) ||
-           (ledger->parent != NULL && parent_bytes > 0 &&
-            berth__wait_anyone_in(&ledger->parent->queue));
+/* Refused: counted, and told to a waiter. */
+static bool refused(struct berth__ledger *ledger) {
+    berth__add_relaxed(&ledger->failures, 1);
+    berth__wait_note_refusal(&ledger->queue);
+    return false;
+}
+
+static bool charge_one(struct berth__ledger *ledger, uint64_t bytes, unsigned charge_flags) {
+    if (may_take(ledger, bytes, charge_flags) /* G2 */ && add_used(ledger, bytes, charge_flags)) {
+        return true;
+    }
+    return refused(ledger);
+}
+
+/* Between the two, a request that fits may be refused by the first (chunk/transit.h). */
+static bool charge_both(struct berth__ledger *ledger, uint64_t own_bytes, uint64_t parent_bytes,
+                        unsigned charge_flags) {
+    berth__transit_begin();
+    bool charged = charge_one(ledger, own_bytes, charge_flags);
+    if (charged && !charge_one(ledger->parent, parent_bytes, charge_flags)) {
+        berth__sub_relaxed(&ledger->used, own_bytes);
+        charged = false;
+    }
+    berth__transit_end();
+    return charged;
 }
 
 bool berth__ledger_charge_split(struct berth__ledger *ledger, uint64_t own_bytes,
                                 uint64_t parent_bytes, unsigned charge_flags) {
     struct berth__ledger *parent = ledger->parent;
-    bool head = (charge_flags & BERTH_CHARGE_HEAD) != 0;
-    if (!head && berth__wait_anyone() && past_queue(ledger, own_bytes, parent_bytes)) { /* G2 */
-        berth__add_relaxed(&ledger->failures, 1);
-        return false;
+    if (parent == NULL) {
+        return charge_one(ledger, own_bytes, charge_flags);
     }
-    if (!charge_one(ledger, own_bytes, charge_flags)) {
-        berth__add_relaxed(&ledger->failures, 1);
-        return false;
+    /* Looked at first: most refusals need no charge that is taken back. */
+    if (!has_room(ledger, own_bytes, charge_flags)) {
+        return refused(ledger);
     }
-    if (parent != NULL && !charge_one(parent, parent_bytes, charge_flags)) {
-        berth__sub_relaxed(&ledger->used, own_bytes);
-        berth__add_relaxed(&parent->failures, 1);
-        return false;
+    if (!has_room(parent, parent_bytes, charge_flags)) {
+        return refused(parent);
     }
-    return true;
+    return charge_both(ledger, own_bytes, parent_bytes, charge_flags);
 }
 
 bool berth__ledger_charge(struct berth__ledger *ledger, uint64_t bytes, unsigned charge_flags) {
@@ -113,6 +156,15 @@ void berth__ledger_set_limit(struct berth__ledger *ledger, uint64_t limit_bytes)
     berth__store_relaxed(&ledger->limit, limit_bytes);
     mark_if_over(ledger);
     berth__wait_notify();
+}
+
+bool berth__ledger_can_ever_fit(const struct berth__ledger *ledger, uint64_t bytes) {
+    for (; ledger != NULL; ledger = ledger->parent) {
+        if (bytes > berth__load_relaxed(&ledger->limit)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 uint64_t berth__ledger_excess(struct berth__ledger *ledger) {

@@ -18,10 +18,11 @@
  * off clears the mark, then looks at the limit again (O2): so no mark is lost.
  *
  * The queue. Who cannot be served may wait in the ledger's FIFO queue with a deadline (wait.h).
- * While somebody waits, nobody else may take its bytes: a charge by anyone but the head of a queue
- * fails (G2). Whoever needs no bytes of it is not concerned. That test is advisory in one direction
- * only: a charge that read "no waiters" just before the first one enqueued itself may still pass it
- * once.
+ * While somebody waits, nobody else may take its bytes: a charge by anyone but the head of its
+ * queue fails (G2). Whoever needs no bytes of that ledger is not concerned, nor is who is unwinding
+ * and takes no more than the reserve, which waiters are not given. The test is advisory in one
+ * direction only: a charge that read "no waiters" just before the first one enqueued itself may
+ * still pass it once.
  */
 #ifndef BERTH_CHUNK_LEDGER_H
 #define BERTH_CHUNK_LEDGER_H
@@ -47,8 +48,7 @@ struct berth__ledger {
 enum berth__charge {
     BERTH_CHARGE_ORDINARY = 0,
     BERTH_CHARGE_RESERVE = 1, /* may use the reserve: a failing caller is unwinding */
-    BERTH_CHARGE_HEAD = 2,    /* the caller is the head of a queue */
-    BERTH_CHARGE_MALLOC = 4,  /* for the malloc door */
+    BERTH_CHARGE_MALLOC = 2,  /* for the malloc door */
 };
 
 /* The process's ledger. */
@@ -82,6 +82,8 @@ BERTH_INLINE void berth__limit_look(uint32_t age_ms) {
         hook(age_ms);
     }
 }
+/* False if so much is beyond a limit even when nothing else is charged. */
+bool berth__ledger_can_ever_fit(const struct berth__ledger *ledger, uint64_t bytes);
 
 /* Bytes that are used beyond the limit (after it was lowered), here or in the parent. */
 uint64_t berth__ledger_excess(struct berth__ledger *ledger);

@@ -27,6 +27,7 @@ static char *open_at BERTH_GUARDED_BY(berth__meta_lock);      /* next byte to ha
 static char *committed_to BERTH_GUARDED_BY(berth__meta_lock); /* end of the usable part */
 static char *segment_end BERTH_GUARDED_BY(berth__meta_lock);
 static _Atomic uint64_t bytes_mapped;
+static _Atomic uint64_t failures;
 
 void berth__meta_init(void) {
     berth__lock_init(&berth__meta_lock, BERTH_RANK_META);
@@ -38,6 +39,10 @@ void berth__meta_count(uint64_t bytes) {
 
 uint64_t berth__meta_bytes(void) {
     return berth__load_relaxed(&bytes_mapped);
+}
+
+uint64_t berth__meta_failures(void) {
+    return berth__load_relaxed(&failures);
 }
 
 static unsigned class_of(size_t bytes) {
@@ -101,6 +106,9 @@ void *berth__meta_alloc(size_t bytes) {
         fresh = carve_locked((size_t)1 << (meta_class + MIN_SHIFT));
     }
     berth__lock_release(&berth__meta_lock);
+    if (block == NULL && fresh == NULL) {
+        berth__add_relaxed(&failures, 1);
+    }
     return block != NULL ? memset(block, 0, bytes) : fresh;
 }
 

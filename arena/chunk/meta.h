@@ -20,6 +20,9 @@ extern struct berth__lock berth__meta_lock;
  * the kernel has no more. Any thread; takes the innermost lock. */
 void *berth__meta_alloc(size_t bytes);
 
+/* How often the kernel had no more so far. */
+uint64_t berth__meta_failures(void);
+
 /* `bytes` as it was asked for. */
 void berth__meta_free(void *block, size_t bytes);
 

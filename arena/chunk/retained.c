@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "chunk/ledger.h"
+#include "chunk/transit.h"
 #include "os/clock.h"
 #include "os/pages.h"
 
@@ -10,6 +11,7 @@ struct berth__lock berth__tails_lock;
 /* Least recently used first. */
 static struct berth__list retained BERTH_GUARDED_BY(berth__slots_lock) = {&retained, &retained};
 static struct berth__list tails BERTH_GUARDED_BY(berth__tails_lock) = {&tails, &tails};
+static struct berth__list files BERTH_GUARDED_BY(berth__tails_lock) = {&files, &files};
 static _Atomic uint64_t retained_bytes;
 
 void berth__retained_init(void) {
@@ -53,10 +55,10 @@ static size_t take_oldest_locked(size_t bytes, uint32_t age_ms, struct berth__ch
     size_t slot = berth__slot_of(span, record->at);
     size_t count = 1;
     size_t total = record->committed;
-    while (record->committed == BERTH_CHUNK && total < bytes) {
-        record = slot + count < span->slots_open ? berth__slot_record(span, slot + count) : record;
-        if (berth__bit_test(span->used, slot + count) || record->committed == 0 ||
-            slot + count >= span->slots_open) {
+    size_t open = berth__load_relaxed(&span->slots_open);
+    while (record->committed == BERTH_CHUNK && total < bytes && slot + count < open) {
+        record = berth__slot_record(span, slot + count);
+        if (berth__bit_test(span->used, slot + count) || record->committed == 0) {
             break;
         }
         total += record->committed;
@@ -87,6 +89,7 @@ static size_t unmap_slots(struct berth__chunk *first, size_t count) {
 
 static size_t release_oldest(size_t bytes, uint32_t age_ms) {
     struct berth__chunk *first = NULL;
+    berth__transit_begin();
     berth__lock_acquire(&berth__slots_lock);
     size_t count = take_oldest_locked(bytes, age_ms, &first);
     berth__lock_release(&berth__slots_lock);
@@ -94,6 +97,7 @@ static size_t release_oldest(size_t bytes, uint32_t age_ms) {
     if (count > 0) {
         berth__slots_give(first, count);
     }
+    berth__transit_end();
     return unmapped;
 }
 
@@ -131,6 +135,7 @@ size_t berth__tail_take(struct berth__chunk *first) {
 /* Unmaps the oldest tail, if it is old enough. Returns its bytes. */
 static size_t trim_oldest(uint32_t age_ms) {
     size_t bytes = 0;
+    berth__transit_begin();
     berth__lock_acquire(&berth__tails_lock);
     struct berth__list *oldest = berth__list_first(&tails);
     if (oldest != NULL) {
@@ -148,6 +153,41 @@ static size_t trim_oldest(uint32_t age_ms) {
     if (bytes > 0) {
         berth__ledger_uncharge(&berth__ledger, bytes);
     }
+    berth__transit_end();
+    return bytes;
+}
+
+/* ---- files ---- */
+
+void berth__retained_add_file(struct berth__chunk *first, size_t bytes) {
+    berth__lock_acquire(&berth__tails_lock);
+    first->huge.bytes = bytes;
+    berth__list_push_back(&files, &first->link);
+    berth__add_relaxed(&retained_bytes, bytes);
+    berth__lock_release(&berth__tails_lock);
+}
+
+/* Tries again to unmap the oldest file. Returns its bytes. */
+static size_t unmap_file(void) {
+    berth__transit_begin();
+    berth__lock_acquire(&berth__tails_lock);
+    struct berth__list *oldest = berth__list_first(&files);
+    struct berth__chunk *first =
+        oldest == NULL ? NULL : BERTH_LIST_ENTRY(oldest, struct berth__chunk, link);
+    size_t bytes = first == NULL ? 0 : first->huge.bytes;
+    if (bytes > 0 && berth__pages_decommit(first->at, bytes) != 0) {
+        bytes = 0;
+    }
+    if (bytes > 0) {
+        berth__list_remove(&first->link);
+        berth__sub_relaxed(&retained_bytes, bytes);
+    }
+    berth__lock_release(&berth__tails_lock);
+    if (bytes > 0) {
+        berth__slots_give(first, (bytes + BERTH_CHUNK - 1) / BERTH_CHUNK);
+        berth__ledger_uncharge(&berth__ledger, bytes);
+    }
+    berth__transit_end();
     return bytes;
 }
 
@@ -156,6 +196,7 @@ size_t berth__retained_release(size_t bytes, uint32_t age_ms) {
     while (released < bytes) {
         size_t more = release_oldest(bytes - released, age_ms);
         more = more == 0 ? trim_oldest(age_ms) : more;
+        more = more == 0 ? unmap_file() : more;
         if (more == 0) {
             break;
         }

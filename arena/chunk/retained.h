@@ -2,6 +2,7 @@
  * Memory that nobody uses and that is still committed, and charged to the process's ledger alone:
  *  - retained slots, given back with memory in them (berth__slots_give);
  *  - tails: what a huge block's last slot holds behind the block's end, from a longer use before.
+ *  - mapped files that were freed when the kernel would not unmap them; these are not used again.
  * It is used again before new memory is mapped, and released when the decay says so or when the
  * limit is reached.
  *
@@ -23,12 +24,16 @@ void berth__retained_init(void);
 void berth__retained_add_locked(struct berth__chunk *slot) BERTH_REQUIRES(berth__slots_lock);
 void berth__retained_remove_locked(struct berth__chunk *slot) BERTH_REQUIRES(berth__slots_lock);
 
-/* Bytes in retained slots and tails. */
+/* Bytes in all of that. */
 uint64_t berth__retained_bytes(void);
 
-/* Unmaps memory retained for at least `age_ms`, oldest first, slots before tails, until `bytes` are
- * returned to the ledger or there is no more. Returns how many were. Makes system calls. */
+/* Unmaps memory retained for at least `age_ms`, oldest first, slots before tails before files,
+ * until `bytes` are returned to the ledger or there is no more. Returns how many were. Makes system
+ * calls. */
 size_t berth__retained_release(size_t bytes, uint32_t age_ms);
+
+/* Keeps `bytes` of a mapped file in slots that nobody uses, until they can be unmapped. */
+void berth__retained_add_file(struct berth__chunk *first, size_t bytes);
 
 /* Keeps `bytes` behind the end of the huge block of `first`, whose last slot is `last`. */
 void berth__tail_keep(struct berth__chunk *first, struct berth__chunk *last, size_t bytes);

@@ -157,7 +157,7 @@ struct berth__chunk *berth__chunk_find(const void *address) {
         return NULL;
     }
     size_t slot = berth__slot_of(span, address);
-    return slot < span->slots_open ? berth__slot_record(span, slot) : NULL;
+    return slot < berth__load_acquire(&span->slots_open) ? berth__slot_record(span, slot) : NULL;
 }
 
 void berth__entries_set(const void *at, size_t units, uint64_t entry) {
@@ -183,7 +183,8 @@ static bool ready_up_to(char *part, size_t *ready, size_t bytes, size_t step) {
 /* Opens the slots below `end`: their records can be used and their entries written. */
 static bool open_slots_locked(struct berth__span *span, size_t end)
     BERTH_REQUIRES(berth__slots_lock) {
-    if (end <= span->slots_open) {
+    const size_t open = berth__load_relaxed(&span->slots_open);
+    if (end <= open) {
         return true;
     }
     size_t units = (size_t)(span->slots - span->base + (ptrdiff_t)(end * BERTH_CHUNK)) / BERTH_UNIT;
@@ -192,28 +193,30 @@ static bool open_slots_locked(struct berth__span *span, size_t end)
         !ready_up_to(span->records, &span->records_ready, end * BERTH_RECORD_BYTES, RECORDS_STEP)) {
         return false;
     }
-    for (size_t slot = span->slots_open; slot < end; slot++) {
+    for (size_t slot = open; slot < end; slot++) {
         struct berth__chunk *record = berth__slot_record(span, slot);
         record->at = span->slots + slot * BERTH_CHUNK;
         record->span = span;
         berth__list_init(&record->link);
     }
-    span->slots_open = end;
+    berth__store_release(&span->slots_open, end);
     return true;
 }
 
-/* The first `count` consecutive free slots, lowest first; slot_count if there are none. */
-static size_t find_free_locked(struct berth__span *span, size_t count)
+/* The first `count` consecutive free slots of which the first is aligned; slot_count if there are
+ * none. */
+static size_t find_free_locked(struct berth__span *span, size_t count, size_t alignment)
     BERTH_REQUIRES(berth__slots_lock) {
     size_t at = span->lowest_free;
-    while (at + count <= span->slot_count) {
+    while (at < span->slot_count) {
         at = berth__bits_next_clear(span->used, at, span->slot_count);
-        size_t end = at + count;
-        if (end > span->slot_count) {
+        uintptr_t address = (uintptr_t)span->slots + at * BERTH_CHUNK;
+        at += (berth__round_up(address, alignment) - address) / BERTH_CHUNK;
+        if (count > span->slot_count || at > span->slot_count - count) {
             break;
         }
-        size_t taken = berth__bits_next_set(span->used, at, end);
-        if (taken == end) {
+        size_t taken = berth__bits_next_set(span->used, at, at + count);
+        if (taken == at + count) {
             return at;
         }
         at = taken + 1;
@@ -226,76 +229,104 @@ void berth__slots_mark_locked(struct berth__span *span, size_t slot, size_t coun
     if (slot == span->lowest_free) {
         span->lowest_free = berth__bits_next_clear(span->used, slot, span->slot_count);
     }
-    for (size_t i = 0; i < count; i++) {
-        berth__retained_remove_locked(berth__slot_record(span, slot + i));
+    size_t end = berth__min(slot + count, berth__load_relaxed(&span->slots_open));
+    for (size_t i = slot; i < end; i++) {
+        berth__retained_remove_locked(berth__slot_record(span, i));
     }
 }
 
-static struct berth__chunk *take_from_locked(struct berth__span *span, size_t count)
+static char *reserve_from_locked(struct berth__span *span, size_t count, size_t alignment)
     BERTH_REQUIRES(berth__slots_lock) {
-    size_t slot = span->lent ? span->slot_count : find_free_locked(span, count);
-    if (slot == span->slot_count || !open_slots_locked(span, slot + count)) {
+    size_t slot = span->lent ? span->slot_count : find_free_locked(span, count, alignment);
+    if (slot == span->slot_count) {
         return NULL;
     }
     berth__slots_mark_locked(span, slot, count);
-    return berth__slot_record(span, slot);
+    return span->slots + slot * BERTH_CHUNK;
 }
 
-struct berth__chunk *berth__slots_take(size_t count) {
-    struct berth__chunk *taken = NULL;
+char *berth__slots_reserve(size_t count, size_t alignment) {
+    alignment = berth__max(alignment, BERTH_CHUNK);
+    if (count > BERTH_ADDRESSES_MAX / BERTH_CHUNK || alignment > BERTH_ALIGNMENT_MAX) {
+        return NULL;
+    }
+    char *at = NULL;
     berth__lock_acquire(&berth__slots_lock);
     unsigned spans_now = berth__load_relaxed(&span_count);
-    for (unsigned i = 0; taken == NULL && i < spans_now; i++) {
+    for (unsigned i = 0; at == NULL && i < spans_now; i++) {
         struct berth__span *span = berth__load_relaxed(&spans[i]);
-        taken = span == NULL ? NULL : take_from_locked(span, count);
+        at = span == NULL ? NULL : reserve_from_locked(span, count, alignment);
     }
-    if (taken == NULL && count <= SIZE_MAX / BERTH_CHUNK / 2) {
-        size_t least = berth__max(count * BERTH_CHUNK, PRIMARY_MIN);
+    if (at == NULL) {
+        size_t least = count * BERTH_CHUNK + (alignment - BERTH_CHUNK);
+        least = berth__max(least, PRIMARY_MIN);
         struct berth__span *span = span_create_locked(berth__max(FURTHER_MAX, least), least);
-        taken = span == NULL ? NULL : take_from_locked(span, count);
+        at = span == NULL ? NULL : reserve_from_locked(span, count, alignment);
     }
     berth__lock_release(&berth__slots_lock);
-    return taken;
+    return at;
 }
 
-bool berth__slots_take_at(const void *at, size_t count) {
+bool berth__slots_reserve_at(const void *at, size_t count) {
     struct berth__span *span = span_find(at);
     if (span == NULL || span->lent) {
         return false;
     }
     berth__lock_acquire(&berth__slots_lock);
     size_t slot = berth__slot_of(span, at);
-    bool taken = slot + count <= span->slot_count &&
-                 berth__bits_next_set(span->used, slot, slot + count) == slot + count &&
-                 open_slots_locked(span, slot + count);
-    if (taken) {
+    bool free = slot <= span->slot_count && count <= span->slot_count - slot &&
+                berth__bits_next_set(span->used, slot, slot + count) == slot + count;
+    if (free) {
         berth__slots_mark_locked(span, slot, count);
     }
     berth__lock_release(&berth__slots_lock);
-    return taken;
+    return free;
+}
+
+size_t berth__slot_committed(const void *at) {
+    const struct berth__chunk *record = berth__chunk_find(at);
+    return record == NULL ? 0 : record->committed;
+}
+
+struct berth__chunk *berth__slots_open(const void *at, size_t count) {
+    struct berth__span *span = span_find(at);
+    size_t slot = berth__slot_of(span, at);
+    berth__lock_acquire(&berth__slots_lock);
+    bool open = open_slots_locked(span, slot + count);
+    berth__lock_release(&berth__slots_lock);
+    return open ? berth__slot_record(span, slot) : NULL;
+}
+
+struct berth__chunk *berth__slots_take(size_t count) {
+    char *at = berth__slots_reserve(count, BERTH_CHUNK);
+    struct berth__chunk *first = at == NULL ? NULL : berth__slots_open(at, count);
+    if (at != NULL && first == NULL) {
+        berth__slots_give_at(at, count);
+    }
+    return first;
 }
 
 struct berth__chunk *berth__chunk_next(const struct berth__chunk *chunk) {
     return berth__slot_record(chunk->span, berth__slot_of(chunk->span, chunk->at) + 1);
 }
 
-static void give_locked(struct berth__chunk *first, size_t count)
-    BERTH_REQUIRES(berth__slots_lock) {
-    struct berth__span *span = first->span;
-    size_t slot = berth__slot_of(span, first->at);
-    for (size_t i = 0; i < count; i++) {
-        struct berth__chunk *record = berth__slot_record(span, slot + i);
+void berth__slots_give_at(const void *at, size_t count) {
+    struct berth__span *span = span_find(at);
+    size_t slot = berth__slot_of(span, at);
+    berth__lock_acquire(&berth__slots_lock);
+    size_t end = berth__min(slot + count, berth__load_relaxed(&span->slots_open));
+    for (size_t i = slot; i < end; i++) {
+        struct berth__chunk *record = berth__slot_record(span, i);
         berth__store_release(&record->use, BERTH_SLOT_FREE);
         berth__retained_add_locked(record);
     }
     berth__bits_clear(span->used, slot, count);
     span->lowest_free = berth__min(span->lowest_free, slot);
+    berth__lock_release(&berth__slots_lock);
 }
 
 void berth__slots_give(struct berth__chunk *first, size_t count) {
-    berth__lock_acquire(&berth__slots_lock);
-    give_locked(first, count);
-    berth__lock_release(&berth__slots_lock);
+    berth__slots_give_at(first->at, count);
 }
 
 /* Frees what was made of a lent span so far. */
@@ -373,7 +404,8 @@ void berth__slots_visit(void (*visit)(void *context, struct berth__chunk *record
     unsigned count = berth__load_acquire(&span_count);
     for (unsigned i = 0; i < count; i++) {
         struct berth__span *span = berth__load_acquire(&spans[i]);
-        for (size_t slot = 0; span != NULL && slot < span->slots_open; slot++) {
+        size_t open = span == NULL ? 0 : berth__load_acquire(&span->slots_open);
+        for (size_t slot = 0; slot < open; slot++) {
             visit(context, berth__slot_record(span, slot));
         }
     }

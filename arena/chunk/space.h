@@ -60,12 +60,12 @@ struct berth__span {
     char *records; /* one of BERTH_RECORD_BYTES per slot */
     char *slots;   /* the first slot, aligned to a unit; to a chunk in our own spans */
     size_t slot_count;
-    size_t entries_ready; /* bytes of the table that may be written; grows */
-    size_t records_ready; /* bytes of the records that are usable; grows */
-    size_t slots_open;    /* slots below this one have a usable record; grows */
-    size_t lowest_free;   /* no free slot below */
-    uint64_t *used;       /* bitmap over slots: handed out */
-    bool lent;            /* the caller's memory: never mapped, committed or given back by us */
+    size_t entries_ready;      /* bytes of the table that may be written; grows */
+    size_t records_ready;      /* bytes of the records that are usable; grows */
+    _Atomic size_t slots_open; /* slots below this one have a usable record; grows */
+    size_t lowest_free;        /* no free slot below */
+    uint64_t *used;            /* bitmap over slots: handed out */
+    bool lent; /* the caller's memory: never mapped, committed or given back by us */
 };
 
 /* What free() needs of the primary span, in one line. units == 0 before the first allocation, so
@@ -114,15 +114,34 @@ BERTH_INLINE struct berth__chunk *berth__chunk_of(const void *address) {
 /* Writes the entries of `units` units from a unit-aligned address of ours. */
 void berth__entries_set(const void *at, size_t units, uint64_t entry);
 
-/* Takes `count` consecutive slots, lowest addresses first; returns the first one's record, or NULL
- * with nothing taken. The caller owns the records from then on. What is left committed in a slot,
- * and charged, stays so (berth__slots_give): `committed` of each record says how much. */
-struct berth__chunk *berth__slots_take(size_t count);
-/* Tries to take the `count` slots that begin at `at`. */
-bool berth__slots_take_at(const void *at, size_t count);
+/* No request for more addresses than these, or for a coarser alignment, can be served: half of what
+ * x86-64 has. And metadata goes with the addresses that an alignment skips (0.6 % of them). */
+enum { BERTH_ADDRESSES_SHIFT = 46, BERTH_ALIGNMENT_SHIFT = 32 };
+#define BERTH_ADDRESSES_MAX ((size_t)1 << BERTH_ADDRESSES_SHIFT)
+#define BERTH_ALIGNMENT_MAX ((size_t)1 << BERTH_ALIGNMENT_SHIFT)
 
-/* Gives slots back. The memory that is still committed in them stays, charged to the process's
- * ledger alone, and is reused before new memory is mapped, or released (chunk/retained.h). */
+/* Reserves `count` consecutive slots, the first one aligned, lowest addresses first; returns where
+ * they are, or NULL. Nothing is written: slots that were never used have no record yet, and get one
+ * when they are opened, which is for when their memory is charged and committed. What is left
+ * committed in a slot, and charged, stays so (berth__slots_give). */
+char *berth__slots_reserve(size_t count, size_t alignment);
+/* Tries to reserve the `count` slots that begin at `at`. */
+bool berth__slots_reserve_at(const void *at, size_t count);
+
+/* Bytes that are committed in a reserved slot. */
+size_t berth__slot_committed(const void *at);
+
+/* Makes the records of reserved slots usable; the caller owns them from then on. Returns the
+ * first one's, or NULL if there is no metadata memory. */
+struct berth__chunk *berth__slots_open(const void *at, size_t count);
+
+/* Reserves and opens. */
+struct berth__chunk *berth__slots_take(size_t count);
+
+/* Gives slots back, opened or not. The memory that is still committed in them stays, charged to the
+ * process's ledger alone, and is reused before new memory is mapped, or released
+ * (chunk/retained.h). */
+void berth__slots_give_at(const void *at, size_t count);
 void berth__slots_give(struct berth__chunk *first, size_t count);
 
 /* Takes slots that are known to be free. */

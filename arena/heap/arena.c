@@ -1,6 +1,7 @@
 #include "heap/arena.h"
 
 #include "base/check.h"
+#include "chunk/transit.h"
 #include "chunk/wait.h"
 #include "heap/arenas.h"
 #include "heap/decay.h"
@@ -155,12 +156,14 @@ static void settle_unlock(struct berth__arena *arena, struct berth__chunk *chunk
     bool leaves = berth__chunk_is_empty(chunk) && chunk != arena->open && !chunk->span->lent &&
                   !berth__chunk_is_held(chunk);
     if (leaves) {
+        berth__transit_begin();
         unlink_chunk_locked(arena, chunk);
     }
     berth__lock_release(&arena->lock);
     if (leaves) {
         berth__ledger_uncharge_own(arena->arenas->ledger, chunk->committed);
         berth__slots_give(chunk, 1);
+        berth__transit_end();
     }
     berth__wait_notify();
 }
@@ -257,7 +260,7 @@ static void uncharge(struct berth__arena *arena, size_t total, size_t retained) 
     berth__ledger_uncharge(ledger, total - retained);
 }
 
-static void prepare_pages(struct berth__arena *arena, char *at, size_t bytes) {
+void berth__arena_prepare_pages(const struct berth__arena *arena, char *at, size_t bytes) {
     if (arena->node != BERTH_NODE_ANY) {
         berth__pages_prefer_node(at, bytes, arena->node);
     }
@@ -278,7 +281,7 @@ static int extend_chunk(struct berth__arena *arena, struct berth__chunk *chunk, 
         uncharge(arena, bytes, 0);
         return -ENOMEM;
     }
-    prepare_pages(arena, at, bytes);
+    berth__arena_prepare_pages(arena, at, bytes);
     berth__lock_acquire(&arena->lock);
     struct page_counts before = counts_of(chunk);
     berth__chunk_extend(chunk, bytes);
@@ -308,6 +311,17 @@ static void adopt_chunk(struct berth__arena *arena, struct berth__chunk *chunk, 
     berth__lock_release(&arena->lock);
 }
 
+/* What a slot holds beyond `keep` goes: a pool with a small limit has no room for it. */
+static bool shorten_retained(struct berth__chunk *slot, size_t keep) {
+    size_t excess = slot->committed - keep;
+    if (berth__pages_decommit(slot->at + keep, excess) != 0) {
+        return false;
+    }
+    slot->committed = keep;
+    berth__ledger_uncharge(&berth__ledger, excess);
+    return true;
+}
+
 static int start_chunk(struct berth__arena *arena, size_t need, unsigned charge_flags) {
     struct berth__chunk *chunk = berth__slots_take(1);
     if (chunk == NULL) {
@@ -316,6 +330,10 @@ static int start_chunk(struct berth__arena *arena, size_t need, unsigned charge_
     size_t retained = chunk->committed;
     size_t wish = retained > 0 ? 0 : arena->next_commit;
     size_t total = charge(arena, need, wish, retained, charge_flags);
+    if (total == 0 && retained > need && shorten_retained(chunk, need)) {
+        retained = need;
+        total = charge(arena, need, need, retained, charge_flags);
+    }
     if (total == 0) {
         berth__slots_give(chunk, 1);
         return -ENOMEM;
@@ -325,7 +343,7 @@ static int start_chunk(struct berth__arena *arena, size_t need, unsigned charge_
         berth__slots_give(chunk, 1);
         return -ENOMEM;
     }
-    prepare_pages(arena, chunk->at + retained, total - retained);
+    berth__arena_prepare_pages(arena, chunk->at + retained, total - retained);
     berth__decay_demand(&berth__slots_decay, total, retained == 0);
     adopt_chunk(arena, chunk, total, retained == 0);
     return 0;
@@ -410,6 +428,7 @@ static size_t unmap_tail(struct berth__arena *arena) BERTH_REQUIRES(arena->grow_
         berth__lock_release(&arena->lock);
         return 0;
     }
+    berth__transit_begin();
     struct page_counts before = counts_of(chunk);
     size_t page = (chunk->committed - tail) / BERTH_PAGE;
     berth__chunk_hide(chunk, page, tail / BERTH_PAGE);
@@ -431,6 +450,7 @@ static size_t unmap_tail(struct berth__arena *arena) BERTH_REQUIRES(arena->grow_
     if (unmapped) {
         berth__ledger_uncharge(arena->arenas->ledger, tail);
     }
+    berth__transit_end();
     return unmapped ? tail : 0;
 }
 
@@ -498,6 +518,7 @@ size_t berth__arena_purge_some(struct berth__arena *arena, size_t bytes) {
     }
     pages = berth__min(pages, berth__max(bytes, berth__page_bytes) / BERTH_PAGE);
     pages = berth__round_down(pages, berth__page_bytes / BERTH_PAGE);
+    berth__transit_begin();
     struct page_counts before = counts_of(chunk);
     berth__chunk_hide(chunk, page, pages);
     settle_locked(arena, chunk, before);
@@ -513,6 +534,7 @@ size_t berth__arena_purge_some(struct berth__arena *arena, size_t bytes) {
         berth__count_add(&arena->purge_calls, 1);
     }
     settle_unlock(arena, chunk, before);
+    berth__transit_end();
     return purged ? pages * BERTH_PAGE : 0;
 }
 

@@ -117,6 +117,9 @@ void berth__arena_shrink_run(void *run, size_t keep_pages);
 int berth__arena_grow(struct berth__arena *arena, size_t pages, size_t align_pages,
                       unsigned charge_flags);
 
+/* Of pages that were just committed: where they should be, and how large. Hints. */
+void berth__arena_prepare_pages(const struct berth__arena *arena, char *at, size_t bytes);
+
 /* Returns free bytes at the ends of chunks to the ledger, whole empty chunks first, until `bytes`
  * were or there are no more. Makes system calls. */
 size_t berth__arena_trim(struct berth__arena *arena, size_t bytes);

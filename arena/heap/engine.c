@@ -8,7 +8,6 @@
 #include "os/topology.h"
 
 #include <errno.h>
-#include <linux/futex.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -248,7 +247,7 @@ static void wait_for_visitors(uint32_t number) {
             berth__pause();
         } else {
             uint32_t pool = berth__load_relaxed(&visit->pool);
-            syscall(SYS_futex, &visit->pool, FUTEX_WAIT_PRIVATE, pool, &limit, NULL, 0);
+            syscall(SYS_futex, &visit->pool, BERTH_FUTEX_WAIT, pool, &limit, NULL, 0);
         }
         visit = find_visit(number);
     }

@@ -2,6 +2,8 @@
 
 #include "base/check.h"
 #include "chunk/meta.h"
+#include "chunk/transit.h"
+#include "chunk/wait.h"
 #include "heap/arenas.h"
 #include "heap/decay.h"
 #include "heap/misuse.h"
@@ -543,8 +545,12 @@ size_t berth__heap_purge_some(struct berth__heap *heap, bool *more) {
         unsigned capacity = berth__slab_class(slab)->blocks;
         unsigned before = berth__slab_free_count(slab);
         pages = is_lent_memory(slab) ? 0 : whole_machine_pages(berth__slab_purgeable(slab));
+        berth__transit_begin();
         berth__slab_hide(slab, pages);
         unsigned hidden = before - berth__slab_free_count(slab);
+        if (hidden == 0) {
+            pages = 0; /* only pages behind the last block: nothing would keep the slab meanwhile */
+        }
         *purge_from(slab) = (uint16_t)berth__min(before + capacity / 8 + 1, capacity);
         berth__count_sub(&class->free_blocks, hidden);
         relist_locked(heap, slab);
@@ -553,6 +559,9 @@ size_t berth__heap_purge_some(struct berth__heap *heap, bool *more) {
     struct berth__arena *arena = heap->arena;
     berth__lock_release(&heap->lock);
     if (pages == 0) {
+        if (slab != NULL) {
+            berth__transit_end();
+        }
         return returned;
     }
     uint32_t calls = 0;
@@ -560,6 +569,7 @@ size_t berth__heap_purge_some(struct berth__heap *heap, bool *more) {
     bool purged = !berth__chunk_is_held(berth__chunk_of(slab->base)) &&
                   purge_pages(slab->base, pages, &calls);
     after_purge(slab, pages, purged);
+    berth__transit_end();
     size_t bytes = purged ? (size_t)berth__bit_count(pages) * BERTH_PAGE : 0;
     berth__add_relaxed(&arena->slab_purged_bytes, bytes);
     berth__add_relaxed(&arena->slab_purge_calls, calls);

@@ -10,7 +10,6 @@
 #include "chunk/retained.h"
 #include "chunk/wait.h"
 #include "heap/decay.h"
-#include "heap/fork.h"
 #include "heap/misuse.h"
 
 #include <errno.h>
@@ -29,43 +28,81 @@ static struct berth__chunk *nth(struct berth__chunk *first, size_t i) {
     return berth__chunk_of(first->at + i * BERTH_CHUNK);
 }
 
-/* ---- slots ---- */
-
-/* Slots for a block with an alignment beyond a chunk: takes more than needed and gives the ends
- * back. */
-static struct berth__chunk *take_aligned(size_t count, size_t alignment) {
-    size_t extra = alignment > BERTH_CHUNK ? alignment / BERTH_CHUNK - 1 : 0;
-    struct berth__chunk *first = berth__slots_take(count + extra);
-    if (first == NULL || extra == 0) {
-        return first;
-    }
-    uintptr_t at = (uintptr_t)first->at;
-    size_t before = (berth__round_up(at, alignment) - at) / BERTH_CHUNK;
-    struct berth__chunk *start = nth(first, before);
-    if (before > 0) {
-        berth__slots_give(first, before);
-    }
-    if (extra > before) {
-        berth__slots_give(nth(start, count), extra - before);
-    }
-    return start;
+/* Addresses for a block, unless there can never be memory for it. */
+static char *reserve(struct berth__arenas *arenas, size_t bytes, size_t alignment) {
+    return berth__ledger_can_ever_fit(arenas->ledger, bytes)
+               ? berth__slots_reserve(slots_for(bytes), alignment)
+               : NULL;
 }
 
+/* ---- memory in slots ---- */
+
 /* Memory that slots hold already, as far as a block of `bytes` would use it, and *tail, what lies
- * beyond the block's end in the last slot. If asked for, the former is cleared. */
-static size_t retained_in(struct berth__chunk *first, size_t bytes, bool clear, size_t *tail) {
+ * beyond the block's end in the last slot. */
+static size_t retained_in(const char *at, size_t bytes, size_t *tail) {
     size_t total = 0;
     for (size_t i = 0; i < slots_for(bytes); i++) {
-        struct berth__chunk *slot = nth(first, i);
-        size_t used = berth__min(slot->committed, bytes_in_slot(bytes, i));
-        if (clear && used > 0) {
-            berth__unpoison(slot->at, used);
-            memset(slot->at, 0, used);
-        }
-        *tail = slot->committed - used; /* 0 in all slots but the last */
+        size_t committed = berth__slot_committed(at + i * BERTH_CHUNK);
+        size_t used = berth__min(committed, bytes_in_slot(bytes, i));
+        *tail = committed - used; /* 0 in all slots but the last */
         total += used;
     }
     return total;
+}
+
+/* Clears what slots held already. Much of it is rather given back than written: it may never have
+ * been touched, and the kernel clears what will be. */
+static void clear_retained(char *at, size_t bytes, size_t retained) {
+    enum { WRITTEN_MAX = 32 << 20 };
+    berth__unpoison(at, bytes);
+    if (retained > WRITTEN_MAX && berth__pages_purge(at, bytes) == 0) {
+        return;
+    }
+    for (size_t i = 0; i < slots_for(bytes); i++) {
+        char *slot = at + i * BERTH_CHUNK;
+        memset(slot, 0, berth__min(berth__slot_committed(slot), bytes_in_slot(bytes, i)));
+    }
+}
+
+/* The first stretch of a block's bytes, from `from` on, that its slots do not hold: [result, *end).
+ * `bytes` if there is none. */
+static size_t next_missing(const char *at, size_t bytes, size_t from, size_t *end) {
+    for (size_t i = from / BERTH_CHUNK; i < slots_for(bytes); i++) {
+        size_t slot = i * BERTH_CHUNK;
+        size_t start = berth__max(from, slot + berth__slot_committed(at + slot));
+        if (start < slot + bytes_in_slot(bytes, i)) {
+            do {
+                slot += BERTH_CHUNK;
+            } while (slot < bytes && berth__slot_committed(at + slot) == 0);
+            *end = berth__min(slot, bytes);
+            return start;
+        }
+    }
+    return bytes;
+}
+
+/* If the kernel refuses, there is at least no memory in it. */
+static void decommit_missing(char *at, size_t bytes) {
+    size_t end = 0;
+    for (size_t from = next_missing(at, bytes, 0, &end); from < bytes;
+         from = next_missing(at, bytes, end, &end)) {
+        if (berth__pages_decommit(at + from, end - from) != 0) {
+            (void)berth__pages_purge(at + from, end - from);
+        }
+    }
+}
+
+static bool commit_missing(struct berth__arena *arena, char *at, size_t bytes) {
+    size_t end = 0;
+    for (size_t from = next_missing(at, bytes, 0, &end); from < bytes;
+         from = next_missing(at, bytes, end, &end)) {
+        if (berth__pages_commit(at + from, end - from) != 0) {
+            decommit_missing(at, from);
+            return false;
+        }
+        berth__arena_prepare_pages(arena, at + from, end - from);
+    }
+    return true;
 }
 
 /* Unmaps what is kept behind a block. False if that failed. */
@@ -86,10 +123,10 @@ static bool drop_tail(struct berth__chunk *first) {
 
 /* Whole slots taken for growth are emptied first, so that only one kind of memory is to be
  * accounted for: none. */
-static bool empty_slots(struct berth__chunk *first, size_t count) {
+static bool empty_slots(char *at, size_t count) {
     for (size_t i = 0; i < count; i++) {
-        struct berth__chunk *slot = nth(first, i);
-        if (slot->committed > 0) {
+        struct berth__chunk *slot = berth__chunk_find(at + i * BERTH_CHUNK);
+        if (slot != NULL && slot->committed > 0) {
             if (berth__pages_decommit(slot->at, slot->committed) != 0) {
                 return false;
             }
@@ -149,27 +186,28 @@ static void unpublish(struct berth__chunk *first) {
     berth__lock_release(&arenas->huge_lock);
 }
 
-/* Charges and commits the `missing` bytes of a block that its slots do not hold yet. */
-static bool fill_slots(struct berth__arena *arena, struct berth__chunk *first, size_t bytes,
-                       size_t missing, unsigned charge_flags) {
+/* Charges a block in reserved slots and commits what they do not hold yet; only then are the slots'
+ * records made. NULL: nothing changed. */
+static struct berth__chunk *fill_slots(struct berth__arena *arena, char *at, size_t bytes,
+                                       size_t retained, unsigned charge_flags) {
     struct berth__ledger *ledger = arena->arenas->ledger;
-    size_t retained = bytes - missing;
-    size_t own = ledger->parent == NULL ? missing : bytes;
-    if (!berth__ledger_charge_split(ledger, own, missing, charge_flags)) {
-        return false;
+    size_t missing = bytes - retained;
+    if (!berth__ledger_charge_split(ledger, ledger->parent == NULL ? missing : bytes, missing,
+                                    charge_flags)) {
+        return NULL;
     }
-    if (missing > 0 && berth__pages_commit(first->at, bytes) != 0) {
+    struct berth__chunk *first = NULL;
+    if (commit_missing(arena, at, bytes)) {
+        first = berth__slots_open(at, slots_for(bytes));
+        if (first == NULL) {
+            decommit_missing(at, bytes);
+        }
+    }
+    if (first == NULL) {
         berth__ledger_uncharge_own(ledger, retained);
         berth__ledger_uncharge(ledger, missing);
-        return false;
     }
-    if (missing > 0 && arena->node != BERTH_NODE_ANY) {
-        berth__pages_prefer_node(first->at, bytes, arena->node);
-    }
-    if (missing > 0 && arena->arenas->policy.thp == BERTH_THP_ALWAYS) {
-        berth__pages_want_huge(first->at, bytes, true);
-    }
-    return true;
+    return first;
 }
 
 void *berth__huge_attempt(const struct berth__request *request, unsigned charge_flags,
@@ -177,34 +215,36 @@ void *berth__huge_attempt(const struct berth__request *request, unsigned charge_
     (void)anywhere; /* slots belong to no arena */
     struct berth__arenas *arenas = request->arenas;
     struct berth__arena *arena = berth__arena_of_thread(arenas);
-    if (arena == NULL || arenas->lent != NULL || request->size > PTRDIFF_MAX / 2 ||
-        request->alignment > PTRDIFF_MAX / 4) {
+    if (arena == NULL || arenas->lent != NULL) {
         return NULL;
     }
     berth__limit_look(BERTH_LIMIT_AGE_MS);
     /* Nothing, aligned beyond a chunk, is still a block. */
     size_t bytes = berth__round_up(berth__max(request->size, 1), berth__page_bytes);
-    struct berth__chunk *first = take_aligned(slots_for(bytes), request->alignment);
-    if (first == NULL) {
+    char *at = reserve(arenas, bytes, request->alignment);
+    if (at == NULL) {
         return NULL;
     }
     size_t tail = 0;
-    bool clear = (request->flags & BERTH_REQUEST_ZERO) != 0;
-    size_t retained = retained_in(first, bytes, clear, &tail);
-    if (!fill_slots(arena, first, bytes, bytes - retained, charge_flags)) {
-        berth__slots_give(first, slots_for(bytes));
+    size_t retained = retained_in(at, bytes, &tail);
+    struct berth__chunk *first = fill_slots(arena, at, bytes, retained, charge_flags);
+    if (first == NULL) {
+        berth__slots_give_at(at, slots_for(bytes));
         return NULL;
+    }
+    if ((request->flags & BERTH_REQUEST_ZERO) != 0) {
+        clear_retained(at, bytes, retained);
     }
     set_committed(first, bytes, tail);
     berth__decay_demand(&berth__slots_decay, retained, false);
     berth__decay_demand(&berth__slots_decay, bytes - retained, true);
-    berth__unpoison(first->at, bytes);
+    berth__unpoison(at, bytes);
     first->huge.file = false;
     if (tail > 0) {
         berth__tail_keep(first, nth(first, slots_for(bytes) - 1), tail);
     }
     publish(arena, first, bytes, retained == 0);
-    return first->at;
+    return at;
 }
 
 static struct berth__chunk *checked_first(const void *block) {
@@ -224,41 +264,52 @@ static void free_file(struct berth__chunk *first) {
     if (berth__pages_decommit(first->at, bytes) == 0) {
         berth__slots_give(first, slots_for(bytes));
         berth__ledger_uncharge(ledger, bytes);
-    } /* else it stays mapped, and charged */
+    } else { /* it stays mapped, and charged to the process, for now */
+        berth__ledger_uncharge_own(ledger, bytes);
+        berth__retained_add_file(first, bytes);
+    }
 }
 
-int berth__file_map(struct berth__arenas *arenas, int fd, int64_t offset, size_t length,
-                    bool writable, void **block) {
-    if (berth__fork_must_detour()) {
-        return -EAGAIN;
-    }
-    struct berth__arena *arena = berth__arena_of_thread(arenas);
+/* Maps a file over reserved slots; -EADDRINUSE: the slots must not be used again. */
+static int map_file(struct berth__arena *arena, char *at, size_t length,
+                    const struct berth__file *file, unsigned charge_flags) {
+    struct berth__ledger *ledger = arena->arenas->ledger;
     size_t bytes = berth__round_up(length, berth__page_bytes);
-    struct berth__chunk *first = arena == NULL ? NULL : berth__slots_take(slots_for(bytes));
-    if (first == NULL) {
+    if (!empty_slots(at, slots_for(bytes)) || !berth__ledger_charge(ledger, bytes, charge_flags)) {
         return -ENOMEM;
     }
-    int error = empty_slots(first, slots_for(bytes)) ? 0 : -ENOMEM;
-    if (error == 0 && !berth__ledger_charge(arenas->ledger, bytes, BERTH_CHARGE_ORDINARY)) {
-        error = -ENOMEM;
-    } else if (error == 0) {
-        error = berth__pages_map_file(first->at, bytes, fd, offset, writable);
-        if (error != 0) {
-            berth__ledger_uncharge(arenas->ledger, bytes);
-        }
+    int error = berth__pages_map_file(at, bytes, file->fd, file->offset, file->writable);
+    struct berth__chunk *first = error == 0 ? berth__slots_open(at, slots_for(bytes)) : NULL;
+    if (first != NULL) {
+        first->huge.file = true;
+        berth__unpoison(at, bytes);
+        publish(arena, first, length, false);
+        return 0;
     }
+    if (error == 0) {
+        error = berth__pages_decommit(at, bytes) == 0 ? -ENOMEM : -EADDRINUSE;
+    }
+    berth__ledger_uncharge(ledger, bytes);
+    return error;
+}
+
+int berth__file_map(struct berth__arenas *arenas, const struct berth__file *file, size_t length,
+                    unsigned charge_flags, void **block) {
+    struct berth__arena *arena = berth__arena_of_thread(arenas);
+    size_t bytes = berth__round_up(length, berth__page_bytes);
+    char *at = arena == NULL ? NULL : reserve(arenas, bytes, BERTH_CHUNK);
+    if (at == NULL) {
+        return -ENOMEM;
+    }
+    int error = map_file(arena, at, length, file, charge_flags);
+    *block = error == 0 ? at : NULL;
     if (error == -EADDRINUSE) {
         return -ENOMEM; /* the addresses are lost */
     }
     if (error != 0) {
-        berth__slots_give(first, slots_for(bytes));
-        return error;
+        berth__slots_give_at(at, slots_for(bytes));
     }
-    first->huge.file = true;
-    berth__unpoison(first->at, bytes);
-    publish(arena, first, length, false);
-    *block = first->at;
-    return 0;
+    return error;
 }
 
 void berth__huge_free(void *block) {
@@ -313,31 +364,37 @@ static bool shrink(struct berth__chunk *first, size_t bytes) {
     return true;
 }
 
-static bool charge_and_commit(struct berth__arenas *arenas, char *at, size_t bytes) {
-    if (!berth__ledger_charge(arenas->ledger, bytes, BERTH_CHARGE_ORDINARY)) {
+/* Makes `bytes` from `from` on usable, in slots that hold nothing yet from there; those from
+ * `slots` on are only reserved, and are opened. False: nothing changed. */
+static bool charge_and_commit(struct berth__arena *arena, char *from, size_t bytes, char *slots,
+                              size_t slot_count, unsigned charge_flags) {
+    struct berth__ledger *ledger = arena->arenas->ledger;
+    if (!empty_slots(slots, slot_count) || !berth__ledger_charge(ledger, bytes, charge_flags)) {
         return false;
     }
-    if (berth__pages_commit(at, bytes) != 0) {
-        berth__ledger_uncharge(arenas->ledger, bytes);
-        return false;
+    if (berth__pages_commit(from, bytes) == 0) {
+        if (slot_count == 0 || berth__slots_open(slots, slot_count) != NULL) {
+            return true;
+        }
+        if (berth__pages_decommit(from, bytes) != 0) {
+            (void)berth__pages_purge(from, bytes);
+        }
     }
-    return true;
+    berth__ledger_uncharge(ledger, bytes);
+    return false;
 }
 
-static bool grow(struct berth__chunk *first, size_t bytes) {
+static bool grow_in_place(struct berth__chunk *first, size_t bytes, unsigned charge_flags) {
     size_t old = first->huge.bytes;
     size_t more_slots = slots_for(bytes) - first->huge.slots;
     char *behind = first->at + first->huge.slots * BERTH_CHUNK;
-    if (!drop_tail(first)) {
+    if (!drop_tail(first) || (more_slots > 0 && !berth__slots_reserve_at(behind, more_slots))) {
         return false;
     }
-    if (more_slots > 0 && !berth__slots_take_at(behind, more_slots)) {
-        return false;
-    }
-    if ((more_slots > 0 && !empty_slots(nth(first, first->huge.slots), more_slots)) ||
-        !charge_and_commit(first->arena->arenas, first->at + old, bytes - old)) {
+    if (!charge_and_commit(first->arena, first->at + old, bytes - old, behind, more_slots,
+                           charge_flags)) {
         if (more_slots > 0) {
-            berth__slots_give(nth(first, first->huge.slots), more_slots);
+            berth__slots_give_at(behind, more_slots);
         }
         return false;
     }
@@ -350,56 +407,78 @@ static bool grow(struct berth__chunk *first, size_t bytes) {
     return true;
 }
 
+static bool keeps_its_place(struct berth__chunk *first) {
+    return first->huge.file || berth__chunk_is_held(first);
+}
+
 bool berth__huge_resize(void *block, size_t size) {
     struct berth__chunk *first = checked_first(block);
-    if (size <= first->arena->arenas->policy.chunk_bytes || size > PTRDIFF_MAX / 2 ||
-        first->huge.file || berth__chunk_is_held(first)) {
+    if (size <= first->arena->arenas->policy.chunk_bytes || size > BERTH_ADDRESSES_MAX ||
+        keeps_its_place(first)) {
         return size <= first->huge.bytes && size > first->huge.bytes / 2;
     }
     size_t bytes = berth__round_up(size, berth__page_bytes);
-    return bytes <= first->huge.bytes ? shrink(first, bytes) : grow(first, bytes);
+    return bytes <= first->huge.bytes ? shrink(first, bytes)
+                                      : grow_in_place(first, bytes, BERTH_CHARGE_ORDINARY);
 }
 
-/* The pages move, and the old slots are left empty. Room beyond the old size is committed before
- * the move, so that a failure leaves the old block as it was. */
-void *berth__huge_move(void *block, size_t size) {
-    struct berth__chunk *from = checked_first(block);
-    struct berth__arena *arena = from->arena;
-    size_t old = from->huge.bytes;
-    size_t bytes = berth__round_up(size, berth__page_bytes);
-    if (size > PTRDIFF_MAX / 2 || bytes <= old || from->huge.file || berth__chunk_is_held(from) ||
-        !drop_tail(from)) {
-        return NULL;
-    }
-    struct berth__chunk *to = berth__slots_take(slots_for(bytes));
-    if (to == NULL) {
-        return NULL;
-    }
-    if (!empty_slots(to, slots_for(bytes)) ||
-        !charge_and_commit(arena->arenas, to->at + old, bytes - old)) {
-        berth__slots_give(to, slots_for(bytes));
-        return NULL;
-    }
-    int error = berth__pages_move(from->at, to->at, old);
-    if (error != 0) {
-        nth(to, 0)->committed = 0;
-        if (berth__pages_decommit(to->at + old, bytes - old) == 0) {
-            berth__ledger_uncharge(arena->arenas->ledger, bytes - old);
-        }
-        if (error != -EADDRINUSE) { /* else the addresses are lost */
-            berth__slots_give(to, slots_for(bytes));
-        }
-        return NULL;
-    }
+/* The old block after its pages have moved away. */
+static void leave_slots(struct berth__chunk *from, bool reserved_again) {
     unpublish(from);
     for (size_t i = 0; i < from->huge.slots; i++) {
         nth(from, i)->committed = 0;
     }
-    (void)!berth__pages_decommit(from->at, old); /* readable but empty if that fails */
-    berth__slots_give(from, from->huge.slots);
+    if (reserved_again) {
+        berth__slots_give(from, from->huge.slots);
+    } else { /* the addresses are lost: others may be using them */
+        berth__store_release(&from->use, BERTH_SLOT_HUGE_BODY);
+    }
+}
+
+/* The pages move, and the old slots are left empty. Room beyond the old size is committed before
+ * the move, so that a failure leaves the old block as it was. */
+static int move(struct berth__chunk *from, char *at, size_t bytes, unsigned charge_flags) {
+    struct berth__arena *arena = from->arena;
+    size_t old = from->huge.bytes;
+    size_t slots = slots_for(bytes);
+    if (!charge_and_commit(arena, at + old, bytes - old, at, slots, charge_flags)) {
+        berth__slots_give_at(at, slots);
+        return -ENOMEM;
+    }
+    bool reserved_again = true;
+    if (berth__pages_move(from->at, at, old, &reserved_again) != 0) {
+        if (berth__pages_decommit(at + old, bytes - old) != 0) {
+            (void)berth__pages_purge(at + old, bytes - old);
+        }
+        berth__ledger_uncharge(arena->arenas->ledger, bytes - old);
+        if (reserved_again) {
+            berth__slots_give_at(at, slots);
+        }
+        return -ENOTSUP;
+    }
+    leave_slots(from, reserved_again);
+    struct berth__chunk *to = berth__chunk_of(at);
     set_committed(to, bytes, 0);
-    berth__unpoison(to->at, bytes);
+    berth__unpoison(at, bytes);
     to->huge.file = false;
     publish(arena, to, bytes, false);
-    return to->at;
+    return 0;
+}
+
+int berth__huge_grow(void **block, size_t size, unsigned charge_flags) {
+    struct berth__chunk *first = checked_first(*block);
+    if (size > BERTH_ADDRESSES_MAX) {
+        return -ENOMEM;
+    }
+    if (keeps_its_place(first)) {
+        return -ENOTSUP;
+    }
+    size_t bytes = berth__round_up(size, berth__page_bytes);
+    if (bytes <= first->huge.bytes || grow_in_place(first, bytes, charge_flags)) {
+        return 0;
+    }
+    char *at = drop_tail(first) ? reserve(first->arena->arenas, bytes, BERTH_CHUNK) : NULL;
+    int error = at == NULL ? -ENOMEM : move(first, at, bytes, charge_flags);
+    *block = error == 0 ? at : *block;
+    return error;
 }

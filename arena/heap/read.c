@@ -26,7 +26,6 @@ static void add_heap(struct berth__heap *heap, struct berth__arena_counts *count
     uint64_t remote = minus(berth__load_relaxed(&heap->remote_sent), drained);
     counts->heaps++;
     counts->slabs += slabs;
-    counts->slab_lent += minus(slabs * BERTH_UNIT, free_bytes + tail + remote);
     counts->remote += remote;
     counts->slab_tail += tail;
     counts->free_slab += free_bytes;
@@ -75,6 +74,9 @@ void berth__arena_read(struct berth__arena *arena, struct berth__arena_counts *c
     counts->contended = berth__load_relaxed(&arena->lock.contended) +
                         berth__load_relaxed(&arena->grow_lock.contended);
     each_heap(arena, add_heap_to, counts);
+    /* Of all heaps together: what lies on one's stack may be of a slab that another has taken. */
+    counts->slab_lent =
+        minus(counts->slabs * BERTH_UNIT, counts->free_slab + counts->slab_tail + counts->remote);
 }
 
 static void add_counts(struct berth__arena_counts *sum, const struct berth__arena_counts *more) {

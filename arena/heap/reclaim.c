@@ -1,24 +1,31 @@
 /*
  * The ladder: what is done before a request fails.
  *
- * In order of cost to others. After each step the request is tried again:
- *   own cache    the caller's caches are emptied into their heaps
- *   caches       the CPUs' caches of runs, everybody's remote stacks, empty slabs; and from here on
- * any arena of the pool may serve the request, and slabs are taken from other heaps parked the
- * caches of threads that sleep return       memory that is mapped but unused: unused slots, chunk
- * ends, of every pool callbacks    the application is asked to free some wait         in the queue
- * (chunk/wait.h), until the deadline No lock is held between the steps.
+ * In order of cost to others; after each step the request is tried again:
+ *  - own cache: the caller's caches are emptied into their heaps;
+ *  - caches: the CPUs' caches of runs, everybody's remote stacks, empty slabs; and from here on any
+ *    arena of the pool may serve the request, and slabs are taken from other heaps;
+ *  - parked: the caches of threads that sleep;
+ *  - return: memory that is mapped but unused: unused slots, chunk ends, of every pool; and what
+ *    other threads are moving just then is waited for (chunk/transit.h);
+ *  - callbacks: the application is asked to free some, or another thread's run of them is waited
+ *    for;
+ *  - wait: in the queues (chunk/wait.h), until the deadline.
+ *
+ * No lock is held between the steps.
  */
 #include "heap/request.h"
 
 #include "chunk/retained.h"
+#include "chunk/transit.h"
 #include "chunk/wait.h"
 #include "heap/decay.h"
 #include "heap/engine.h"
 #include "heap/fork.h"
+#include "os/clock.h"
 
 _Atomic uint64_t berth__ladder_counts[BERTH_LADDER_STEPS];
-unsigned (*_Atomic berth__pressure_hook)(struct berth__arenas *, size_t, bool);
+berth__pressure_ask *_Atomic berth__pressure_hook;
 
 static void flush_own_cache(struct berth__arenas *arenas) {
     struct berth__cache *cache = berth__cache_peek(arenas);
@@ -95,22 +102,37 @@ static void return_memory(const struct berth__request *request, bool everywhere)
     berth__retained_release(bytes, 0); /* chunks that became empty meanwhile */
 }
 
-static unsigned ask_application(const struct berth__request *request) {
-    unsigned (*hook)(struct berth__arenas *, size_t, bool) =
-        berth__load_acquire(&berth__pressure_hook);
+/* A callback that allocates does not come back here. */
+static enum berth__asked ask_application(const struct berth__request *request,
+                                         uint64_t deadline_ns) {
+    berth__pressure_ask *hook = berth__load_acquire(&berth__pressure_hook);
     struct berth__tls *tls = &berth__tls;
     if (hook == NULL || tls->reclaiming || !request->arenas->policy.reclaim) {
-        return 0;
+        return BERTH_ASKED_NOBODY;
     }
-    tls->reclaiming = true; /* a callback that allocates does not come back here */
-    unsigned asked =
-        hook(request->arenas, request->size, (request->flags & BERTH_REQUEST_MALLOC) != 0);
+    tls->reclaiming = true;
+    enum berth__asked asked = hook(request->arenas, request->size,
+                                   (request->flags & BERTH_REQUEST_MALLOC) != 0, deadline_ns);
     tls->reclaiming = false;
     return asked;
 }
 
 static void count_step(enum berth__ladder_step step) {
     berth__add_relaxed(&berth__ladder_counts[step], 1);
+}
+
+/* The last attempt before a request fails: what was on its way meanwhile is waited for. */
+static void *attempt_settled(const struct berth__request *request, berth__attempt *attempt,
+                             unsigned charge_flags) {
+    enum { LOOKS_MAX = 16 };
+    void *block = NULL;
+    bool again = true;
+    for (unsigned look = 0; again && look < LOOKS_MAX; look++) {
+        struct berth__transit before = berth__transit_look();
+        block = attempt(request, charge_flags, true);
+        again = block == NULL && berth__transit_settled(before);
+    }
+    return block;
 }
 
 /* The steps that need no waiting. NULL if none of them helped. `everywhere`: in other pools, too.
@@ -135,17 +157,23 @@ static void *climb(const struct berth__request *request, berth__attempt *attempt
     if (block == NULL) {
         berth__add_relaxed(&berth__ladder_counts[BERTH_LADDER_RETURN], everywhere ? 1 : 0);
         return_memory(request, everywhere);
-        block = attempt(request, charge_flags, true);
+        block = attempt_settled(request, attempt, charge_flags);
     }
     return block;
 }
 
+/* If another thread asks the application just then, what that frees may be taken by others: it is
+ * asked again, until it was for this request. */
 static void *climb_and_ask(const struct berth__request *request, berth__attempt *attempt,
-                           unsigned charge_flags) {
+                           unsigned charge_flags, uint64_t deadline_ns) {
     void *block = climb(request, attempt, charge_flags, true);
-    if (block == NULL && ask_application(request) > 0) {
-        count_step(BERTH_LADDER_CALLBACKS);
-        block = climb(request, attempt, charge_flags, true);
+    enum berth__asked asked = BERTH_ASKED_BY_ANOTHER;
+    while (block == NULL && asked == BERTH_ASKED_BY_ANOTHER) {
+        asked = ask_application(request, deadline_ns);
+        if (asked != BERTH_ASKED_NOBODY) {
+            count_step(BERTH_LADDER_CALLBACKS);
+            block = climb(request, attempt, charge_flags, true);
+        }
     }
     return block;
 }
@@ -155,16 +183,26 @@ static uint32_t wait_ms_of(const struct berth__request *request) {
     return (request->flags & BERTH_REQUEST_MALLOC) != 0 ? policy->malloc_wait_ms : policy->wait_ms;
 }
 
-/* The ledger whose bytes are missing. Lent memory takes none: who waits for it is in nobody's way.
- */
-static struct berth__ledger *short_ledger(const struct berth__request *request) {
-    struct berth__arenas *arenas = request->arenas;
-    struct berth__ledger *own = arenas->lent != NULL ? &arenas->own_ledger : arenas->ledger;
-    uint64_t limit = berth__load_relaxed(&own->limit);
-    uint64_t used = berth__load_relaxed(&own->used);
-    size_t least = berth__max(request->size, BERTH_UNIT);
-    bool fits = own->parent != NULL && used <= limit && least <= limit - used;
-    return fits && arenas->lent == NULL ? own->parent : own;
+static bool may_wait(const struct berth__request *request) {
+    bool limited = berth__load_relaxed(&berth__ledger.limit) != BERTH_NO_LIMIT ||
+                   berth__load_relaxed(&request->arenas->ledger->limit) != BERTH_NO_LIMIT;
+    return limited && wait_ms_of(request) > 0 && (request->flags & BERTH_REQUEST_NOWAIT) == 0 &&
+           !berth__tls.reclaiming;
+}
+
+/* How long a request waits while another thread's callbacks run. Who does not queue up waits for
+ * that run as well, because what it frees was there to be had; but a callback may itself be waiting
+ * for something that this thread holds. */
+static uint64_t asking_deadline_ns(const struct berth__request *request) {
+    enum { RUN_MS = 100 };
+    uint64_t ms = may_wait(request) ? wait_ms_of(request) : RUN_MS;
+    return berth__clock_ns() + ms * UINT64_C(1000000);
+}
+
+/* Where a request queues up. Lent memory takes no ledger's bytes: who waits for it is in nobody's
+ * way. */
+static struct berth__wait_queue *own_queue(struct berth__arenas *arenas) {
+    return arenas->lent != NULL ? &arenas->own_ledger.queue : &arenas->ledger->queue;
 }
 
 /* Looking into all pools costs milliseconds where there are hundreds. The head of a queue does it
@@ -183,36 +221,28 @@ static void *wait_in_queue(const struct berth__request *request, berth__attempt 
     count_step(BERTH_LADDER_WAIT);
     berth__add_relaxed(&arenas->waits, 1);
     struct berth__waiter waiter;
-    berth__wait_join(&waiter, &short_ledger(request)->queue, wait_ms_of(request));
+    berth__wait_begin(&waiter, wait_ms_of(request));
     void *block = NULL;
     uint64_t returns_seen = berth__load_relaxed(&berth__wait_returns);
+    berth__wait_stand(&waiter, own_queue(arenas));
     for (unsigned look = 1; block == NULL && berth__wait_sleep(&waiter); look++) {
         bool everywhere = should_look_everywhere(look, &returns_seen);
-        block = climb(request, attempt, berth__request_charge_flags(request) | BERTH_CHARGE_HEAD,
-                      everywhere);
+        block = climb(request, attempt, berth__request_charge_flags(request), everywhere);
+        if (block == NULL) {
+            berth__wait_stand(&waiter, own_queue(arenas));
+        }
     }
-    berth__wait_leave(&waiter);
+    berth__wait_end(&waiter);
     if (block == NULL) {
         berth__add_relaxed(&arenas->waits_failed, 1);
     }
     return block;
 }
 
-static bool may_wait(const struct berth__request *request) {
-    bool limited = berth__load_relaxed(&berth__ledger.limit) != BERTH_NO_LIMIT ||
-                   berth__load_relaxed(&request->arenas->ledger->limit) != BERTH_NO_LIMIT;
-    return limited && wait_ms_of(request) > 0 && (request->flags & BERTH_REQUEST_NOWAIT) == 0 &&
-           !berth__tls.reclaiming;
-}
-
-/* No wait helps a request that is larger than the limit itself. */
+/* No wait helps a request that is larger than the limit itself, or than all addresses. */
 static bool can_ever_fit(const struct berth__request *request) {
-    for (struct berth__ledger *at = request->arenas->ledger; at != NULL; at = at->parent) {
-        if (request->size > berth__load_relaxed(&at->limit)) {
-            return false;
-        }
-    }
-    return true;
+    return request->size <= BERTH_ADDRESSES_MAX && request->alignment <= BERTH_ALIGNMENT_MAX &&
+           berth__ledger_can_ever_fit(request->arenas->ledger, request->size);
 }
 
 void *berth__reclaim(const struct berth__request *request, berth__attempt *attempt) {
@@ -221,7 +251,8 @@ void *berth__reclaim(const struct berth__request *request, berth__attempt *attem
     void *block = NULL;
     bool can_fit = can_ever_fit(request);
     if (can_fit) {
-        block = climb_and_ask(request, attempt, berth__request_charge_flags(request));
+        block = climb_and_ask(request, attempt, berth__request_charge_flags(request),
+                              asking_deadline_ns(request));
         if (block == NULL && may_wait(request)) {
             block = wait_in_queue(request, attempt);
         }

@@ -1,12 +1,14 @@
 #include "heap/request.h"
 
 #include "base/check.h"
+#include "chunk/meta.h"
 #include "heap/decay.h"
 #include "heap/emergency.h"
 #include "heap/engine.h"
 #include "heap/fork.h"
 #include "heap/misuse.h"
 
+#include <errno.h>
 #include <string.h>
 
 /* ---- small blocks ---- */
@@ -46,14 +48,12 @@ static struct berth__heap *heap_for(struct berth__cache *cache, struct berth__ar
     return arena == NULL ? NULL : berth__heap_shared(arena);
 }
 
-/* What one round makes room for, another thread may take; and where there is room but no metadata
- * for a slab, no round helps. */
 void *berth__small_attempt(const struct berth__request *request, unsigned charge_flags,
                            bool anywhere) {
-    enum { TRIES_MAX = 256 }; /* others may be quicker; but without metadata, no try will do */
     unsigned small_class = small_class_of(request);
     struct berth__cache *cache = berth__cache_get(request->arenas);
-    for (unsigned i = 0; i < TRIES_MAX; i++) {
+    uint64_t meta_failures = berth__meta_failures();
+    do { /* what one round makes room for, another thread may take */
         void *block =
             cache == NULL ? NULL : berth__cache_pop(cache, berth__classes[small_class].size);
         if (block == NULL) {
@@ -73,7 +73,7 @@ void *berth__small_attempt(const struct berth__request *request, unsigned charge
         if (berth__arena_grow(heap->arena, BERTH_UNIT_PAGES, BERTH_UNIT_PAGES, charge_flags) != 0) {
             return NULL;
         }
-    }
+    } while (berth__meta_failures() == meta_failures); /* else a slab may lack its bitmaps */
     return NULL;
 }
 
@@ -97,13 +97,19 @@ unsigned berth__request_charge_flags(const struct berth__request *request) {
 }
 
 /* A thread whose last request failed is handling that: what it needs meanwhile is small, and may
- * come from the reserve if there is nothing else. */
-static void *attempt_while_unwinding(const struct berth__request *request,
-                                     berth__attempt *attempt) {
-    if (!berth__tls.unwinding || request->size > BERTH_SMALL_MAX) {
-        return NULL;
+ * come from the reserve. That ends with a request that is served without. */
+static void *attempt_first(const struct berth__request *request, berth__attempt *attempt) {
+    unsigned charge_flags = berth__request_charge_flags(request);
+    void *block = attempt(request, charge_flags, false);
+    if (BERTH_LIKELY(!berth__tls.unwinding)) {
+        return block;
     }
-    return attempt(request, berth__request_charge_flags(request) | BERTH_CHARGE_RESERVE, false);
+    if (block != NULL && (charge_flags & BERTH_CHARGE_RESERVE) == 0) {
+        berth__tls.unwinding = false;
+    } else if (block == NULL && request->size <= BERTH_SMALL_MAX) {
+        block = attempt(request, charge_flags | BERTH_CHARGE_RESERVE, true);
+    }
+    return block;
 }
 
 /* Within one arena, memory that is mapped but elsewhere is used before more is mapped only by the
@@ -116,10 +122,7 @@ void *berth__request_serve(const struct berth__request *request) {
         return berth__emergency_alloc(request->size, request->alignment); /* fresh pages: zero */
     }
     berth__attempt *attempt = attempt_for(request);
-    void *block = attempt(request, berth__request_charge_flags(request), false);
-    if (block == NULL) {
-        block = attempt_while_unwinding(request, attempt);
-    }
+    void *block = attempt_first(request, attempt);
     if (block == NULL) {
         block = berth__reclaim(request, attempt);
     }
@@ -233,9 +236,14 @@ size_t berth__block_size(const void *block) {
     }
 }
 
+/* True if a block must stay as it is: what describes it is not there, or must not be touched. */
+static bool is_fixed(const void *block) {
+    return berth__fork_must_detour() || BERTH_UNLIKELY(berth__emergency_owns(block));
+}
+
 bool berth__block_resize(void *block, size_t size) {
-    if (BERTH_UNLIKELY(berth__emergency_owns(block))) {
-        return size <= berth__emergency_size(block);
+    if (is_fixed(block)) {
+        return size <= berth__block_size(block);
     }
     uint64_t entry = entry_or_misuse(block);
     switch (BERTH_ENTRY_KIND(entry)) {
@@ -245,14 +253,46 @@ bool berth__block_resize(void *block, size_t size) {
         return size <= have && (size > have / 2 || have <= 4 * BERTH_GRANULE);
     }
     case BERTH_UNIT_RUN:
-        return !berth__fork_must_detour() &&
-               size <= berth__chunk_of(block)->arena->arenas->policy.chunk_bytes &&
+        return size <= berth__chunk_of(block)->arena->arenas->policy.chunk_bytes &&
                berth__run_resize(block, size);
-    case BERTH_UNIT_HUGE: return !berth__fork_must_detour() && berth__huge_resize(block, size);
+    case BERTH_UNIT_HUGE: return berth__huge_resize(block, size);
     case BERTH_UNIT_HUGE_BODY:
     case BERTH_UNIT_SAMPLED:
     default: berth__misuse("realloc of a pointer inside a block", block);
     }
+}
+
+/* A huge block that is to become longer: the ladder is climbed for the difference. */
+struct growth {
+    struct berth__request request;
+    void *block;
+    size_t size;
+    int *error;
+};
+
+/* The block, if it needs no further attempt: it has grown, or must be copied. */
+static void *grow_attempt(const struct berth__request *request, unsigned charge_flags,
+                          bool anywhere) {
+    (void)anywhere;
+    const struct growth *growth = BERTH_CONTAINER_OF(request, const struct growth, request);
+    void *block = growth->block;
+    *growth->error = berth__huge_grow(&block, growth->size, charge_flags);
+    return *growth->error == -ENOMEM ? NULL : block;
+}
+
+/* 0, -ENOMEM, or -ENOTSUP if the block must be copied. */
+static int grow_huge(void **block, size_t have, const struct berth__request *request) {
+    int error = 0;
+    struct growth growth = {
+        .request = *request, .block = *block, .size = request->size, .error = &error};
+    growth.request.size = request->size - have;
+    void *grown =
+        grow_attempt(&growth.request, berth__request_charge_flags(&growth.request), false);
+    if (grown == NULL) {
+        grown = berth__reclaim(&growth.request, grow_attempt);
+    }
+    *block = grown == NULL ? *block : grown;
+    return error;
 }
 
 /* Growing huge blocks move by remapping; if that cannot be, everything moves by copying. */
@@ -260,19 +300,16 @@ void *berth__block_realloc(void *block, const struct berth__request *request) {
     if (request->size > PTRDIFF_MAX) {
         return NULL;
     }
+    size_t have = berth__block_size(block);
+    bool huge = have > request->arenas->policy.chunk_bytes && !is_fixed(block);
+    int error = huge && request->size > have ? grow_huge(&block, have, request) : -ENOTSUP;
+    if (error != -ENOTSUP) {
+        return error == 0 ? block : NULL;
+    }
     if (berth__block_resize(block, request->size)) {
         return block;
     }
-    size_t have = berth__block_size(block);
-    void *moved = NULL;
-    if (have > request->arenas->policy.chunk_bytes && request->size > have &&
-        !berth__fork_must_detour()) {
-        moved = berth__huge_move(block, request->size);
-        if (moved != NULL) {
-            return moved;
-        }
-    }
-    moved = berth__request_serve(request);
+    void *moved = berth__request_serve(request);
     if (moved != NULL) {
         memcpy(moved, block, berth__min(have, request->size));
         berth__block_free(block);

@@ -65,16 +65,21 @@ void *berth__huge_attempt(const struct berth__request *request, unsigned charge_
 void berth__run_free(void *block);
 void berth__huge_free(void *block);
 bool berth__huge_resize(void *block, size_t size);
-/* A huge block of another size with the same content; NULL if that cannot be done without copying.
- */
-void *berth__huge_move(void *block, size_t size);
+/* Makes a huge block longer, where it lies or elsewhere: *block is where it is then. -ENOMEM, or
+ * -ENOTSUP if it must be copied; nothing has changed then. */
+int berth__huge_grow(void **block, size_t size, unsigned charge_flags);
 
 /* The arena that serves the calling thread; NULL if there is no memory for one. */
 struct berth__arena *berth__arena_of_thread(struct berth__arenas *arenas);
 
 /* Maps a part of a file as a block. 0 or -errno. */
-int berth__file_map(struct berth__arenas *arenas, int fd, int64_t offset, size_t length,
-                    bool writable, void **block);
+struct berth__file {
+    int fd;
+    int64_t offset; /* whole pages */
+    bool writable;
+};
+int berth__file_map(struct berth__arenas *arenas, const struct berth__file *file, size_t length,
+                    unsigned charge_flags, void **block);
 
 /* Pages of the run that a block is; stops the process if it is none. */
 size_t berth__run_pages(const void *block);
@@ -104,10 +109,16 @@ size_t berth__reclaim_all(struct berth__arenas *arenas);
  * in unused slots, as far as it is beyond the limit. `thoroughly`: chunks' ends as well. */
 BERTH_NOINLINE void berth__reclaim_excess(struct berth__arena *arena, bool thoroughly);
 
-/* Asks the application to free memory; returns how many callbacks were run. Set by the layer that
- * knows them. */
-extern unsigned (*_Atomic berth__pressure_hook)(struct berth__arenas *arenas, size_t bytes,
-                                                bool from_malloc);
+/* Asks the application to free memory; set by the layer that knows its callbacks. One thread at a
+ * time does: others wait until it has, but not beyond the deadline. */
+enum berth__asked {
+    BERTH_ASKED_NOBODY, /* there is nobody to ask, or it took too long */
+    BERTH_ASKED,
+    BERTH_ASKED_BY_ANOTHER, /* another thread had, and has finished */
+};
+typedef enum berth__asked berth__pressure_ask(struct berth__arenas *arenas, size_t bytes,
+                                              bool from_malloc, uint64_t deadline_ns);
+extern berth__pressure_ask *_Atomic berth__pressure_hook;
 
 /* Steps of the ladder that were taken, for the metrics. */
 enum berth__ladder_step {

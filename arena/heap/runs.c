@@ -10,6 +10,8 @@
 
 #include "base/check.h"
 #include "chunk/meta.h"
+#include "chunk/transit.h"
+#include "chunk/wait.h"
 #include "heap/decay.h"
 #include "heap/misuse.h"
 #include "os/clock.h"
@@ -112,7 +114,8 @@ static void put_in_locked(struct berth__cpu_cache *cache, unsigned run_class, vo
     berth__count_add(&cache->bytes, class_bytes(run_class));
 }
 
-/* Takes runs out, class by class in turn, until no more than `bytes` and `count` are left. */
+/* Takes runs out, class by class in turn, until no more than `bytes` and `count` are left. The
+ * caller gives them to return_runs when it has released the lock. */
 static unsigned evict_locked(struct berth__cpu_cache *cache, uint64_t bytes, unsigned count,
                              void **runs) BERTH_REQUIRES(cache->lock) {
     unsigned evicted = 0;
@@ -123,6 +126,9 @@ static unsigned evict_locked(struct berth__cpu_cache *cache, uint64_t bytes, uns
         if (run != NULL) {
             runs[evicted++] = run;
         }
+    }
+    if (evicted > 0) {
+        berth__transit_begin();
     }
     berth__count_add(&cache->evictions, evicted);
     return evicted;
@@ -149,6 +155,15 @@ static void return_run(void *run) {
     berth__arena_take_run(run, unpark(run));
 }
 
+static void return_runs(void *const *evicted, unsigned count) {
+    for (unsigned i = 0; i < count; i++) {
+        return_run(evicted[i]);
+    }
+    if (count > 0) {
+        berth__transit_end();
+    }
+}
+
 /* False if the cache is busy, or the run too large for it. A full one is emptied by a quarter. */
 static bool push(struct berth__arena *arena, void *run, size_t pages, unsigned run_class) {
     size_t bytes_max = arena->arenas->policy.run_cache_bytes;
@@ -168,9 +183,7 @@ static bool push(struct berth__arena *arena, void *run, size_t pages, unsigned r
     berth__count_add(&cache->returns, 1);
     bool step = berth__load_relaxed(&cache->returns) % PUSHES_PER_STEP == 0;
     berth__lock_release(&cache->lock);
-    for (unsigned i = 0; i < evicted_count; i++) {
-        return_run(evicted[i]);
-    }
+    return_runs(evicted, evicted_count);
     if (step) {
         berth__decay_step(arena);
     }
@@ -196,9 +209,7 @@ void berth__run_caches_trim(struct berth__arena *arena) {
         unsigned evicted_count = evict_locked(cache, UINT64_MAX, keep, evicted);
         cache->least_count = keep;
         berth__lock_release(&cache->lock);
-        for (unsigned k = 0; k < evicted_count; k++) {
-            return_run(evicted[k]);
-        }
+        return_runs(evicted, evicted_count);
     }
 }
 
@@ -212,9 +223,7 @@ void berth__run_caches_flush(struct berth__arena *arena) {
         berth__lock_acquire(&cache->lock);
         unsigned count = evict_locked(cache, 0, 0, evicted);
         berth__lock_release(&cache->lock);
-        for (unsigned k = 0; k < count; k++) {
-            return_run(evicted[k]);
-        }
+        return_runs(evicted, count);
     }
 }
 

@@ -18,8 +18,21 @@ static bool read_counts(struct berth__arenas_counts *counts) {
     return true;
 }
 
-BERTH_EXPORT struct mallinfo2 mallinfo2(void) {
-    struct mallinfo2 info = {0};
+/* mallinfo is of glibc, mallinfo2 since 2.33; musl has neither. */
+#if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 33)
+#define HAVE_MALLINFO2 1
+#else
+#define HAVE_MALLINFO2 0
+#endif
+
+#ifdef __GLIBC__
+/* The fields that have a meaning here, by glibc's names. */
+struct info {
+    size_t arena, ordblks, hblks, hblkhd, uordblks, fordblks, fsmblks, keepcost;
+};
+
+static struct info read_info(void) {
+    struct info info = {0};
     struct berth__arenas_counts counts;
     if (read_counts(&counts)) {
         info.arena = counts.sum.chunk;
@@ -34,24 +47,41 @@ BERTH_EXPORT struct mallinfo2 mallinfo2(void) {
     return info;
 }
 
+#if HAVE_MALLINFO2
+BERTH_EXPORT struct mallinfo2 mallinfo2(void) {
+    struct info info = read_info();
+    return (struct mallinfo2){.arena = info.arena,
+                              .ordblks = info.ordblks,
+                              .hblks = info.hblks,
+                              .hblkhd = info.hblkhd,
+                              .uordblks = info.uordblks,
+                              .fordblks = info.fordblks,
+                              .fsmblks = info.fsmblks,
+                              .keepcost = info.keepcost};
+}
+#endif
+
 /* The old form, whose fields wrap at 2 GiB; nothing can be done about that. */
-static struct mallinfo narrow_info(void) {
-    struct mallinfo2 wide = mallinfo2();
-    struct mallinfo info = {0};
-    info.arena = (int)wide.arena;
-    info.ordblks = (int)wide.ordblks;
-    info.hblks = (int)wide.hblks;
-    info.hblkhd = (int)wide.hblkhd;
-    info.uordblks = (int)wide.uordblks;
-    info.fordblks = (int)wide.fordblks;
-    info.fsmblks = (int)wide.fsmblks;
-    info.keepcost = (int)wide.keepcost;
-    return info;
+static struct mallinfo read_narrow_info(void) {
+    struct info info = read_info();
+    return (struct mallinfo){.arena = (int)info.arena,
+                             .ordblks = (int)info.ordblks,
+                             .hblks = (int)info.hblks,
+                             .hblkhd = (int)info.hblkhd,
+                             .uordblks = (int)info.uordblks,
+                             .fordblks = (int)info.fordblks,
+                             .fsmblks = (int)info.fsmblks,
+                             .keepcost = (int)info.keepcost};
 }
 
 BERTH_EXPORT struct mallinfo mallinfo(void) {
-    return narrow_info();
+    return read_narrow_info();
 }
+
+BERTH_EXPORT struct mallinfo __libc_mallinfo(void) {
+    return read_narrow_info();
+}
+#endif
 
 BERTH_EXPORT void malloc_stats(void) {
     struct berth__arenas_counts counts;
@@ -91,11 +121,7 @@ BERTH_EXPORT int mallopt(int parameter, int value) {
     return 1;
 }
 
-/* The names by which glibc exports them, too. */
-BERTH_EXPORT struct mallinfo __libc_mallinfo(void) {
-    return narrow_info();
-}
-
+/* The name by which glibc exports it, too; as above. */
 BERTH_EXPORT int __libc_mallopt(int parameter, int value) {
     return mallopt(parameter, value);
 }

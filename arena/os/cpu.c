@@ -16,6 +16,13 @@
 extern const ptrdiff_t __rseq_offset __attribute__((weak));
 extern const unsigned __rseq_size __attribute__((weak));
 
+/* glibc's own reads what the kernel shares with every process, and mostly makes no call. */
+#if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 29)
+#define HAVE_GETCPU 1
+#else
+#define HAVE_GETCPU 0
+#endif
+
 /* Declared by hand: musl's <sched.h> has getcpu only lately. */
 int sched_getcpu(void); /* NOLINT(readability-redundant-declaration) */
 
@@ -35,8 +42,8 @@ unsigned berth__cpu_current_node(void) {
     unsigned cpu = 0;
     unsigned node = 0;
     int saved_errno = errno;
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 29)
-    int failed = getcpu(&cpu, &node); /* without entering the kernel, mostly */
+#if HAVE_GETCPU
+    int failed = getcpu(&cpu, &node);
 #else
     long failed = syscall(SYS_getcpu, &cpu, &node, NULL);
 #endif

@@ -4,7 +4,6 @@
 #include "os/fault.h"
 
 #include <errno.h>
-#include <linux/futex.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -37,7 +36,7 @@ static void sleep_on(struct berth__lock *lock, uint64_t holder, long *sleep_ns) 
     *sleep_ns = 2 * *sleep_ns < SLEEP_LAST_NS ? 2 * *sleep_ns : SLEEP_LAST_NS;
     int saved_errno = errno; /* free() keeps it */
     berth__add_relaxed(&lock->sleepers, 1);
-    syscall(SYS_futex, futex_word(lock), FUTEX_WAIT_PRIVATE, (uint32_t)holder, &limit, NULL, 0);
+    syscall(SYS_futex, futex_word(lock), BERTH_FUTEX_WAIT, (uint32_t)holder, &limit, NULL, 0);
     berth__store_relaxed(&lock->waking, 0);
     count_out(lock);
     errno = saved_errno;
@@ -45,7 +44,7 @@ static void sleep_on(struct berth__lock *lock, uint64_t holder, long *sleep_ns) 
 
 static bool wake_one(struct berth__lock *lock) {
     int saved_errno = errno;
-    long woken = syscall(SYS_futex, futex_word(lock), FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    long woken = syscall(SYS_futex, futex_word(lock), BERTH_FUTEX_WAKE, 1, NULL, NULL, 0);
     errno = saved_errno;
     return woken > 0;
 }
@@ -99,7 +98,7 @@ void berth__spin(unsigned turn) {
     static const uint32_t nobody_wakes_this = 0; /* a system call that the lock makes as well */
     struct timespec limit = {.tv_sec = 0, .tv_nsec = SPIN_SLEEP_NS};
     int saved_errno = errno;
-    syscall(SYS_futex, &nobody_wakes_this, FUTEX_WAIT_PRIVATE, 0, &limit, NULL, 0);
+    syscall(SYS_futex, &nobody_wakes_this, BERTH_FUTEX_WAIT, 0, &limit, NULL, 0);
     errno = saved_errno;
 }
 

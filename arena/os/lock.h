@@ -23,6 +23,9 @@
 
 #include "base/atomics.h"
 
+/* FUTEX_WAIT_PRIVATE and FUTEX_WAKE_PRIVATE of the kernel's headers, which musl does without. */
+enum { BERTH_FUTEX_WAIT = 128, BERTH_FUTEX_WAKE = 129 };
+
 enum berth__lock_rank {
     BERTH_RANK_FORK,    /* one fork at a time prepares */
     BERTH_RANK_START,   /* the engine's start */

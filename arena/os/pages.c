@@ -14,9 +14,6 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
-#ifndef MREMAP_DONTUNMAP
-#define MREMAP_DONTUNMAP 4
-#endif
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
@@ -75,10 +72,18 @@ void berth__pages_unreserve(void *at, size_t bytes) {
     errno = saved_errno;
 }
 
+/* Over several mappings the kernel may refuse with a part of them done: that is undone. */
 static int protect(void *at, size_t bytes, int protection) {
     int saved_errno = errno;
-    return result(berth__os_fails(BERTH_OS_COMMIT) ? -1 : mprotect(at, bytes, protection),
-                  saved_errno);
+    if (berth__os_fails(BERTH_OS_COMMIT)) {
+        return result(-1, saved_errno);
+    }
+    int error = result(mprotect(at, bytes, protection), saved_errno);
+    if (error != 0) {
+        (void)mmap(at, bytes, PROT_NONE, RESERVED_FLAGS | MAP_FIXED, -1, 0);
+        errno = saved_errno;
+    }
+    return error;
 }
 
 int berth__pages_commit(void *at, size_t bytes) {
@@ -119,30 +124,37 @@ void berth__pages_want_huge(void *at, size_t bytes, bool wanted) {
     errno = saved_errno;
 }
 
-/* The kernel unmaps the target first, and can still refuse after that (an address space that is
- * full, a source of several mappings): then the hole is reserved again, unless another thread's
- * mapping got there first. A kernel that does not know the call says so before it does anything. */
-static int target_restored(void *to, size_t bytes, int error) {
-    if (error == -EINVAL) {
-        return error;
+/* Reserves a hole in a reservation again; false if another thread's mapping got there first. */
+static bool reserve_again(void *at, size_t bytes) {
+    void *again = mmap(at, bytes, PROT_NONE, RESERVED_FLAGS | MAP_FIXED_NOREPLACE, -1, 0);
+    if (again != at && again != MAP_FAILED) {
+        (void)munmap(again, bytes);
     }
-    void *again = mmap(to, bytes, PROT_NONE, RESERVED_FLAGS | MAP_FIXED_NOREPLACE, -1, 0);
-    bool restored = again == to;
-    if (!restored && again != MAP_FAILED) {
-        (void)munmap(again, bytes); /* an old kernel takes the address for a hint */
-    }
-    return restored ? error : -EADDRINUSE;
+    return again == at;
 }
 
-/* DONTUNMAP leaves the old addresses mapped, so that no other thread's mmap can land in them
- * before they are reserved again. */
-int berth__pages_move(void *from, void *to, size_t bytes) {
+/* The kernel unmaps the target first, and can still refuse after that (an address space that is
+ * full, a source of several mappings). Arguments that it does not like it refuses at once. */
+static int target_restored(void *to, size_t bytes, int error) {
+    return error == -EINVAL || reserve_again(to, bytes) ? error : -EADDRINUSE;
+}
+
+/* The old mapping must be gone when the new one is there, or for a moment more would be usable than
+ * is charged; so the old addresses are a hole until they are reserved again. (MREMAP_DONTUNMAP
+ * would leave them mapped.) */
+int berth__pages_move(void *from, void *to, size_t bytes, bool *reserved) {
     int saved_errno = errno;
+    *reserved = true;
     if (berth__os_fails(BERTH_OS_MOVE)) {
         return result(-1, saved_errno);
     }
-    void *moved = mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
-    int error = moved == MAP_FAILED ? target_restored(to, bytes, -errno) : 0;
+    int error = 0;
+    if (mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) != MAP_FAILED) {
+        *reserved = reserve_again(from, bytes);
+    } else {
+        error = target_restored(to, bytes, -errno);
+        *reserved = error != -EADDRINUSE;
+    }
     errno = saved_errno;
     return error;
 }

@@ -32,7 +32,8 @@ void berth__pages_init(size_t page_bytes);
 void *berth__pages_reserve(size_t bytes, size_t alignment) BERTH_MUST_USE;
 void berth__pages_unreserve(void *at, size_t bytes);
 
-/* Whole pages inside a reservation. */
+/* Whole pages inside a reservation; those to commit were reserved, and are again after a failure.
+ */
 int berth__pages_commit(void *at, size_t bytes) BERTH_MUST_USE;
 int berth__pages_commit_readable(void *at, size_t bytes) BERTH_MUST_USE; /* reads as zero */
 int berth__pages_decommit(void *at, size_t bytes) BERTH_MUST_USE;
@@ -47,12 +48,13 @@ void berth__pages_populate(void *at, size_t bytes);
 void berth__pages_want_huge(void *at, size_t bytes, bool wanted);
 
 /* Moves the memory of a committed range to a reserved one without copying; the old range is
- * reserved again. An error where the kernel cannot: nothing has changed then, except that after
- * -EADDRINUSE the range `to` may be somebody else's, and must never be used again. */
-int berth__pages_move(void *from, void *to, size_t bytes) BERTH_MUST_USE;
+ * reserved again. An error where the kernel cannot: nothing has changed then. *reserved is false if
+ * another thread's mapping took what was to be reserved again, `from`, or after -EADDRINUSE `to`:
+ * those addresses must never be used again. */
+int berth__pages_move(void *from, void *to, size_t bytes, bool *reserved) BERTH_MUST_USE;
 
-/* Maps a part of a file over reserved pages; decommitting ends that. -errno if it cannot be, with
- * the exception above. */
+/* Maps a part of a file over reserved pages; decommitting ends that. -errno if it cannot be; after
+ * -EADDRINUSE the addresses must never be used again. */
 int berth__pages_map_file(void *at, size_t bytes, int fd, int64_t offset,
                           bool writable) BERTH_MUST_USE;
 

@@ -1,20 +1,27 @@
+#include "heap/fork.h"
 #include "pool/api.h"
 #include "pool/pool.h"
 
 #include <errno.h>
 
-/* The ladder's attempt for room for a mapping: like berth_limit_reserve, it only needs the charge,
- * but the mapping itself makes it, so what is tried here is given back at once. */
-static void *room_attempt(const struct berth__request *request, unsigned charge_flags,
-                          bool anywhere) {
-    static char room;
+struct mapping {
+    struct berth__request request; /* for its bytes */
+    struct berth__file file;
+    size_t length;
+    void **block;
+    int *error;
+};
+
+/* The ladder's attempt. What it returns only says that no further one is needed: the file is
+ * mapped, or it is not memory that is missing. */
+static void *map_attempt(const struct berth__request *request, unsigned charge_flags,
+                         bool anywhere) {
+    static char done;
     (void)anywhere;
-    struct berth__ledger *ledger = request->arenas->ledger;
-    if (!berth__ledger_charge(ledger, request->size, charge_flags)) {
-        return NULL;
-    }
-    berth__ledger_uncharge(ledger, request->size);
-    return &room;
+    const struct mapping *mapping = BERTH_CONTAINER_OF(request, const struct mapping, request);
+    *mapping->error = berth__file_map(request->arenas, &mapping->file, mapping->length,
+                                      charge_flags, mapping->block);
+    return *mapping->error == -ENOMEM ? NULL : &done;
 }
 
 void *berth__do_map_file(berth_pool *pool, int fd, int64_t offset, size_t length, bool writable) {
@@ -23,16 +30,26 @@ void *berth__do_map_file(berth_pool *pool, int fd, int64_t offset, size_t length
         errno = EINVAL;
         return NULL;
     }
-    struct berth__request request = {.arenas = berth__pool_arenas(pool),
-                                     .size = berth__round_up(length, berth__page_bytes)};
+    if (berth__fork_must_detour()) {
+        errno = EAGAIN;
+        return NULL;
+    }
     void *block = NULL;
-    int error = berth__file_map(request.arenas, fd, offset, length, writable, &block);
-    if (error == -ENOMEM && berth__reclaim(&request, room_attempt) != NULL) {
-        error = berth__file_map(request.arenas, fd, offset, length, writable, &block);
+    int error = 0;
+    const struct mapping mapping = {
+        .request = {.arenas = berth__pool_arenas(pool),
+                    .size = berth__round_up(length, berth__page_bytes)},
+        .file = {.fd = fd, .offset = offset, .writable = writable},
+        .length = length,
+        .block = &block,
+        .error = &error,
+    };
+    unsigned charge_flags = berth__request_charge_flags(&mapping.request);
+    if (map_attempt(&mapping.request, charge_flags, false) == NULL) {
+        (void)berth__reclaim(&mapping.request, map_attempt);
     }
     if (error != 0) {
         errno = -error;
-        return NULL;
     }
     return block;
 }

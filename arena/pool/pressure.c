@@ -1,4 +1,5 @@
 #include "heap/fork.h"
+#include "os/clock.h"
 #include "pool/api.h"
 #include "pool/init.h"
 #include "pool/pool.h"
@@ -11,9 +12,12 @@
 /*
  * Pressure callbacks, asked by the ladder.
  *
- * One thread at a time runs them (`running` holds its thread pointer), so a callback needs no
- * protection against itself. The list is changed under `lock`, which is not held while a
- * callback runs: the runner copies an entry out, and removing waits until nobody runs.
+ * One thread at a time runs them: `running` is its thread pointer, set by compare-and-set (P1) and
+ * cleared after `runs` was counted up (P2), so whoever sees another count knows that the run it met
+ * has ended, even if the next one has begun. The list is changed under `lock`, which is not held
+ * while a callback runs: the runner copies an entry out, and goes on with the latest one added
+ * before it, so callbacks may add and remove others, and themselves, meanwhile. Removing waits for
+ * the run that may still call the removed one, and for no later one: those do not find it.
  */
 enum { CALLBACKS_MAX = 64 };
 
@@ -29,6 +33,23 @@ static struct callback callbacks[CALLBACKS_MAX] BERTH_GUARDED_BY(lock);
 static unsigned callback_count BERTH_GUARDED_BY(lock);
 static uint64_t next_number BERTH_GUARDED_BY(lock);
 static _Atomic uint64_t running; /* 0, or the runner's thread pointer */
+static _Atomic uint64_t runs;    /* that have ended */
+
+/* Waits until the run that goes on in another thread, if there is one, has ended. False: it has not
+ * by then. */
+static bool wait_for_run(uint64_t deadline_ns) {
+    uint64_t before = berth__load_acquire(&runs); /* acquires P2 */
+    for (;;) {
+        uint64_t runner = berth__load_acquire(&running);
+        if (runner == 0 || runner == berth__thread_self() || berth__load_acquire(&runs) != before) {
+            return true;
+        }
+        if (berth__clock_ns() >= deadline_ns) {
+            return false;
+        }
+        usleep(50);
+    }
+}
 
 static unsigned find_locked(berth_pressure_callback *call, void *context) BERTH_REQUIRES(lock) {
     unsigned i = 0;
@@ -73,11 +94,8 @@ int berth__do_pressure_remove(berth_pressure_callback *callback, void *context) 
         }
     }
     berth__lock_release(&lock);
-    uint64_t self = berth__thread_self();
-    uint64_t runner = berth__load_acquire(&running);
-    while (error == 0 && runner != 0 && runner != self) {
-        usleep(100);
-        runner = berth__load_acquire(&running);
+    if (error == 0) {
+        (void)wait_for_run(UINT64_MAX);
     }
     return error;
 }
@@ -98,21 +116,23 @@ static bool latest_before(uint64_t number, bool from_malloc, struct callback *ca
     return found;
 }
 
-/* Another thread that asks meanwhile does not wait for it: what is freed reaches all, and the wait
- * of the ladder follows. */
-static unsigned ask(struct berth__arenas *arenas, size_t bytes, bool from_malloc) {
-    uint64_t nobody = 0;
-    if (!berth__cas_acq_rel(&running, &nobody, berth__thread_self())) {
-        return 0;
-    }
-    unsigned asked = 0;
+static enum berth__asked ask(struct berth__arenas *arenas, size_t bytes, bool from_malloc,
+                             uint64_t deadline_ns) {
     struct callback callback = {.number = UINT64_MAX};
+    if (!latest_before(callback.number, from_malloc, &callback)) {
+        return BERTH_ASKED_NOBODY;
+    }
+    uint64_t nobody = 0;
+    if (!berth__cas_acq_rel(&running, &nobody, berth__thread_self())) { /* P1 */
+        return wait_for_run(deadline_ns) ? BERTH_ASKED_BY_ANOTHER : BERTH_ASKED_NOBODY;
+    }
+    callback.number = UINT64_MAX;
     while (latest_before(callback.number, from_malloc, &callback)) {
         callback.call(callback.context, berth__pool_of_arenas(arenas), bytes);
-        asked++;
     }
+    berth__add_acq_rel(&runs, 1); /* P2 */
     berth__store_release(&running, 0);
-    return asked;
+    return BERTH_ASKED;
 }
 
 void berth__pressure_reset_in_child(void) {

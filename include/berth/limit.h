@@ -64,10 +64,12 @@ BERTH_API void berth_limit_release(size_t bytes);
 /**
  * A callback that is asked to free memory when a request found no room.
  *
- * context: as it was added. pool: whose request it is. bytes: how much it needs. Runs on the
- * requesting thread, without any lock of berth; one thread at a time. It may free anything; what it
- * allocates may come from the part of the limit that limit_reserve keeps back, does not wait, and
- * does not ask callbacks again. It must return: no exception, no longjmp.
+ * pool: whose request it is. bytes: how much it needs. Runs on the requesting thread, without any
+ * lock of berth; one thread at a time: another that finds no room meanwhile waits until the
+ * callbacks have returned, as long as it may wait at the limit, and for up to 100 ms if it may not.
+ * It may free anything; what it allocates may come from the part of the limit that limit_reserve
+ * keeps back, and does not ask callbacks again. It must return: not leave by longjmp or an
+ * exception, nor end its thread.
  */
 typedef void berth_pressure_callback(void *context, berth_pool *pool, size_t bytes);
 

@@ -106,6 +106,11 @@ static inline void edge_check_door(void) {
     }
 }
 
+/* Times that something is done: a few in the short tests, all of them where EDGE_LONG is set. */
+static inline unsigned edge_times(unsigned few, unsigned all) {
+    return getenv("EDGE_LONG") != NULL ? all : few;
+}
+
 /* ---- children ---- */
 
 struct edge_outcome {
@@ -269,6 +274,7 @@ static inline int edge_main(int argc, char **argv, const struct edge_case *cases
     }
     return failed > 0 ? EDGE_FAIL : passed > 0 ? EDGE_PASS : EDGE_SKIP;
 }
+
 /* The same, with cases that are only run when another one starts them. */
 static inline int edge_main_hiding(int argc, char **argv, const struct edge_case *cases,
                                    size_t count, const struct edge_case *hidden,

@@ -124,20 +124,20 @@ static void fork_while_threads_work(unsigned times, void (*in_child)(void)) {
 }
 
 static void a_child_owns_what_it_inherited(void) {
-    fork_while_threads_work(300, child_frees_what_it_inherited);
+    fork_while_threads_work(edge_times(20, 300), child_frees_what_it_inherited);
 }
 static void a_child_can_have_threads(void) {
-    fork_while_threads_work(150, child_has_threads);
+    fork_while_threads_work(edge_times(12, 150), child_has_threads);
 }
 static void a_child_can_have_children(void) {
-    fork_while_threads_work(60, child_has_children);
+    fork_while_threads_work(edge_times(5, 60), child_has_children);
 }
 static void a_child_can_exit(void) {
-    fork_while_threads_work(150, child_exits);
+    fork_while_threads_work(edge_times(12, 150), child_exits);
 }
 
 static void *fork_in_thread(void *context) {
-    for (unsigned i = 0; i < 60; i++) {
+    for (unsigned i = 0; i < edge_times(5, 60); i++) {
         fork_child_run(child_frees_what_it_inherited);
         fork_child_churn(i);
     }
@@ -161,7 +161,7 @@ static void threads_can_fork_at_once(void) {
 
 static void threads_may_begin_and_end_meanwhile(void) {
     keep_all();
-    for (unsigned i = 0; i < 150; i++) {
+    for (unsigned i = 0; i < edge_times(12, 150); i++) {
         start_threads();
         fork_child_run(child_frees_what_it_inherited);
         stop_threads();
@@ -173,7 +173,7 @@ static void threads_may_begin_and_end_meanwhile(void) {
 /* A server that replaces itself again and again: each child goes on as the parent. */
 static void generations_can_follow_each_other(void) {
     keep_all();
-    for (unsigned generation = 0; generation < 100; generation++) {
+    for (unsigned generation = 0; generation < edge_times(25, 100); generation++) {
         pid_t child = fork();
         CHECK(child >= 0);
         if (child > 0) {
@@ -206,7 +206,7 @@ static void *set_key(void *context) {
 static void the_last_destructor_of_a_thread_can_fork(void) {
     keep_all();
     CHECK(pthread_key_create(&key, fork_at_thread_end) == 0);
-    for (unsigned i = 0; i < 50; i++) {
+    for (unsigned i = 0; i < edge_times(10, 50); i++) {
         pthread_t thread;
         CHECK(pthread_create(&thread, NULL, set_key, NULL) == 0);
         CHECK(pthread_join(thread, NULL) == 0);
@@ -226,14 +226,14 @@ static void free_after(void) {
 
 static void fork_handlers_can_allocate(void) {
     CHECK(pthread_atfork(allocate_before, free_after, free_after) == 0);
-    fork_while_threads_work(100, child_frees_what_it_inherited);
+    fork_while_threads_work(edge_times(10, 100), child_frees_what_it_inherited);
 }
 
 #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 34)
 /* Runs no handlers; without threads, nothing is in the middle of anything. */
 static void a_bare_fork_works_without_threads(void) {
     keep_all();
-    for (unsigned i = 0; i < 100; i++) {
+    for (unsigned i = 0; i < edge_times(20, 100); i++) {
         pid_t child = _Fork();
         CHECK(child >= 0);
         if (child == 0) {

@@ -8,7 +8,7 @@
 
 #include "edge.h"
 
-enum { FORK_CHILD_HANGS_S = 60 };
+enum { FORK_CHILD_HANGS_S = 25 };
 
 /* Blocks of all kinds, made, changed and freed. */
 static inline void fork_child_churn(size_t seed) {

@@ -47,7 +47,7 @@ static const size_t sizes[] = {64, 1000, 12000, 40000, 300000, 2 << 20, 6 << 20}
  * least `share` per cent of the limit. */
 static void take_all_again_and_again(size_t limit, unsigned share) {
     for (unsigned round = 0; round < 2; round++) {
-        for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+        for (size_t i = 0; i < COUNT_OF(sizes); i += edge_times(2, 1)) {
             struct link *list = NULL;
             size_t total = take_all(sizes[i], &list);
             give_all(list);
@@ -70,6 +70,9 @@ static void a_large_part_of_64_mib_of_addresses_can_be_used(void) {
 }
 
 static void all_but_little_of_1_gib_of_addresses_can_be_used(void) {
+    if (getenv("EDGE_LONG") == NULL) {
+        edge_skip("takes long");
+    }
     edge_rerun_limited(__func__, RLIMIT_AS, 1u << 30);
     take_all_again_and_again(1u << 30, 60);
 }
@@ -81,7 +84,7 @@ static void all_but_little_of_256_mib_of_data_can_be_used(void) {
 
 static void one_block_may_be_half_of_the_addresses(void) {
     edge_rerun_limited(__func__, RLIMIT_AS, 1u << 30);
-    for (size_t size = 100u << 20; size <= 600u << 20; size += 100u << 20) {
+    for (size_t size = 600u << 20; size >= 100u << 20; size -= 100u << 20) {
         char *block = malloc(size);
         if (block == NULL) {
             FAIL("no %zu MiB of 1024", size >> 20);
@@ -136,22 +139,31 @@ static void *do_little(void *context) {
     return context;
 }
 
-/* A limit far above what the program uses must not stop it from mapping memory and starting
- * threads: addresses that are merely reserved count, too. */
-static void a_limit_of_4_gib_on_addresses_can_be_set_late(void) {
+/* Addresses that are reserved count, too. So a program that limits itself needs a span below that
+ * limit: all further memory must do with what is left. */
+static void limit_addresses_late(void) {
     free(malloc(100));
     struct rlimit limit;
     CHECK(getrlimit(RLIMIT_AS, &limit) == 0);
-    limit.rlim_cur = (rlim_t)4 << 30;
+    limit.rlim_cur = (rlim_t)1 << 30;
     CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
     void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(page != MAP_FAILED);
     pthread_t thread;
     CHECK(pthread_create(&thread, NULL, do_little, NULL) == 0);
     CHECK(pthread_join(thread, NULL) == 0);
-    char *block = malloc(100u << 20);
-    CHECK(block != NULL);
-    free(block);
+    struct link *list = NULL;
+    CHECK(take_all(3u << 20, &list) > 512u << 20);
+    give_all(list);
+}
+
+static void addresses_can_be_limited_late_with_a_small_span(void) {
+    struct edge_outcome outcome;
+    CHECK(setenv("BERTH_CONF", "span:16M", 1) == 0);
+    edge_run_self("limit_addresses_late", &outcome);
+    if (!edge_passed(&outcome)) {
+        FAIL("status %#x: %s", (unsigned)outcome.status, outcome.text);
+    }
 }
 
 /* ---- locked memory ---- */
@@ -175,26 +187,6 @@ static void locked_memory_is_cleared_by_calloc(void) {
             (void)malloc_trim(0);
         }
     }
-}
-
-/* An ordinary user may lock as much as the limit says, of which addresses that are merely reserved
- * would be a part. */
-static void a_small_program_can_lock_its_memory(void) {
-    enum { NEEDED = 8 << 20, NOBODY = 65534 };
-    struct rlimit limit;
-    free(malloc(100));
-    CHECK(getrlimit(RLIMIT_MEMLOCK, &limit) == 0);
-    limit.rlim_cur = limit.rlim_max < 64u << 20 ? limit.rlim_max : 64u << 20;
-    CHECK(setrlimit(RLIMIT_MEMLOCK, &limit) == 0);
-    if (limit.rlim_cur < NEEDED) {
-        edge_skip("too little may be locked here");
-    }
-    CHECK(geteuid() != 0 || setuid(NOBODY) == 0); /* the limit is not root's */
-    CHECK(mlockall(MCL_CURRENT) == 0);
-    char *block = malloc(1 << 20);
-    CHECK(block != NULL);
-    memset(block, 1, 1 << 20);
-    free(block);
 }
 
 /* ---- descriptors ---- */
@@ -248,11 +240,15 @@ static const struct edge_case cases[] = {
     EDGE_CASE(one_block_may_be_half_of_the_addresses),
     EDGE_CASE(small_requests_succeed_after_a_large_one_failed),
     EDGE_CASE(threads_can_run_out_together),
-    EDGE_CASE(a_limit_of_4_gib_on_addresses_can_be_set_late),
+    EDGE_CASE(addresses_can_be_limited_late_with_a_small_span),
     EDGE_CASE(locked_memory_is_cleared_by_calloc),
-    EDGE_CASE(a_small_program_can_lock_its_memory),
     EDGE_CASE(no_descriptor_is_needed),
     EDGE_CASE(strict_overcommit_is_no_hindrance),
 };
+static const struct edge_case hidden[] = {
+    EDGE_CASE(limit_addresses_late),
+};
 
-EDGE_MAIN(cases)
+int main(int argc, char **argv) {
+    return edge_main_hiding(argc, argv, cases, COUNT_OF(cases), hidden, COUNT_OF(hidden));
+}

@@ -102,11 +102,11 @@ static void a_block_of_a_deeply_bound_library_is_named(void) {
         return; /* it found the door after all: better */
     }
     CHECK(edge_died_of(&outcome, SIGABRT) && edge_lines(outcome.text) == 1);
-    CHECK(strstr(outcome.text, "not memory of this allocator") != NULL);
+    CHECK(!edge_wants_berth() || strstr(outcome.text, "not memory of this allocator") != NULL);
 }
 
 static void a_library_can_be_loaded_many_times(void) {
-    for (unsigned round = 0; round < 300; round++) {
+    for (unsigned round = 0; round < edge_times(20, 300); round++) {
         struct plugin plugin;
         load(&plugin, RTLD_LOCAL);
         exchange(&plugin);
@@ -116,7 +116,7 @@ static void a_library_can_be_loaded_many_times(void) {
 
 static void *load_in_thread(void *context) {
     (void)context;
-    for (unsigned round = 0; round < 100; round++) {
+    for (unsigned round = 0; round < edge_times(5, 100); round++) {
         struct plugin plugin;
         load(&plugin, RTLD_LOCAL);
         exchange(&plugin);

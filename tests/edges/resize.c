@@ -20,7 +20,7 @@ static char *resize(char *block, size_t old_size, size_t size, size_t seed) {
 /* By a factor that no size class follows, up to sizes that have mappings of their own; down again
  * the same way. */
 static void a_block_grows_and_shrinks_through_all_classes(void) {
-    for (size_t step = 3; step <= 9; step += 3) {
+    for (size_t step = 3; step <= edge_times(3, 9); step += 3) {
         size_t size = 1;
         char *block = malloc(size);
         CHECK(block != NULL);
@@ -62,7 +62,7 @@ static void a_huge_block_shrinks_and_grows_again(void) {
     char *block = malloc(size);
     CHECK(block != NULL);
     edge_fill(block, size, 3);
-    for (unsigned round = 0; round < 20; round++) {
+    for (unsigned round = 0; round < edge_times(4, 20); round++) {
         size_t smaller = size / 2 + 4096 * round + 1;
         block = resize(block, size, smaller, 3);
         block = resize(block, smaller, size, 3);

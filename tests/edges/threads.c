@@ -74,7 +74,7 @@ static void *resize_outliving(void *context) {
 
 static void blocks_outlive_their_thread(void) {
     size_t before = 0;
-    for (unsigned round = 0; round < 200; round++) {
+    for (unsigned round = 0; round < edge_times(60, 400); round++) {
         join(start(make_outliving, NULL));
         if (round % 2 == 0) {
             join(start(resize_outliving, NULL));
@@ -231,7 +231,7 @@ static void a_thread_that_only_frees_keeps_nothing(void) {
 
 /* ---- all kinds, between all threads ---- */
 
-enum { SHARED = 512, EXCHANGERS = 6, EXCHANGES = 60000 };
+enum { SHARED = 512, EXCHANGERS = 6, EXCHANGES = 20000 };
 
 static struct shared {
     pthread_mutex_t lock;

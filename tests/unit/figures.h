@@ -13,6 +13,18 @@
 #include <string.h>
 #include <time.h>
 
+/* Sanitizers map memory of their own, and do not start threads in the child of a fork. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define UNIT_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define UNIT_SANITIZED 1
+#endif
+#endif
+#ifndef UNIT_SANITIZED
+#define UNIT_SANITIZED 0
+#endif
+
 #define MiB ((size_t)1 << 20)
 #define KiB ((size_t)1 << 10)
 
@@ -28,10 +40,9 @@ static inline struct berth_process_metrics figures(void) {
     return all;
 }
 
-/* What <berth/metrics.h> says holds at rest, for a pool and for the process. */
-static inline void check_balance(const berth_pool *pool) {
+/* What <berth/metrics.h> says holds at rest, for a pool. */
+static inline void check_balance_of(const berth_pool *pool) {
     struct berth_pool_metrics p = figures_of(pool);
-    struct berth_process_metrics all = figures();
     UNIT_CHECK(p.chunk_bytes == p.slab_lent_bytes + p.remote_bytes + p.slab_free_bytes +
                                     p.slab_tail_bytes + p.run_lent_bytes + p.run_cached_bytes +
                                     p.run_free_bytes);
@@ -39,6 +50,12 @@ static inline void check_balance(const berth_pool *pool) {
     UNIT_CHECK(p.live_high_bytes ==
                p.slab_lent_bytes + p.run_lent_bytes + p.huge_bytes + p.file_bytes);
     UNIT_CHECK(p.live_low_bytes <= p.live_high_bytes && p.run_dirty_bytes <= p.run_free_bytes);
+}
+
+/* And for the process. */
+static inline void check_balance(const berth_pool *pool) {
+    check_balance_of(pool);
+    struct berth_process_metrics all = figures();
     UNIT_CHECK(all.mapped_bytes == all.chunk_bytes + all.huge_bytes + all.file_bytes +
                                        all.retained_bytes + all.metadata_bytes);
     UNIT_CHECK(all.limit_used_bytes == all.chunk_bytes + all.huge_bytes + all.file_bytes +

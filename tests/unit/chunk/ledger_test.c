@@ -121,21 +121,103 @@ static void lowering_the_limit_stops_growth_and_tells_the_excess(void **state) {
     assert_int_equal(berth__ledger_excess(&pool), 0);
 }
 
+static void wait_for(struct berth__waiter *waiter, struct berth__ledger *ledger) {
+    berth__wait_begin(waiter, 60000);
+    berth__wait_stand(waiter, &ledger->queue);
+}
+
+static void *charge_one_byte(void *ledger) {
+    return berth__ledger_charge(ledger, 1, BERTH_CHARGE_ORDINARY) ? ledger : NULL;
+}
+
+/* What a thread that does not wait gets. */
+static bool another_is_charged(struct berth__ledger *ledger) {
+    pthread_t thread;
+    void *charged_there = NULL;
+    UNIT_CHECK(pthread_create(&thread, NULL, charge_one_byte, ledger) == 0);
+    pthread_join(thread, &charged_there);
+    return charged_there != NULL;
+}
+
 static void while_somebody_waits_only_the_head_is_charged(void **state) {
     /* Callers that do not wait would take what others wait for. */
     (void)state;
     struct berth__waiter waiter;
     berth__ledger_set_limit(&process, 1000);
     assert_true(berth__ledger_charge(&pool, 100, 0));
-    berth__wait_join(&waiter, &process.queue, 60000);
-    assert_false(berth__ledger_charge(&process, 1, BERTH_CHARGE_ORDINARY));
-    assert_false(berth__ledger_charge(&pool, 1, BERTH_CHARGE_RESERVE));
-    assert_true(berth__ledger_charge_split(&pool, 10, 0, BERTH_CHARGE_ORDINARY)); /* nothing new */
-    assert_true(berth__ledger_charge(&process, 900, BERTH_CHARGE_HEAD));
-    assert_false(berth__ledger_charge(&process, 1, BERTH_CHARGE_HEAD));
-    berth__wait_leave(&waiter);
+    wait_for(&waiter, &process);
+    assert_false(another_is_charged(&process));
+    assert_false(another_is_charged(&pool)); /* of whose parent it is */
+    assert_true(berth__ledger_charge(&process, 900, 0));
+    assert_false(berth__ledger_charge(&process, 1, 0));
+    berth__wait_end(&waiter);
     berth__ledger_uncharge(&process, 1);
-    assert_true(berth__ledger_charge(&process, 1, BERTH_CHARGE_ORDINARY));
+    assert_true(another_is_charged(&process));
+}
+
+static void *charge_own_bytes(void *ledger) {
+    return berth__ledger_charge_split(ledger, 10, 0, 0) ? ledger : NULL;
+}
+
+static void who_waits_for_one_ledger_holds_up_no_other(void **state) {
+    /* One pool at its own limit would stop the growth of the whole process; or its own bytes would
+     * be taken past its queue with memory that is mapped already. */
+    (void)state;
+    struct berth__waiter waiter;
+    pthread_t thread;
+    void *got = NULL;
+    wait_for(&waiter, &pool);
+    assert_true(another_is_charged(&process));
+    assert_false(another_is_charged(&pool));
+    assert_int_equal(pthread_create(&thread, NULL, charge_own_bytes, &pool), 0);
+    pthread_join(thread, &got);
+    assert_null(got);
+    berth__wait_end(&waiter);
+
+    wait_for(&waiter, &process); /* and who waits for the process's holds up no bytes of a pool */
+    assert_int_equal(pthread_create(&thread, NULL, charge_own_bytes, &pool), 0);
+    pthread_join(thread, &got);
+    assert_ptr_equal(got, &pool);
+    berth__wait_end(&waiter);
+}
+
+static void who_is_refused_by_the_parent_waits_there_too(void **state) {
+    /* The bytes of the process would go to whoever comes by, as long as the pool has room. */
+    (void)state;
+    struct berth__waiter waiter;
+    berth__ledger_set_limit(&process, 1000);
+    berth__ledger_set_limit(&pool, 500);
+    assert_true(berth__ledger_charge(&process, 999, 0));
+    wait_for(&waiter, &pool);
+    assert_true(another_is_charged(&process));
+    assert_false(berth__ledger_charge(&pool, 1, 0));
+    berth__wait_stand(&waiter, &pool.queue);
+    berth__ledger_uncharge(&process, 10);
+    assert_false(another_is_charged(&process));
+    assert_false(berth__ledger_charge(&pool, 600, 0)); /* now it is the pool's bytes that miss */
+    berth__wait_stand(&waiter, &pool.queue);
+    assert_true(another_is_charged(&process));
+    berth__wait_end(&waiter);
+}
+
+static void *charge_from_the_reserve(void *ledger) {
+    bool much = berth__ledger_charge(ledger, 101, BERTH_CHARGE_RESERVE);
+    return !much && berth__ledger_charge(ledger, 100, BERTH_CHARGE_RESERVE) ? ledger : NULL;
+}
+
+static void who_unwinds_gets_the_reserve_past_the_queue(void **state) {
+    /* A failing caller could not unwind just when memory is short. */
+    (void)state;
+    struct berth__waiter waiter;
+    pthread_t thread;
+    void *got = NULL;
+    berth__ledger_set_limit(&process, 1000);
+    berth__store_relaxed(&process.reserve, 100);
+    wait_for(&waiter, &process);
+    assert_int_equal(pthread_create(&thread, NULL, charge_from_the_reserve, &process), 0);
+    pthread_join(thread, &got);
+    assert_ptr_equal(got, &process);
+    berth__wait_end(&waiter);
 }
 
 static void uncharge_too_much(void *unused) {
@@ -218,6 +300,9 @@ int main(void) {
         FRESH(the_reserve_is_for_who_unwinds),
         FRESH(lowering_the_limit_stops_growth_and_tells_the_excess),
         FRESH(while_somebody_waits_only_the_head_is_charged),
+        FRESH(who_waits_for_one_ledger_holds_up_no_other),
+        FRESH(who_is_refused_by_the_parent_waits_there_too),
+        FRESH(who_unwinds_gets_the_reserve_past_the_queue),
         FRESH(giving_back_more_than_was_charged_stops_the_process),
         FRESH(threads_at_the_limit_never_pass_it),
     };

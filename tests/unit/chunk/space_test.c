@@ -26,6 +26,17 @@ static void start(size_t reserve_bytes) {
     UNIT_CHECK(berth__space_init(reserve_bytes));
 }
 
+static bool take_at(const void *at, size_t count) {
+    if (!berth__slots_reserve_at(at, count)) {
+        return false;
+    }
+    bool opened = berth__slots_open(at, count) != NULL;
+    if (!opened) {
+        berth__slots_give_at(at, count);
+    }
+    return opened;
+}
+
 static struct berth__chunk *take(size_t count) {
     struct berth__chunk *first = berth__slots_take(count);
     UNIT_CHECK(first != NULL);
@@ -78,7 +89,7 @@ static void look_for_foreign(void *unused) {
     UNIT_CHECK(berth__load_relaxed(berth__entry_find(base + bytes - 1)) == 0);
     UNIT_CHECK(berth__chunk_find(base) == NULL);
     UNIT_CHECK(berth__chunk_find(berth__primary.slots) == NULL);
-    UNIT_CHECK(!berth__slots_take_at(&on_stack, 1));
+    UNIT_CHECK(!take_at(&on_stack, 1));
 }
 
 static void an_address_that_is_not_ours_is_told_apart(void **state) {
@@ -99,10 +110,10 @@ static void take_and_give(void *unused) {
     UNIT_CHECK(berth__load_relaxed(&three->use) == BERTH_SLOT_FREE);
     UNIT_CHECK(take(4)->at == two->at + 2 * BERTH_CHUNK); /* the gap is too small */
     UNIT_CHECK(take(2) == three);
-    UNIT_CHECK(!berth__slots_take_at(three->at + BERTH_CHUNK, 2));
-    UNIT_CHECK(berth__slots_take_at(three->at + 2 * BERTH_CHUNK, 1));
-    UNIT_CHECK(!berth__slots_take_at(three->at + 2 * BERTH_CHUNK, 1));
-    UNIT_CHECK(!berth__slots_take_at(one->at + 60 * MIB, 3)); /* beyond the end */
+    UNIT_CHECK(!take_at(three->at + BERTH_CHUNK, 2));
+    UNIT_CHECK(take_at(three->at + 2 * BERTH_CHUNK, 1));
+    UNIT_CHECK(!take_at(three->at + 2 * BERTH_CHUNK, 1));
+    UNIT_CHECK(!take_at(one->at + 60 * MIB, 3)); /* beyond the end */
     berth__slots_give(one, 1);
     UNIT_CHECK(take(1) == one);
 }
@@ -132,7 +143,7 @@ static void random_slots(void *unused) {
         if (all_taken) {
             berth__slots_give(berth__chunk_of(base + at * BERTH_CHUNK), count);
         } else {
-            UNIT_CHECK(berth__slots_take_at(base + at * BERTH_CHUNK, count) == all_free);
+            UNIT_CHECK(take_at(base + at * BERTH_CHUNK, count) == all_free);
         }
         if (all_taken || all_free) {
             memset(taken + at, all_free, count);
@@ -228,7 +239,7 @@ static void refuse_reservations(void *unused) {
     UNIT_CHECK(berth__chunk_of(further->at + BERTH_CHUNK) == berth__chunk_next(further));
     berth__entries_set(further->at, 64, 9);
     UNIT_CHECK(berth__load_relaxed(berth__entry_find(further->at + 63 * BERTH_UNIT)) == 9);
-    UNIT_CHECK(berth__slots_take_at(further->at + 100 * BERTH_CHUNK, 1));
+    UNIT_CHECK(take_at(further->at + 100 * BERTH_CHUNK, 1));
     UNIT_CHECK(take(6)->span == first->span);
     UNIT_CHECK(take(1000)->span != further->span); /* more than a span usually has */
 }
@@ -253,7 +264,7 @@ static void refuse_everything(void *unused) {
     for (uint64_t skip = 0; skip < 2; skip++) {
         berth__os_fail_after(BERTH_OS_COMMIT, skip, UINT64_MAX);
         UNIT_CHECK(berth__slots_take(1) == NULL);
-        UNIT_CHECK(!berth__slots_take_at(berth__primary.slots, 1));
+        UNIT_CHECK(!take_at(berth__primary.slots, 1));
     }
     berth__os_fail_after(BERTH_OS_COMMIT, 0, 0);
     UNIT_CHECK(berth__slots_take(1)->at == berth__primary.slots);
@@ -350,7 +361,7 @@ static void lend_and_return(void *unused) {
     UNIT_CHECK(berth__chunk_of(last->at + 70000) == last);
     berth__entries_set(last->at, 15, 5);
     UNIT_CHECK(berth__load_relaxed(berth__entry_find(last->at + 14 * BERTH_UNIT)) == 5);
-    UNIT_CHECK(!berth__slots_take_at(last->at, 1));
+    UNIT_CHECK(!take_at(last->at, 1));
     UNIT_CHECK(take(1)->span != span); /* it serves its own pool alone */
     uint64_t opened = berth__meta_bytes();
     berth__span_return(span);

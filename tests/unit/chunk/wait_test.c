@@ -10,12 +10,17 @@
 
 enum { WAITERS = 12, LONG_MS = 60000 };
 
-static struct berth__wait_queue queue;
-
 static int start(void **state) {
     (void)state;
     berth__wait_init();
     return 0;
+}
+
+static struct berth__wait_queue queue;
+
+static void join(struct berth__waiter *waiter, uint64_t wait_ms) {
+    berth__wait_begin(waiter, wait_ms);
+    berth__wait_stand(waiter, &queue);
 }
 
 static void a_moment(void) {
@@ -39,14 +44,14 @@ static bool take_token(void) {
 
 static void *wait_for_token(void *number) {
     struct berth__waiter waiter;
-    berth__wait_join(&waiter, &queue, LONG_MS);
+    join(&waiter, LONG_MS);
     while (berth__wait_sleep(&waiter)) {
         if (take_token()) {
             order[atomic_fetch_add(&served, 1)] = (unsigned)(uintptr_t)number;
             break;
         }
     }
-    berth__wait_leave(&waiter);
+    berth__wait_end(&waiter);
     return NULL;
 }
 
@@ -147,25 +152,25 @@ static void a_waiter_gives_up_at_its_deadline_and_not_before(void **state) {
     (void)state;
     struct berth__waiter waiter;
     uint64_t before = berth__clock_ns();
-    berth__wait_join(&waiter, &queue, 30);
+    join(&waiter, 30);
     unsigned looks = 0;
     while (berth__wait_sleep(&waiter)) {
         looks++;
     }
-    berth__wait_leave(&waiter);
+    berth__wait_end(&waiter);
     assert_true(berth__clock_ns() - before >= 30 * UINT64_C(1000000));
     assert_true(looks >= 1);
-    berth__wait_join(&waiter, &queue, 0);
+    join(&waiter, 0);
     assert_false(berth__wait_sleep(&waiter));
-    berth__wait_leave(&waiter);
+    berth__wait_end(&waiter);
 }
 
 static void *wait_behind(void *unused) {
     (void)unused;
     struct berth__waiter waiter;
-    berth__wait_join(&waiter, &queue, 20);
+    join(&waiter, 20);
     bool woken = berth__wait_sleep(&waiter);
-    berth__wait_leave(&waiter);
+    berth__wait_end(&waiter);
     return woken ? &tokens : NULL;
 }
 
@@ -175,7 +180,7 @@ static void who_is_not_the_head_sleeps_until_the_deadline(void **state) {
     struct berth__waiter head;
     pthread_t thread;
     void *woken = NULL;
-    berth__wait_join(&head, &queue, LONG_MS);
+    join(&head, LONG_MS);
     assert_int_equal(pthread_create(&thread, NULL, wait_behind, NULL), 0);
     while (berth__load_relaxed(&berth__waiter_count) != 2) {
         a_moment();
@@ -184,49 +189,83 @@ static void who_is_not_the_head_sleeps_until_the_deadline(void **state) {
     pthread_join(thread, &woken);
     assert_null(woken);
     assert_true(berth__wait_sleep(&head));
-    berth__wait_leave(&head);
+    berth__wait_end(&head);
 }
 
-static void forget_waiters(void *unused) {
-    (void)unused;
+static void wait_on(void *waiter) {
     berth__wait_reset_in_child();
-    UNIT_CHECK(!berth__wait_anyone());
+    UNIT_CHECK(berth__load_relaxed(&queue.count) == 0);
     berth__wait_notify();
-    struct berth__waiter waiter;
-    berth__wait_join(&waiter, &queue, LONG_MS);
-    UNIT_CHECK(berth__wait_sleep(&waiter));
-    berth__wait_leave(&waiter);
+    UNIT_CHECK(berth__wait_sleep(waiter)); /* it looks again, and queues up anew */
+    berth__wait_stand(waiter, &queue);
+    UNIT_CHECK(berth__load_relaxed(&queue.count) == 1);
+    UNIT_CHECK(berth__wait_sleep(waiter));
+    berth__wait_end(waiter);
+    UNIT_CHECK(!berth__wait_anyone());
 }
 
-static void the_child_of_a_fork_has_no_other_threads_in_the_queue(void **state) {
-    /* It would wait behind threads that it does not have. */
+static void the_child_of_a_fork_has_an_empty_queue(void **state) {
+    /* It would wait behind threads that it does not have; and a waiter that forks, in a handler,
+     * would leave a queue in which it does not stand. */
     (void)state;
+    pthread_t thread;
+    start_waiters(&thread, 1);
     struct berth__waiter waiter;
-    berth__wait_join(&waiter, &queue, LONG_MS);
-    waiter.thread++; /* another's */
-    assert_int_equal(unit_in_child(forget_waiters, NULL), 0);
-    berth__wait_leave(&waiter);
+    join(&waiter, LONG_MS);
+    assert_int_equal(unit_in_child(wait_on, &waiter), 0);
+    berth__wait_end(&waiter);
+    atomic_store(&tokens, 1);
+    check_order(&thread, 1);
 }
 
-static void keep_own_wait(void *waiter) {
-    berth__wait_reset_in_child();
-    UNIT_CHECK(berth__load_relaxed(&berth__waiter_count) == 1);
-    UNIT_CHECK(berth__wait_sleep(waiter)); /* as the head */
-    berth__wait_leave(waiter);
-    UNIT_CHECK(!berth__wait_anyone() && !berth__wait_anyone_in(&queue));
+/* ---- two queues ---- */
+
+static struct berth__wait_queue second;
+static struct berth__waiter younger;
+static _Atomic bool stands, both_stand, checked, elder_goes;
+
+static void *stand_before_the_elder(void *unused) {
+    (void)unused;
+    join(&younger, LONG_MS);
+    younger.refused_by = &second;
+    berth__wait_stand(&younger, &queue);
+    atomic_store(&stands, true);
+    while (!atomic_load(&both_stand)) {
+        a_moment();
+    }
+    UNIT_CHECK(!berth__wait_may_pass(&second) && !berth__wait_may_pass(&queue));
+    atomic_store(&checked, true);
+    UNIT_CHECK(berth__wait_sleep(&younger)); /* only when the elder has gone */
+    UNIT_CHECK(atomic_load(&elder_goes));
+    UNIT_CHECK(berth__wait_may_pass(&second) && berth__wait_may_pass(&queue));
+    berth__wait_end(&younger);
+    return NULL;
 }
 
-static void a_wait_in_which_a_handler_forked_goes_on_in_the_child(void **state) {
-    /* Leaving a queue that it is not in, it would be counted out once too often. */
+static void who_waits_longest_is_first_in_every_queue(void **state) {
+    /* Two waiters that came to two queues in different order would wait for each other. */
     (void)state;
-    struct berth__waiter others;
-    struct berth__waiter own;
-    berth__wait_join(&others, &queue, LONG_MS);
-    others.thread++;
-    berth__wait_join(&own, &queue, LONG_MS);
-    assert_int_equal(unit_in_child(keep_own_wait, &own), 0);
-    berth__wait_leave(&own);
-    berth__wait_leave(&others);
+    pthread_t thread;
+    struct berth__waiter elder;
+    berth__wait_begin(&elder, LONG_MS);
+    berth__wait_stand(&elder, &queue);
+    assert_int_equal(pthread_create(&thread, NULL, stand_before_the_elder, NULL), 0);
+    while (!atomic_load(&stands)) {
+        a_moment();
+    }
+    assert_true(berth__wait_may_pass(&second)); /* it would stand before the other */
+    elder.refused_by = &second;
+    berth__wait_stand(&elder, &queue);
+    assert_true(berth__wait_may_pass(&second));
+    atomic_store(&both_stand, true);
+    assert_true(berth__wait_sleep(&elder));
+    while (!atomic_load(&checked)) {
+        a_moment();
+    }
+    atomic_store(&elder_goes, true);
+    berth__wait_end(&elder);
+    pthread_join(thread, NULL);
+    assert_false(berth__wait_anyone());
 }
 
 int main(void) {
@@ -237,8 +276,8 @@ int main(void) {
         cmocka_unit_test(many_givers_and_waiters_lose_nobody),
         cmocka_unit_test(a_waiter_gives_up_at_its_deadline_and_not_before),
         cmocka_unit_test(who_is_not_the_head_sleeps_until_the_deadline),
-        cmocka_unit_test(the_child_of_a_fork_has_no_other_threads_in_the_queue),
-        cmocka_unit_test(a_wait_in_which_a_handler_forked_goes_on_in_the_child),
+        cmocka_unit_test(the_child_of_a_fork_has_an_empty_queue),
+        cmocka_unit_test(who_waits_longest_is_first_in_every_queue),
     };
     return cmocka_run_group_tests(tests, start, NULL) == 0 ? 0 : 1;
 }

@@ -1,453 +1,331 @@
-/* Fork beside other threads: what a child finds, whatever they were doing. */
-#include "heap/forks.h"
+/* Fork: what the child inherits works, whatever the parent's threads were doing. */
+#include "figures.h"
 
-#include <dirent.h>
+#include "heap/cache.h"
+#include "heap/engine.h"
+#include "heap/fork.h"
+#include "heap/request.h"
+#include "pool/pool.h"
 
-/* ---- the start; before anything else starts the engine ---- */
+#include <sched.h>
+#include <signal.h>
 
-static _Atomic bool starting;
+static berth_pool *pool;
+static void *kept[500];
 
-static void start_slowly(struct berth__engine_config *config) {
-    (void)config;
-    starting = true;
-    nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+static void use_everything(unsigned seed) {
+    struct unit_random random = {seed};
+    void *blocks[200];
+    for (unsigned i = 0; i < 2000; i++) {
+        unsigned slot = i % 200;
+        if (i >= 200) {
+            berth_free(blocks[slot]);
+        }
+        size_t size = unit_random_below(&random, i % 100 == 0 ? 100000 : 3000);
+        blocks[slot] = berth_alloc(i % 3 == 0 ? pool : berth_pool_default(), size);
+        UNIT_CHECK(blocks[slot] != NULL);
+        memset(blocks[slot], 1, size);
+    }
+    berth_free_batch(blocks, 200);
+    berth_free(berth_alloc(pool, 5 * MiB));
 }
 
-static void *start_engine(void *unused) {
+static void *work_in_thread(void *unused) {
     (void)unused;
-    UNIT_CHECK(berth__engine_start());
+    use_everything(2);
     return NULL;
 }
 
-static void find_it_started(void) {
-    UNIT_CHECK(berth__engine_start());
-}
-
-static void fork_while_it_starts(void *unused) {
+static void check_kept_and_work(void *unused) {
     (void)unused;
-    pthread_t thread;
-    berth__engine_configure = start_slowly;
-    UNIT_CHECK(pthread_create(&thread, NULL, start_engine, NULL) == 0);
-    while (!starting) {
-        a_moment();
+    alarm(30);
+    for (unsigned i = 0; i < 500; i++) {
+        UNIT_CHECK(is_filled(kept[i], kept[i], 50));
+        if (i % 2 == 0) {
+            berth_free(kept[i]);
+        }
     }
-    UNIT_CHECK(in_child(find_it_started) == 0);
-    pthread_join(thread, NULL);
+    use_everything(1);
+    if (!UNIT_SANITIZED) {
+        run_threads(2, work_in_thread, NULL);
+    }
+    berth_trim(NULL);
+    check_balance(pool);
+    check_balance(berth_pool_default());
 }
 
-static void a_child_of_a_process_that_starts_can_start(void **state) {
-    /* It would wait for a thread that it does not have. */
+static void keep_blocks(void) {
+    for (unsigned i = 0; i < 500; i++) {
+        kept[i] = berth_alloc(i % 2 == 0 ? pool : berth_pool_default(), 50 + i);
+        fill(kept[i], 50);
+    }
+}
+
+static void a_child_works_on_what_it_inherited(void **state) {
+    /* Servers that fork workers or save in the background would crash in the child. */
     (void)state;
-    UNIT_ONLY_IF(!UNIT_TSAN); /* makes a thread in a child */
-    assert_int_equal(unit_in_child(fork_while_it_starts, NULL), 0);
-}
-
-static pid_t forked_in_start;
-
-static void fork_in_start(struct berth__engine_config *config) {
-    (void)config;
-    forked_in_start = fork(); /* as a signal handler would */
-    if (forked_in_start == 0) {
-        alarm(HANGS_S);
-        UNIT_CHECK(!berth__engine_start()); /* in the handler */
+    pool = berth_pool_create("inherited", NULL);
+    keep_blocks();
+    assert_int_equal(unit_in_child(check_kept_and_work, NULL), 0);
+    check_kept_and_work(NULL);
+    alarm(0);
+    for (unsigned i = 1; i < 500; i += 2) {
+        berth_free(kept[i]);
     }
+    check_nothing_lives(pool);
+    assert_int_equal(berth_pool_destroy(pool, 0), 0);
 }
 
-static void fork_in_the_start_itself(void *unused) {
+static void look_at_metrics(void *unused) {
     (void)unused;
-    berth__engine_configure = fork_in_start;
-    UNIT_CHECK(berth__engine_start());
-    use_everything();
-    if (forked_in_start > 0) {
-        int status = 0;
-        UNIT_CHECK(waitpid(forked_in_start, &status, 0) == forked_in_start && status == 0);
+    alarm(30);
+    struct berth_pool_metrics before = figures_of(pool);
+    UNIT_CHECK(before.threads == 0);
+    void *block = berth_alloc(pool, 100000);
+    uint64_t usable = berth_usable_size(block);
+    UNIT_CHECK(figures_of(pool).run_lent_bytes == before.run_lent_bytes + usable);
+    UNIT_CHECK(figures_of(pool).threads == 1);
+    berth_free(block);
+    for (unsigned i = 0; i < 500; i++) {
+        if (i % 2 == 0) {
+            berth_free(kept[i]);
+        }
     }
+    /* What the forking thread had cached is left where it was, and hides no block. */
+    UNIT_CHECK(berth_pool_destroy(pool, 0) == 0);
+    UNIT_CHECK(figures().pools == 1);
 }
 
-static void a_start_that_was_forked_in_goes_on_in_the_child(void **state) {
-    /* The handler would wait for what it interrupted. */
+static void a_child_has_figures_of_its_own(void **state) {
+    /* They would show the parent's threads, or its later blocks. */
     (void)state;
-    assert_int_equal(unit_in_child(fork_in_the_start_itself, NULL), 0);
-}
-
-/* ---- other threads ---- */
-
-static void a_thread_that_empties_its_cache_is_busy(void **state) {
-    /* A child would empty it once more, and free its arrays twice. */
-    (void)state;
-    start_other(berth_thread_flush);
-    berth__lock_acquire(&other.cache->heap->lock);
-    let_other_work();
-    await_sleeper(&other.cache->heap->lock);
-    assert_int_equal(other.step, 3);
-    assert_true(berth__load_relaxed(&other.cache->busy));
-    berth__lock_release(&other.cache->heap->lock);
-    while (other.step != 4) {
-        a_moment();
+    pool = berth_pool_create("figures", NULL);
+    keep_blocks();
+    uint64_t live = figures_of(pool).run_lent_bytes;
+    assert_int_equal(unit_in_child(look_at_metrics, NULL), 0);
+    assert_int_equal(figures_of(pool).run_lent_bytes, live);
+    assert_int_equal(figures_of(pool).threads, 1);
+    for (unsigned i = 0; i < 500; i++) {
+        berth_free(kept[i]);
     }
-    join_other();
+    assert_int_equal(berth_pool_destroy(pool, 0), 0);
 }
 
 static _Atomic bool stop;
 
-static void *fill_and_flush(void *unused) {
-    (void)unused;
-    while (!stop) {
-        void *blocks[360];
-        for (size_t i = 0; i < BERTH_ARRAY_COUNT(blocks); i++) {
-            blocks[i] = berth_alloc(berth_pool_default(), 16 + i % 90 * 16);
-        }
-        for (size_t i = 0; i < BERTH_ARRAY_COUNT(blocks); i++) {
-            berth_free(blocks[i]);
-        }
-        berth_thread_flush();
+static void *work_meanwhile(void *seed) {
+    while (!atomic_load(&stop)) {
+        use_everything((unsigned)(uintptr_t)seed);
+        berth_thread_idle();
     }
     return NULL;
 }
 
-/* Metadata freed twice is handed out twice. */
-static void check_metadata(void) {
-    UNIT_CHECK((int64_t)berth__load_relaxed(&berth__default_arenas()->cached_bound) >= 0);
-    for (size_t size = 64; size <= 4096; size *= 2) {
-        void *blocks[64];
-        for (unsigned i = 0; i < BERTH_ARRAY_COUNT(blocks); i++) {
-            blocks[i] = berth__meta_alloc(size);
-            for (unsigned k = 0; k < i; k++) {
-                UNIT_CHECK(blocks[k] != blocks[i]);
+static void work_in_child(void *unused) {
+    (void)unused;
+    alarm(30);
+    use_everything(7);
+    if (!UNIT_SANITIZED) {
+        run_threads(2, work_in_thread, NULL);
+    }
+    use_everything(8);
+    berth_trim(NULL);
+    /* What other threads were about to map, or to purge, is out of the figures for good. */
+}
+
+static void a_fork_while_threads_allocate_leaves_nothing_half_done(void **state) {
+    /* The child would hang on a lock of a thread that it does not have, or find broken lists. */
+    (void)state;
+    enum { THREADS = 4, FORKS = 12 };
+    pthread_t threads[THREADS];
+    pool = berth_pool_create("meanwhile", NULL);
+    atomic_store(&stop, false);
+    for (unsigned i = 0; i < THREADS; i++) {
+        threads[i] = start_thread(work_meanwhile, (void *)(uintptr_t)i);
+    }
+    int failed = 0;
+    for (unsigned i = 0; i < FORKS; i++) {
+        failed += unit_in_child(work_in_child, NULL) != 0;
+    }
+    atomic_store(&stop, true);
+    for (unsigned i = 0; i < THREADS; i++) {
+        join_thread(threads[i]);
+    }
+    assert_int_equal(failed, 0);
+    check_nothing_lives(pool);
+    assert_int_equal(berth_pool_destroy(pool, 0), 0);
+}
+
+static void fork_again(void *depth) {
+    alarm(30);
+    use_everything(3);
+    uintptr_t left = (uintptr_t)depth;
+    if (left > 0) {
+        UNIT_CHECK(unit_in_child(fork_again, (void *)(left - 1)) == 0);
+    }
+    use_everything(4);
+    check_balance(pool);
+}
+
+static void children_of_children_work(void **state) {
+    /* Each generation would inherit what the one before left undone. */
+    (void)state;
+    pool = berth_pool_create("generations", NULL);
+    assert_int_equal(unit_in_child(fork_again, (void *)5), 0);
+    assert_int_equal(berth_pool_destroy(pool, 0), 0);
+}
+
+/* ---- in signal handlers ---- */
+
+static _Atomic int children, failed_children;
+
+/* Forks wherever the signal came, also inside an allocation. The child allocates at once, keeps
+ * what it got, returns into what was interrupted, and ends after some more work. */
+static _Atomic bool in_child;
+static void *got_in_handler[20];
+
+static void fork_in_handler(int signal_number) {
+    (void)signal_number;
+    if (atomic_load(&in_child)) {
+        return;
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(30);
+        atomic_store(&in_child, true);
+        const size_t sizes[] = {10, 100, 3000, 20000, 5 * MiB};
+        for (unsigned i = 0; i < 20; i++) {
+            got_in_handler[i] = berth_alloc_flags(berth_pool_default(), sizes[i % 5], BERTH_ZERO);
+            UNIT_CHECK(is_zero(got_in_handler[i], sizes[i % 5]));
+            memset(got_in_handler[i], 0x66, sizes[i % 5]);
+            UNIT_CHECK(berth_usable_size(got_in_handler[i]) >= sizes[i % 5]);
+            if (i % 4 == 3) {
+                got_in_handler[i] = berth_realloc(NULL, got_in_handler[i], 2 * sizes[i % 5]);
+                UNIT_CHECK(got_in_handler[i] != NULL);
+            } else if (i % 4 == 2) {
+                berth_free(got_in_handler[i]);
+                got_in_handler[i] = NULL;
             }
         }
+    } else if (child > 0) {
+        int status = 0;
+        atomic_fetch_add(&children, 1);
+        while (waitpid(child, &status, 0) != child) {
+        }
+        atomic_fetch_add(&failed_children, status != 0);
     }
 }
 
-static void caches_may_be_emptied_meanwhile(void **state) {
-    /* As above, wherever in the emptying the other thread is. */
-    (void)state;
-    pthread_t thread;
-    stop = false;
-    assert_int_equal(pthread_create(&thread, NULL, fill_and_flush, NULL), 0);
-    for (unsigned i = 0; i < 150; i++) {
-        berth_thread_flush();
-        assert_int_equal(in_child(check_metadata), 0);
-    }
-    stop = true;
-    pthread_join(thread, NULL);
-}
-
-static _Atomic bool released;
-
-static void hold_the_heap_for_long(void) {
-    berth__lock_acquire(&other.cache->heap->lock);
-    other.step = 5;
-    nanosleep(&(struct timespec){.tv_nsec = 300000000}, NULL);
-    released = true;
-    berth__lock_release(&other.cache->heap->lock);
-}
-
-static void find_it_released(void) {
-    UNIT_CHECK(released);
-    use_everything();
-}
-
-static void a_fork_waits_for_whoever_holds_a_lock(void **state) {
-    /* What a thread that is off the processor had half done would be the child's for good. */
-    (void)state;
-    start_other(hold_the_heap_for_long);
-    let_other_work();
-    while (other.step != 5) {
-        a_moment();
-    }
-    assert_int_equal(in_child(find_it_released), 0);
-    join_other();
-}
-
-static void find_no_sleepers(void) {
-    struct berth__lock *lock = &first_arena()->heaps_lock;
-    UNIT_CHECK(berth__load_relaxed(&lock->sleepers) == 0);
-    UNIT_CHECK(berth__load_relaxed(&lock->waking) == 0);
-}
-
-static void nobody_sleeps_on_a_childs_locks(void **state) {
-    /* Each release would call the kernel, to wake nobody. */
-    (void)state;
-    struct berth__lock *lock = &first_arena()->heaps_lock;
-    berth__store_relaxed(&lock->sleepers, 3);
-    berth__store_relaxed(&lock->waking, 1);
-    int result = in_child(find_no_sleepers);
-    berth__store_relaxed(&lock->sleepers, 0);
-    berth__store_relaxed(&lock->waking, 0);
-    assert_int_equal(result, 0);
-}
-
-/* ---- threads that begin and end ---- */
-
-static struct berth__heap *adopted;
-
-static void find_it_orphaned(void) {
-    UNIT_CHECK(is_orphan(adopted));
-    UNIT_CHECK(is_orphan(other.cache->heap));
-    use_everything();
-}
-
-static void adopt_a_heap(void) {
-    adopted = berth__heap_adopt(other.cache->arena);
-    other.step = 5;
-    while (other.step != 6) {
-        a_moment();
-    }
-    berth__heap_orphan(adopted);
-}
-
-static void heaps_without_a_cache_are_adopted_in_the_child(void **state) {
-    /* A thread between taking a heap and showing its cache would lose it, with what is free there.
-     */
-    (void)state;
-    start_other(adopt_a_heap);
-    let_other_work();
-    while (other.step != 5) {
-        a_moment();
-    }
-    int result = in_child(find_it_orphaned);
-    other.step = 6;
-    join_other();
-    assert_int_equal(result, 0);
-}
-
-static bool is_listed(const struct berth__cache *cache) {
-    struct berth__list *caches = &berth__default_arenas()->caches;
-    for (struct berth__list *at = caches->next; at != caches; at = at->next) {
-        if (BERTH_LIST_ENTRY(at, struct berth__cache, link) == cache) {
-            return true;
+static void *send_signals(void *target) {
+    pthread_t thread = *(pthread_t *)target;
+    while (!atomic_load(&stop)) {
+        pthread_kill(thread, SIGUSR1);
+        for (unsigned i = 0; i < 20 && !atomic_load(&stop); i++) {
+            sched_yield();
         }
     }
-    return false;
-}
-
-static void a_thread_that_ends_empties_its_cache_where_a_fork_finds_it(void **state) {
-    /* A child would lose what the cache holds, and its part of the budget. */
-    (void)state;
-    start_other(NULL);
-    struct berth__lock *lock = &other.cache->heap->lock;
-    berth__lock_acquire(lock);
-    let_other_work();
-    while (berth__load_relaxed(&lock->sleepers) == 0) {
-        a_moment();
-    }
-    assert_true(is_listed(other.cache));
-    berth__lock_release(lock);
-    join_other();
-    assert_false(is_listed(other.cache));
-}
-
-static void check_budget(void) {
-    UNIT_CHECK(berth__load_relaxed(&berth__cache_budget) == (int64_t)berth__cache_budget_total);
-}
-
-static void a_child_has_the_whole_budget(void **state) {
-    /* It would shrink with each generation of a server that replaces itself by fork. */
-    (void)state;
-    void *blocks[400];
-    for (unsigned i = 0; i < BERTH_ARRAY_COUNT(blocks); i++) {
-        blocks[i] = berth_alloc(berth_pool_default(), 1000);
-    }
-    for (unsigned i = 0; i < BERTH_ARRAY_COUNT(blocks); i++) {
-        berth_free(blocks[i]);
-    }
-    assert_true(berth__load_relaxed(&berth__tls.cache->granted) > 0);
-    assert_int_equal(in_child(check_budget), 0);
-    berth_thread_flush();
-}
-
-static struct berth__arena *arena_of_runs;
-
-static void lend_a_run(void) {
-    berth_free(berth_alloc(berth_pool_default(), RUN));
-}
-
-static bool has_cpu_caches(const struct berth__arena *arena) {
-    for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
-        if (berth__load_relaxed(&arena->cpu_caches[i]) != NULL) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Leaves the caches that there are lying: this is a child. */
-static void make_a_cpu_cache(void *unused) {
-    (void)unused;
-    start_other(lend_a_run);
-    arena_of_runs = other.cache->arena;
-    berth__run_caches_flush(arena_of_runs);
-    struct berth__lock *lock = &arena_of_runs->arenas->lock;
-    berth__lock_acquire(lock);
-    for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
-        berth__store_relaxed(&arena_of_runs->cpu_caches[i], NULL);
-    }
-    let_other_work();
-    await_sleeper(lock);
-    UNIT_CHECK(!has_cpu_caches(arena_of_runs));
-    berth__lock_release(lock);
-    join_other();
-    UNIT_CHECK(has_cpu_caches(arena_of_runs));
-}
-
-static void no_cpu_cache_comes_up_while_a_fork_is_prepared(void **state) {
-    /* Its lock would not be taken, and a child could find it half done. */
-    (void)state;
-    UNIT_ONLY_IF(!UNIT_TSAN); /* makes a thread in a child */
-    assert_int_equal(unit_in_child(make_a_cpu_cache, NULL), 0);
-}
-
-/* ---- waits ---- */
-
-static void *wait_in_vain(void *unused) {
-    (void)unused;
-    struct berth__waiter waiter;
-    berth__wait_join(&waiter, &berth__ledger.queue, 60000);
-    while (other.step != 3) {
-        a_moment();
-    }
-    berth__wait_leave(&waiter);
     return NULL;
 }
 
-static void find_nobody_waiting(void) {
-    UNIT_CHECK(!berth__wait_anyone());
-    UNIT_CHECK(!berth__wait_anyone_in(&berth__ledger.queue));
-    struct berth__waiter waiter;
-    berth__wait_join(&waiter, &berth__ledger.queue, 60000);
-    berth__wait_notify();
-    UNIT_CHECK(berth__wait_sleep(&waiter)); /* as the head */
-    berth__wait_leave(&waiter);
-}
-
-static void other_threads_do_not_wait_in_the_child(void **state) {
-    /* The child's own waits would be behind theirs. */
+static void handlers_that_fork_inside_an_allocation_do_not_hang(void **state) {
+    /* A crash handler or a supervisor's signal would leave a child that waits for itself. */
     (void)state;
-    pthread_t thread;
-    other.step = 2;
-    assert_int_equal(pthread_create(&thread, NULL, wait_in_vain, NULL), 0);
-    while (!berth__wait_anyone()) {
-        a_moment();
+    pool = berth_pool_create("handlers", NULL);
+    atomic_store(&stop, false);
+    struct sigaction action = {.sa_handler = fork_in_handler, .sa_flags = SA_RESTART};
+    assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
+    pthread_t self = pthread_self();
+    pthread_t sender = start_thread(send_signals, &self);
+    while (atomic_load(&children) < 25 && !atomic_load(&in_child)) {
+        use_everything(5);
+        berth_thread_flush(); /* more slow paths to be caught in */
     }
-    int result = in_child(find_nobody_waiting);
-    let_other_work();
-    pthread_join(thread, NULL);
-    assert_int_equal(result, 0);
-}
-
-/* ---- layers above ---- */
-
-static _Atomic bool called;
-
-static void call_for_long(void *context, berth_pool *pool, size_t bytes) {
-    (void)context, (void)pool, (void)bytes;
-    called = true;
-    while (called) {
-        a_moment();
+    if (atomic_load(&in_child)) {
+        berth_free_batch(got_in_handler, 20);
+        use_everything(6);
+        use_everything(7);
+        berth_trim(NULL);
+        _exit(0);
     }
+    atomic_store(&stop, true);
+    join_thread(sender);
+    signal(SIGUSR1, SIG_DFL);
+    assert_int_equal(atomic_load(&failed_children), 0);
+    check_nothing_lives(pool);
+    assert_int_equal(berth_pool_destroy(pool, 0), 0);
 }
 
-static void count_call(void *context, berth_pool *pool, size_t bytes) {
-    (void)pool, (void)bytes;
-    ++*(int *)context;
-}
+/* ---- the store of last resort ---- */
 
-static void *ask_for_too_much(void *unused) {
+static void detour(void *unused) {
     (void)unused;
-    UNIT_CHECK(berth_alloc_flags(berth_pool_default(), LARGE, BERTH_NOWAIT) == NULL);
-    return NULL;
-}
-
-static void call_back_in_child(void) {
-    int calls = 0;
-    UNIT_CHECK(berth_pressure_add(count_call, &calls, 0) == 0);
-    UNIT_CHECK(berth_pressure_remove(call_for_long, NULL) == 0);
-    ask_for_too_much(NULL);
-    UNIT_CHECK(calls == 1);
-}
-
-static void fork_beside_a_callback(void *unused) {
-    (void)unused;
-    pthread_t thread;
-    UNIT_CHECK(berth_limit_set(8 << 20) == 0);
-    UNIT_CHECK(berth_alloc(berth_pool_default(), LARGE) != NULL);
-    UNIT_CHECK(berth_pressure_add(call_for_long, NULL, 0) == 0);
-    UNIT_CHECK(pthread_create(&thread, NULL, ask_for_too_much, NULL) == 0);
-    while (!called) {
-        a_moment();
+    alarm(30);
+    /* As in a handler that interrupted the default pool's heap under its lock. */
+    struct berth__arenas *arenas = berth__default_arenas();
+    void *before = berth_alloc(berth_pool_default(), 100);
+    const size_t old_sizes[] = {100, 20000, 5 * MiB};
+    char *old[3];
+    for (unsigned i = 0; i < 3; i++) {
+        old[i] = berth_alloc(berth_pool_default(), old_sizes[i]);
+        fill(old[i], old_sizes[i]);
     }
-    int result = in_child(call_back_in_child);
-    called = false;
-    pthread_join(thread, NULL);
-    UNIT_CHECK(result == 0);
+    struct berth__heap *heap = berth__cache_peek(arenas)->heap;
+    berth__lock_acquire(&heap->lock);
+    pid_t child = fork();
+    if (child != 0) {
+        berth__lock_release(&heap->lock);
+        int status = 0;
+        UNIT_CHECK(waitpid(child, &status, 0) == child && status == 0);
+        berth_free(before);
+        use_everything(2);
+        return;
+    }
+    UNIT_CHECK(berth__fork_must_detour());
+    char *blocks[5];
+    const size_t sizes[] = {1, 5000, 100000, 3 * MiB, 0};
+    for (unsigned i = 0; i < 5; i++) {
+        blocks[i] =
+            berth_alloc_flags(berth_pool_default(), sizes[i], BERTH_ZERO | BERTH_ALIGN_LOG2(12));
+        UNIT_CHECK(blocks[i] != NULL && (uintptr_t)blocks[i] % 4096 == 0);
+        UNIT_CHECK(is_zero(blocks[i], sizes[i]) && berth_usable_size(blocks[i]) == sizes[i]);
+        memset(blocks[i], 1, sizes[i]);
+    }
+    UNIT_CHECK(berth_alloc(berth_pool_default(), PTRDIFF_MAX / 2) == NULL);
+    berth_free(before); /* is put off for ever: it cannot be taken now */
+    berth_free(blocks[1]);
+    UNIT_CHECK(berth_realloc(NULL, blocks[2], 1000) == blocks[2]);
+    for (unsigned i = 0; i < 3; i++) { /* neither in place nor by remapping */
+        char *moved = berth_realloc(NULL, old[i], 3 * old_sizes[i]);
+        UNIT_CHECK(moved != old[i] && is_filled(moved, old[i], old_sizes[i]));
+        UNIT_CHECK(berth_realloc(NULL, moved, 4 * old_sizes[i]) != moved);
+    }
+    berth__lock_release(&heap->lock); /* the interrupted call goes on */
+    UNIT_CHECK(!berth__fork_must_detour());
+    blocks[2] = berth_realloc(NULL, blocks[2], 200000);
+    UNIT_CHECK(blocks[2][99999] == 1 && berth_usable_size(blocks[2]) >= 200000);
+    UNIT_CHECK(berth_pool_of(blocks[0]) == berth_pool_default());
+    berth_free_batch((void *const *)blocks, 5);
+    use_everything(3);
+    _exit(0);
 }
 
-static void callbacks_run_in_the_child_of_one_that_runs(void **state) {
-    /* None would ever be asked there, and removing one would wait for ever. */
+static void a_child_that_interrupted_a_lock_s_holder_gets_memory_all_the_same(void **state) {
+    /* The handler's child would wait for a lock that only it could release. */
     (void)state;
-    UNIT_ONLY_IF(!UNIT_TSAN); /* likewise */
-    assert_int_equal(unit_in_child(fork_beside_a_callback, NULL), 0);
+    pool = berth_pool_create("detour", NULL);
+    assert_int_equal(unit_in_child(detour, NULL), 0);
+    assert_int_equal(berth_pool_destroy(pool, 0), 0);
 }
 
-static unsigned thread_count(void) {
-    unsigned count = 0;
-    DIR *tasks = opendir("/proc/self/task");
-    UNIT_CHECK(tasks != NULL);
-    for (struct dirent *task = readdir(tasks); task != NULL; task = readdir(tasks)) {
-        count += task->d_name[0] != '.';
-    }
-    closedir(tasks);
-    return count;
-}
-
-static void start_maintenance_when_asked(void) {
-    UNIT_CHECK(thread_count() == 1);
-    use_everything(); /* ends with a trim */
-    UNIT_CHECK(thread_count() == 2);
-}
-
-/* Started again, because the options are read once. */
-static void have_maintenance(void *unused) {
-    (void)unused;
-    setenv("BERTH_CONF", "maintenance:true", 1);
-    execl("/proc/self/exe", "fork_test", "maintenance", NULL);
-    UNIT_CHECK(false);
-}
-
-static int with_maintenance(void) {
-    UNIT_CHECK(berth_pool_create("any", NULL) != NULL);
-    UNIT_CHECK(thread_count() == 2);
-    UNIT_CHECK(in_child(start_maintenance_when_asked) == 0);
-    return 0;
-}
-
-static void a_child_has_no_thread_until_it_asks_for_one(void **state) {
-    /* Most children go on to another program, or to what a second thread forbids. */
-    (void)state;
-    UNIT_ONLY_IF(!UNIT_TSAN); /* has threads of its own */
-    assert_int_equal(unit_in_child(have_maintenance, NULL), 0);
-}
-
-int main(int argc, char **argv) {
-    (void)argv;
-    if (argc > 1) {
-        return with_maintenance();
-    }
+int main(void) {
+    (void)berth_pool_default();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_child_of_a_process_that_starts_can_start),
-        cmocka_unit_test(a_start_that_was_forked_in_goes_on_in_the_child),
-        cmocka_unit_test(a_thread_that_empties_its_cache_is_busy),
-        cmocka_unit_test(caches_may_be_emptied_meanwhile),
-        cmocka_unit_test(a_fork_waits_for_whoever_holds_a_lock),
-        cmocka_unit_test(nobody_sleeps_on_a_childs_locks),
-        cmocka_unit_test(heaps_without_a_cache_are_adopted_in_the_child),
-        cmocka_unit_test(a_thread_that_ends_empties_its_cache_where_a_fork_finds_it),
-        cmocka_unit_test(a_child_has_the_whole_budget),
-        cmocka_unit_test(no_cpu_cache_comes_up_while_a_fork_is_prepared),
-        cmocka_unit_test(other_threads_do_not_wait_in_the_child),
-        cmocka_unit_test(callbacks_run_in_the_child_of_one_that_runs),
-        cmocka_unit_test(a_child_has_no_thread_until_it_asks_for_one),
+        cmocka_unit_test(a_child_works_on_what_it_inherited),
+        cmocka_unit_test(a_child_has_figures_of_its_own),
+        cmocka_unit_test(a_fork_while_threads_allocate_leaves_nothing_half_done),
+        cmocka_unit_test(children_of_children_work),
+        cmocka_unit_test(handlers_that_fork_inside_an_allocation_do_not_hang),
+        cmocka_unit_test(a_child_that_interrupted_a_lock_s_holder_gets_memory_all_the_same),
     };
     return UNIT_RUN(tests);
 }

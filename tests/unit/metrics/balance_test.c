@@ -2,7 +2,9 @@
 #include "figures.h"
 
 #include "chunk/meta.h"
+#include "heap/arenas.h"
 #include "heap/heap.h"
+#include "pool/pool.h"
 #include "size/classes.h"
 
 static uint64_t usable_of(void *const *blocks, unsigned count) {
@@ -121,6 +123,47 @@ static void the_figures_balance_after_threads_passed_blocks_around(void **state)
     every_heap_is_valid();
     assert_int_equal(figures_of(shared_pool).threads, 1); /* this one, which freed */
     assert_int_equal(berth_pool_destroy(shared_pool, 0), 0);
+}
+
+static void *lent[100];
+static pthread_barrier_t turn;
+
+static void *lend_and_stay(void *pool) {
+    UNIT_CHECK(berth_alloc_batch(pool, 1024, 100, lent) == 100);
+    berth_thread_flush();
+    pthread_barrier_wait(&turn);
+    pthread_barrier_wait(&turn);
+    return NULL;
+}
+
+static void the_figures_balance_when_a_slab_moves_before_its_blocks_come_home(void **state) {
+    /* Blocks that nobody has would count as live, and their pool could not be destroyed. */
+    (void)state;
+    struct berth_pool_options options = BERTH_POOL_OPTIONS_INIT;
+    options.arenas = 1;
+    berth_pool *pool = berth_pool_create("moves", &options);
+    assert_int_equal(pthread_barrier_init(&turn, NULL, 2), 0);
+    pthread_t thread = start_thread(lend_and_stay, pool);
+    pthread_barrier_wait(&turn);
+    berth_free_batch(lent, 100);
+    berth_thread_flush();
+    assert_true(figures_of(pool).remote_bytes >= 100 * 1024);
+
+    unsigned small_class = berth__class_of_size(1024);
+    unsigned i = 0;
+    struct berth__arena *arena = berth__arenas_next(berth__pool_arenas(pool), &i);
+    struct berth__heap *heap = berth__load_acquire(&arena->newest_heap);
+    if (berth__load_relaxed(&heap->classes[small_class].slabs) != 0) {
+        heap = heap->older;
+    }
+    assert_non_null(heap); /* this thread's, which takes a slab from the other's */
+    assert_true(berth__heap_steal(heap, small_class, true));
+    check_balance(pool);
+    assert_int_equal(figures_of(pool).live_high_bytes, 0);
+    assert_int_equal(berth_pool_destroy(pool, 0), 0);
+    pthread_barrier_wait(&turn);
+    join_thread(thread);
+    pthread_barrier_destroy(&turn);
 }
 
 static _Atomic bool done;
@@ -243,6 +286,7 @@ int main(void) {
         cmocka_unit_test(metadata_stays_small),
         cmocka_unit_test(the_figures_balance_while_one_thread_works),
         cmocka_unit_test(the_figures_balance_after_threads_passed_blocks_around),
+        cmocka_unit_test(the_figures_balance_when_a_slab_moves_before_its_blocks_come_home),
         cmocka_unit_test(the_figures_can_be_read_while_threads_work),
         cmocka_unit_test(blocks_served_by_caches_are_counted),
         cmocka_unit_test(frees_in_another_thread_are_counted_once),

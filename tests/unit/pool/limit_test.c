@@ -542,6 +542,39 @@ static void the_reserve_is_for_who_handles_a_failure(void **state) {
     assert_int_equal(berth_pool_destroy(pool, 0), 0);
 }
 
+static void the_reserve_is_left_to_who_still_handles_a_failure(void **state) {
+    /* After one failure, ordinary requests would use up the reserve. */
+    (void)state;
+    berth_pool *pool = pool_that_waits("ordinary", 0);
+    berth__store_relaxed(&berth__ledger.reserve, 4 * MiB);
+    assert_null(berth_alloc(pool, 200 * MiB));
+    while (berth_alloc(pool, 16000) != NULL) {
+        assert_true(berth_limit_used() <= 96 * MiB);
+    }
+    berth__store_relaxed(&berth__ledger.reserve, 0);
+    assert_int_equal(berth_pool_destroy(pool, BERTH_FORCE), 0);
+}
+
+static void a_small_limit_takes_a_part_of_a_chunk_that_is_kept(void **state) {
+    /* A pool with a small limit would get nothing as long as unused chunks lie about. */
+    (void)state;
+    for (unsigned i = 0; i < 8; i++) {
+        held[i] = berth_alloc(berth_pool_default(), 5 * MiB);
+    }
+    for (unsigned i = 0; i < 8; i++) {
+        berth_free(held[i]);
+    }
+    assert_true(berth_limit_used() > 0);
+    struct berth_pool_options options = BERTH_POOL_OPTIONS_INIT;
+    options.limit = MiB;
+    berth_pool *pool = berth_pool_create("small", &options);
+    void *block = berth_alloc_flags(pool, 65536, BERTH_NOWAIT);
+    assert_non_null(block);
+    assert_true(berth_pool_limit_used(pool) <= MiB);
+    berth_free(block);
+    assert_int_equal(berth_pool_destroy(pool, 0), 0);
+}
+
 int main(void) {
     (void)berth_pool_default();
 #define TEST(function) cmocka_unit_test_setup_teardown(function, start_of_test, end_of_test)
@@ -565,6 +598,8 @@ int main(void) {
         TEST(what_is_freed_beyond_a_pool_s_lowered_limit_goes_back),
         TEST(what_is_mapped_elsewhere_counts_against_the_limit),
         TEST(the_reserve_is_for_who_handles_a_failure),
+        TEST(the_reserve_is_left_to_who_still_handles_a_failure),
+        TEST(a_small_limit_takes_a_part_of_a_chunk_that_is_kept),
     };
     return UNIT_RUN(tests);
 }

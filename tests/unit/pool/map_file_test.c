@@ -1,6 +1,8 @@
 /* berth_map_file: mapped files as counted memory. */
 #include "figures.h"
 
+#include "os/fault.h"
+
 #include <errno.h>
 #include <fcntl.h>
 
@@ -189,6 +191,26 @@ static void a_file_gets_room_like_any_request(void **state) {
     check_nothing_lives(berth_pool_default());
 }
 
+static void a_file_that_cannot_be_unmapped_goes_later(void **state) {
+    /* It would stay mapped, and charged, for good. */
+    (void)state;
+    UNIT_ONLY_IF(BERTH_FAULTS);
+#if BERTH_FAULTS
+    int fd = open_filled();
+    berth_trim(NULL);
+    uint64_t before = berth_limit_used();
+    void *block = berth_map_file(berth_pool_default(), fd, 0, BYTES, true);
+    assert_non_null(block);
+    berth__os_fail_after(BERTH_OS_DECOMMIT, 0, 1);
+    berth_free(block);
+    assert_int_equal(berth_limit_used(), before + 12288); /* it is still there */
+    check_balance(berth_pool_default());
+    berth_trim(NULL);
+    assert_int_equal(berth_limit_used(), before);
+    close_filled(fd);
+#endif
+}
+
 int main(void) {
     (void)berth_pool_default();
     const struct CMUnitTest tests[] = {
@@ -199,6 +221,7 @@ int main(void) {
         cmocka_unit_test(a_file_block_grows_into_ordinary_memory),
         cmocka_unit_test(what_cannot_be_mapped_is_refused_and_not_counted),
         cmocka_unit_test(a_file_gets_room_like_any_request),
+        cmocka_unit_test(a_file_that_cannot_be_unmapped_goes_later),
     };
     return UNIT_RUN(tests);
 }

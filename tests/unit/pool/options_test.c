@@ -330,6 +330,9 @@ static void the_variable_takes_effect(void **state) {
     };
     for (unsigned i = 0; i < BERTH_ARRAY_COUNT(cases); i++) {
         char line[512];
+        if (UNIT_SANITIZED && cases[i].check == check_maintenance) {
+            continue;
+        }
         assert_int_equal(
             unit_in_child_line(with_conf, (void *)(uintptr_t)&cases[i], line, sizeof(line)), 0);
         assert_string_equal(line, "");
@@ -343,7 +346,7 @@ static void a_bad_option_is_a_warning_and_fatal_with_abort_conf(void **state) {
     struct case_of_conf bad = {"chunk:5M", check_defaults};
     assert_int_equal(unit_in_child_line(with_conf, &bad, line, sizeof(line)), 0);
     assert_string_equal(line, "berth: BERTH_CONF: option chunk: \"5M\" is not a size such as 64K, "
-                              "16M or 1G from 256K to 4M; the default holds");
+                              "16M or 1G from 256K to 4M; ignored");
     bad.conf = "no_such:1";
     assert_int_equal(unit_in_child_line(with_conf, &bad, line, sizeof(line)), 0);
     assert_non_null(strstr(line, "\"no_such\""));
