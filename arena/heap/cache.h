@@ -114,7 +114,6 @@ struct berth__tls {
     bool ended;                         /* it has run: this thread allocates without a cache */
     bool reclaiming;                    /* runs callbacks of the ladder */
     bool unwinding;               /* its last request failed: small ones may use the reserve */
-    uint64_t signals_before_fork; /* its mask, while it forks */
 };
 _Static_assert(sizeof(struct berth__tls) <= 64, "static TLS is scarce");
 

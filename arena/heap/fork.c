@@ -14,7 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { EXTRA_LOCKS_MAX = 8, NESTED_PATIENCE_MS = 20 };
+enum { EXTRA_LOCKS_MAX = 8, PATIENCE_MS = 20 };
 
 /* A lock's fork_state, beside its holder:
  *   holder is self, TAKEN      taken by this thread's preparation
@@ -35,11 +35,14 @@ static unsigned extra_lock_count;
 
 /* In a child whose fork interrupted a slow path: the thread that goes on with it. */
 static uint64_t interrupted_thread;
+static bool waits_to_reset; /* by then */
 
-/* One thread at a time prepares a fork, unless it interrupted a slow path: that one does not wait
- * here, because the preparing thread may be waiting for what it holds. It does with the locks
- * that the other has taken already: while it holds its own, the other cannot finish. */
-static struct berth__lock preparing = {.rank = BERTH_RANK_FORK};
+/* One thread at a time prepares a fork, and one that interrupted a slow path: that one does not
+ * wait for the other, which may be waiting for what it holds. It does with the locks that the other
+ * has taken already: while it holds its own, the other cannot finish. */
+enum { PLAIN, NESTED };
+static struct berth__lock preparing[] = {{.rank = BERTH_RANK_FORK}, {.rank = BERTH_RANK_FORK}};
+static uint64_t signals_before[2]; /* the preparing threads' masks */
 
 void berth__fork_add_lock(struct berth__lock *lock) {
     BERTH_CHECK(extra_lock_count < EXTRA_LOCKS_MAX, "too many locks of higher layers");
@@ -148,19 +151,18 @@ static void visit_all(lock_visitor *visit, void *context) {
 /* A handler that forked while the locks are being taken or released would release what the outer
  * fork has taken, or wait for what it released already in an order that nobody else keeps. So
  * signals wait, but for those that a thread causes itself: their handlers may be what makes a
- * system call work. By the kernel's own call, whose set fits a word of the thread's own. */
-static void hold_signals(void) {
+ * system call work. By the kernel's own call, whose set fits a word. Returns the mask before. */
+static uint64_t hold_signals(void) {
 #define BIT(number) (UINT64_C(1) << ((number)-1))
     static const uint64_t all_but_own = ~(BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGFPE) | BIT(SIGILL) |
                                           BIT(SIGTRAP) | BIT(SIGABRT) | BIT(SIGSYS));
 #undef BIT
     uint64_t before = 0;
     syscall(SYS_rt_sigprocmask, SIG_BLOCK, &all_but_own, &before, sizeof(before));
-    berth__tls.signals_before_fork = before;
+    return before;
 }
 
-static void let_signals_go(void) {
-    uint64_t before = berth__tls.signals_before_fork;
+static void let_signals_go(uint64_t before) {
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof(before));
 }
 
@@ -176,28 +178,24 @@ static unsigned locks_of_mine(void) {
     return count;
 }
 
-struct preparation {
-    bool nested;
-    uint64_t give_up_ms;
-};
-
 /* Several locks of one rank are taken here, which nobody else does but by trying; so there is no
  * order among them to violate. Whoever holds a lock lets it go in the end, however long it may be
- * off the processor. Only among forks that are `nested`, in handlers that interrupted a slow path,
- * two threads may each have interrupted what the other needs; then waiting is bounded, for all
- * locks together, since others may be waiting for what such a fork holds. */
+ * off the processor. Only forks in handlers that interrupted a slow path may each have interrupted
+ * what the other needs, or what others wait for with their locks held: then waiting is bounded, for
+ * all locks together, by `give_up_ms`, which is 0 otherwise. */
 static void take(struct berth__lock *lock, void *context) BERTH_NO_TSA {
-    const struct preparation *fork = context;
-    if (berth__load_relaxed(&lock->holder) == NOBODY) {
-        return;
-    }
+    uint64_t give_up_ms = *(uint64_t *)context;
+    bool nested = give_up_ms != 0;
     for (unsigned turn = 0; !berth__lock_is_mine(lock); turn++) {
+        if (berth__load_relaxed(&lock->holder) == NOBODY) {
+            return;
+        }
         if (berth__try_lock(lock)) {
             berth__store_relaxed(&lock->fork_state, TAKEN);
             return;
         }
         bool whole = berth__load_relaxed(&lock->fork_state) == TAKEN;
-        if (fork->nested && (whole || berth__clock_coarse_ms() > fork->give_up_ms)) {
+        if (nested && (whole || berth__clock_coarse_ms() > give_up_ms)) {
             return;
         }
         berth__spin(turn);
@@ -231,8 +229,7 @@ static void set_aside(struct berth__lock *lock) BERTH_NO_TSA {
 
 static void release_in_child(struct berth__lock *lock, void *context) BERTH_NO_TSA {
     berth__lock_forget_sleepers(lock);
-    uint64_t holder = berth__load_relaxed(&lock->holder);
-    bool held = holder != 0 && holder != NOBODY;
+    bool held = berth__load_relaxed(&lock->holder) != 0;
     if (held && !berth__lock_is_mine(lock)) {
         bool whole = berth__load_relaxed(&lock->fork_state) == TAKEN;
         berth__store_relaxed(&lock->fork_state, 0);
@@ -250,8 +247,8 @@ static void release_in_child(struct berth__lock *lock, void *context) BERTH_NO_T
 /* What the cache holds goes back, unless it may be half done, because its thread was on a slow path
  * or its heap is set aside: then its blocks stay lent. */
 static void bury_cache(struct berth__cache *cache) {
-    bool half_done =
-        berth__load_relaxed(&cache->busy) || berth__load_relaxed(&cache->heap->lock.holder) != 0;
+    bool half_done = berth__load_relaxed(&cache->busy) ||
+                     berth__load_relaxed(&cache->heap->lock.holder) == NOBODY;
     berth__list_remove(&cache->link);
     if (half_done) {
         berth__cache_forgo_grant(cache);
@@ -332,7 +329,10 @@ static void bury_threads(struct berth__arenas *arenas) BERTH_NO_TSA {
 }
 
 static void bury_all_threads(void) {
-    berth__wait_reset_in_child();
+    if (waits_to_reset) {
+        berth__wait_reset_in_child();
+        waits_to_reset = false;
+    }
     for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
         struct berth__arenas *arenas = berth__engine_arenas(i);
         if (arenas != NULL) {
@@ -344,41 +344,49 @@ static void bury_all_threads(void) {
 /* ---- the three handlers ---- */
 
 static void before_fork(void) BERTH_NO_TSA {
-    hold_signals();
+    uint64_t signals = hold_signals();
     berth__engine_enter_all();
-    struct preparation fork = {.nested = locks_of_mine() > 0,
-                               .give_up_ms = berth__clock_coarse_ms() + NESTED_PATIENCE_MS};
-    if (!fork.nested) {
-        take(&preparing, &fork);
+    unsigned kind = locks_of_mine() > 0 ? NESTED : PLAIN;
+    uint64_t give_up_ms = 0;
+    take(&preparing[kind], &give_up_ms);
+    signals_before[kind] = signals;
+    if (kind == NESTED) {
+        give_up_ms = berth__clock_coarse_ms() + PATIENCE_MS;
     }
-    visit_all(take, &fork);
+    visit_all(take, &give_up_ms);
 }
 
 static void after_fork_in_parent(void) BERTH_NO_TSA {
+    unsigned kind = berth__lock_is_mine(&preparing[NESTED]) ? NESTED : PLAIN;
+    uint64_t signals = signals_before[kind];
     visit_all(release, NULL);
     berth__engine_leave_all();
-    release(&preparing, NULL);
-    let_signals_go();
+    release(&preparing[kind], NULL);
+    let_signals_go(signals);
 }
 
 static void after_fork_in_child(void) BERTH_NO_TSA {
     berth__engine_visits_reset_in_child();
     berth__engine_leave_all();
     visit_all(release_in_child, NULL);
-    release_in_child(&preparing, NULL);
+    uint64_t signals = signals_before[berth__lock_is_mine(&preparing[NESTED]) ? NESTED : PLAIN];
+    release_in_child(&preparing[PLAIN], NULL);
+    release_in_child(&preparing[NESTED], NULL);
     bool interrupted = locks_of_mine() > 0;
     interrupted_thread = berth__thread_self();
     berth__store_relaxed(&berth__fork_interrupted, interrupted);
+    waits_to_reset = berth__lock_is_mine(&berth__wait_lock);
+    if (!waits_to_reset) {
+        berth__wait_reset_in_child(); /* the interrupted call may go on to wait */
+    }
     if (!interrupted) {
         bury_all_threads();
-    } else if (!berth__lock_is_mine(&berth__wait_lock)) {
-        berth__wait_reset_in_child(); /* the interrupted call may go on to wait */
     }
     berth__threads_forget_own();
     if (tell_child != NULL) {
         tell_child();
     }
-    let_signals_go();
+    let_signals_go(signals);
 }
 
 /* Once the interrupted call has let its locks go, the child goes on like any other. */

@@ -4,8 +4,9 @@
  * Before the fork, the forking thread takes every lock of the engine, in order of rank, however
  * long their holders take; so nothing is half done under a lock when the address space is copied.
  * Parent and child release them. Signals wait meanwhile, but for those that a thread causes itself.
- * What can be locked is made known (a pool, an arena, a heap, the cache of a CPU) only under a lock
- * that comes before its own in that order; the start of the engine is under the first of all.
+ * What can be locked is made known (a pool, an arena, the cache of a CPU; a heap, to those who lock
+ * it) only under a lock that comes before its own in that order; the start of the engine is under
+ * the first of all.
  *
  * In the child the other threads are gone. What their caches held goes back to their heaps (a bin
  * is consistent between any two instructions of the fast paths; the cache of a thread that was on

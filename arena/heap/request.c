@@ -253,10 +253,9 @@ bool berth__block_resize(void *block, size_t size) {
         return size <= have && (size > have / 2 || have <= 4 * BERTH_GRANULE);
     }
     case BERTH_UNIT_RUN:
-        return !berth__fork_must_detour() &&
-               size <= berth__chunk_of(block)->arena->arenas->policy.chunk_bytes &&
+        return size <= berth__chunk_of(block)->arena->arenas->policy.chunk_bytes &&
                berth__run_resize(block, size);
-    case BERTH_UNIT_HUGE: return !berth__fork_must_detour() && berth__huge_resize(block, size);
+    case BERTH_UNIT_HUGE: return berth__huge_resize(block, size);
     case BERTH_UNIT_HUGE_BODY:
     case BERTH_UNIT_SAMPLED:
     default: berth__misuse("realloc of a pointer inside a block", block);

@@ -4,7 +4,7 @@
 #ifndef BERTH_POOL_INIT_H
 #define BERTH_POOL_INIT_H
 
-/* Have a lock held over a fork. */
+/* Has the locks of these files held over a fork. */
 void berth__limit_register_lock(void);
 void berth__pressure_register_lock(void);
 

@@ -1,3 +1,4 @@
+#include "heap/fork.h"
 #include "pool/api.h"
 #include "pool/pool.h"
 
@@ -27,6 +28,10 @@ void *berth__do_map_file(berth_pool *pool, int fd, int64_t offset, size_t length
     if (length == 0 || length > PTRDIFF_MAX / 2 || offset < 0 ||
         (uint64_t)offset % berth__page_bytes != 0) {
         errno = EINVAL;
+        return NULL;
+    }
+    if (berth__fork_must_detour()) {
+        errno = EAGAIN;
         return NULL;
     }
     void *block = NULL;

@@ -94,6 +94,7 @@ static void hold_heaps_until_told(void) {
 
 static void go_on_without_the_heaps(void) {
     go_on_after_the_handler();
+    UNIT_CHECK(in_child(use_everything) == 0); /* does not wait for them, either */
     UNIT_CHECK(!is_orphan(other.cache->heap));
     for (unsigned i = 0; i < BERTH_SHARED_HEAPS; i++) {
         UNIT_CHECK(berth__load_relaxed(&shared->arena->shared[i]) != shared);
