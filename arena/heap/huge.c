@@ -10,6 +10,7 @@
 #include "chunk/retained.h"
 #include "chunk/wait.h"
 #include "heap/decay.h"
+#include "heap/fork.h"
 #include "heap/misuse.h"
 
 #include <errno.h>
