@@ -17,9 +17,6 @@ _Atomic uint64_t berth__wait_returns;
 static struct berth__list queues BERTH_GUARDED_BY(berth__wait_lock) = {&queues, &queues};
 static _Atomic uint64_t next_age;
 
-/* The calling thread's waiter, or NULL. */
-static _Thread_local struct berth__waiter *mine;
-
 void berth__wait_init(void) {
     berth__lock_init(&berth__wait_lock, BERTH_RANK_WAITERS);
 }
@@ -95,7 +92,7 @@ void berth__wait_begin(struct berth__waiter *waiter, uint64_t wait_ms) {
     waiter->deadline_ns = berth__clock_ns() + wait_ms * 1000000;
     berth__store_relaxed(&waiter->word, WOKEN);
     berth__add_relaxed(&berth__waiter_count, 1);
-    mine = waiter;
+    *berth__waiter_of_thread() = waiter;
 }
 
 void berth__wait_end(struct berth__waiter *waiter) {
@@ -104,7 +101,7 @@ void berth__wait_end(struct berth__waiter *waiter) {
     leave_locked(&waiter->parent);
     berth__lock_release(&berth__wait_lock);
     berth__sub_relaxed(&berth__waiter_count, 1);
-    mine = NULL;
+    *berth__waiter_of_thread() = NULL;
 }
 
 void berth__wait_stand(struct berth__waiter *waiter, struct berth__wait_queue *own) {
@@ -157,7 +154,7 @@ bool berth__wait_sleep(struct berth__waiter *waiter) {
 /* ---- seen from the ledger ---- */
 
 bool berth__wait_may_pass_slow(const struct berth__wait_queue *queue) {
-    struct berth__waiter *waiter = mine;
+    struct berth__waiter *waiter = *berth__waiter_of_thread();
     if (waiter == NULL) {
         return false;
     }
@@ -169,6 +166,7 @@ bool berth__wait_may_pass_slow(const struct berth__wait_queue *queue) {
 }
 
 void berth__wait_note_refusal(struct berth__wait_queue *queue) {
+    struct berth__waiter *mine = *berth__waiter_of_thread();
     if (mine != NULL) {
         mine->refused_by = queue;
     }
@@ -189,6 +187,7 @@ void berth__wait_reset_in_child(void) BERTH_NO_TSA {
     }
     berth__list_init(&queues);
     berth__transit_reset_in_child();
+    struct berth__waiter *mine = *berth__waiter_of_thread();
     berth__store_relaxed(&berth__waiter_count, mine != NULL);
     if (mine != NULL) {
         place_init(&mine->own, mine);

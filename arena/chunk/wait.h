@@ -60,6 +60,10 @@ struct berth__waiter {
     _Atomic uint32_t word;                /* enum in wait.c; the futex */
 };
 
+/* Where the calling thread's waiter is kept; NULL there while it does not wait. Defined by the
+ * layer that has a place in each thread: static thread-local storage is scarce. */
+struct berth__waiter **berth__waiter_of_thread(void);
+
 extern _Atomic uint64_t berth__waiter_count; /* from berth__wait_begin to berth__wait_end */
 
 /* True while somebody waits. */

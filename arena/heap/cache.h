@@ -110,10 +110,11 @@ struct berth__tls {
     struct berth__cache **parked_pools; /* that table, put aside */
     uint32_t pool_slots;                /* entries in `pools` */
     uint32_t parked_slots;              /* entries in `parked_pools` */
+    struct berth__waiter *waiter;       /* of this thread, while it waits at the limit */
     bool registered;                    /* the exit handler will run */
     bool ended;                         /* it has run: this thread allocates without a cache */
     bool reclaiming;                    /* runs callbacks of the ladder */
-    bool unwinding;               /* its last request failed: small ones may use the reserve */
+    bool unwinding; /* its last request failed: small ones may use the reserve */
 };
 _Static_assert(sizeof(struct berth__tls) <= 64, "static TLS is scarce");
 

@@ -32,6 +32,10 @@ const struct berth__cache berth__no_cache = {
     .bins = {BERTH_SMALL_CLASSES(EMPTY_BIN)},
 };
 
+struct berth__waiter **berth__waiter_of_thread(void) {
+    return &berth__tls.waiter;
+}
+
 static pthread_key_t exit_key;
 static bool exit_key_made;
 
