@@ -46,7 +46,7 @@ static struct berth__lock *held;
 
 /* Holds a lock, as a slow path that is interrupted does, and lets it go as when the handler has
  * returned. */
-static void go_on_after_the_handler(void) {
+static void go_on_after_the_handler(void) BERTH_NO_TSA {
     use_what_the_holder_left();
     berth__lock_release(held);
     use_everything();

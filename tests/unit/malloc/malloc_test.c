@@ -96,7 +96,7 @@ static void sizes_that_overflow_fail_with_enomem(void **state) {
     FAILS(valloc(just(SIZE_MAX)));
     FAILS(pvalloc(just(SIZE_MAX)));
     FAILS(pvalloc(just(SIZE_MAX - 4096)));
-    FAILS(memalign(half, 1));
+    FAILS(memalign(just(half), 1));
 #undef FAILS
     void *block = (void *)&opaque;
     errno = 7;
