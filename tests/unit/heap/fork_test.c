@@ -9,6 +9,7 @@
 
 #include <sched.h>
 #include <signal.h>
+#include <time.h>
 
 static berth_pool *pool;
 static void *kept[500];
@@ -177,7 +178,7 @@ static void children_of_children_work(void **state) {
 
 /* ---- in signal handlers ---- */
 
-static _Atomic int children, failed_children;
+static _Atomic int children, failed_children, handled;
 
 /* Forks wherever the signal came, also inside an allocation. The child allocates at once, keeps
  * what it got, returns into what was interrupted, and ends after some more work. */
@@ -214,15 +215,21 @@ static void fork_in_handler(int signal_number) {
         }
         atomic_fetch_add(&failed_children, status != 0);
     }
+    atomic_fetch_add(&handled, 1);
 }
 
+/* Each some time after the one before was handled: a thread that is never let go on from its
+ * handler is not caught anywhere else. */
 static void *send_signals(void *target) {
     pthread_t thread = *(pthread_t *)target;
+    struct unit_random random = {1};
     while (!atomic_load(&stop)) {
+        int before = atomic_load(&handled);
         pthread_kill(thread, SIGUSR1);
-        for (unsigned i = 0; i < 20 && !atomic_load(&stop); i++) {
+        while (atomic_load(&handled) == before && !atomic_load(&stop)) {
             sched_yield();
         }
+        nanosleep(&(struct timespec){.tv_nsec = (long)unit_random_below(&random, 500000)}, NULL);
     }
     return NULL;
 }
