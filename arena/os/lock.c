@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 enum {
-    SPINS_BEFORE_SLEEP = 40, /* pause instructions: a microsecond or two */
+    SPINS_BEFORE_SLEEP = 400, /* pause instructions: some ten microseconds, two sleeps and wakes */
     /* How long a sleeper that is overlooked sleeps: the first time, and at most. Longer each time,
      * because a thousand that wake every millisecond leave the holder no processor. */
     SLEEP_FIRST_NS = 500 * 1000,
