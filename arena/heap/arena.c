@@ -51,7 +51,7 @@ static void settle_locked(struct berth__arena *arena, struct berth__chunk *chunk
 }
 
 void berth__arena_init(struct berth__arena *arena, struct berth__arenas *arenas, unsigned index,
-                       unsigned node) BERTH_NO_TSA {
+                       unsigned domain, unsigned node) BERTH_NO_TSA {
     berth__lock_init(&arena->lock, BERTH_RANK_ARENA);
     berth__lock_init(&arena->grow_lock, BERTH_RANK_GROW);
     berth__lock_init(&arena->heaps_lock, BERTH_RANK_HEAPS);
@@ -65,6 +65,7 @@ void berth__arena_init(struct berth__arena *arena, struct berth__arenas *arenas,
     berth__list_init(&arena->orphans);
     arena->arenas = arenas;
     arena->index = index;
+    arena->domain = domain;
     arena->node = node;
     arena->next_commit = BERTH_FIRST_COMMIT;
     berth__decay_init(&arena->decay);
@@ -83,7 +84,6 @@ static void *lend_run_locked(struct berth__arena *arena, size_t pages, size_t al
     *zero = berth__chunk_lend_run(chunk, page, pages);
     settle_locked(arena, chunk, before);
     berth__count_add(&arena->run_bytes, pages * BERTH_PAGE);
-    berth__count_add(&arena->run_count, 1);
     berth__count_add(&arena->run_lends, 1);
     return chunk->at + page * BERTH_PAGE;
 }
@@ -179,7 +179,6 @@ void berth__arena_take_run(void *run, size_t pages) {
     struct page_counts before = counts_of(chunk);
     berth__chunk_take_run(chunk, page_of(chunk, run), pages, true);
     berth__count_sub(&arena->run_bytes, pages * BERTH_PAGE);
-    berth__count_sub(&arena->run_count, 1);
     berth__count_add(&arena->run_returns, 1);
     settle_unlock(arena, chunk, before);
 }

@@ -1,5 +1,5 @@
 /*
- * An arena: the chunks that the threads near it share, and the page runs in them.
+ * An arena: chunks that some threads share, and the page runs in them.
  *
  * `struct berth__arenas` is what one pool has: its arenas, its ledger, its threads' caches. An
  * arena lends runs of pages (for normal blocks) and units (for slabs) from its chunks, fullest
@@ -23,14 +23,12 @@
 enum {
     BERTH_ARENAS_MAX = 64,
     BERTH_SHARED_HEAPS = 8,         /* per arena */
-    BERTH_CPU_CACHES = 64,          /* per arena; CPUs beyond share */
     BERTH_ARENA_BUCKETS = 8,        /* none, 1, 2-3, 4-7 .. 64 free units */
     BERTH_FIRST_COMMIT = 256 << 10, /* bytes a chunk starts with; doubles */
 };
 
 struct berth__heap;
 struct berth__cache;
-struct berth__cpu_cache;
 
 /* What decides how much unused memory an arena keeps; see decay.h. Any thread. */
 struct berth__decay {
@@ -57,6 +55,7 @@ struct berth__arena {
     struct berth__lock grow_lock BERTH_LINE_ALIGNED;
     struct berth__arenas *arenas; /* whose it is */
     unsigned index;               /* in that */
+    unsigned domain;              /* the CPUs it is near; see topology.h */
     unsigned node;                /* NUMA node its chunks are bound to, or BERTH_NODE_ANY */
 
     struct berth__lock heaps_lock;                           /* BERTH_RANK_HEAPS */
@@ -68,9 +67,6 @@ struct berth__arena {
     _Atomic(struct berth__heap *) shared[BERTH_SHARED_HEAPS];
     _Atomic uint32_t owners; /* threads with a heap of their own */
 
-    _Atomic(struct berth__cpu_cache *) cpu_caches[BERTH_CPU_CACHES]; /* by CPU; made when needed */
-    _Atomic uint64_t run_caches_trimmed_ms;
-
     struct berth__decay decay BERTH_LINE_ALIGNED;
 
     /* Written under `lock`, read by anyone. Bytes. */
@@ -79,7 +75,6 @@ struct berth__arena {
     berth__count dirty_bytes; /* of those, with old data */
     berth__count slab_bytes;  /* lent as units */
     berth__count run_bytes;   /* lent as runs, those in CPU caches included */
-    berth__count run_count;
     berth__count chunk_count;
     berth__count chunk_maps;   /* times that memory was committed */
     berth__count chunk_unmaps; /* chunks given back */
@@ -93,7 +88,7 @@ struct berth__arena {
 enum { BERTH_NODE_ANY = UINT32_MAX };
 
 void berth__arena_init(struct berth__arena *arena, struct berth__arenas *arenas, unsigned index,
-                       unsigned node);
+                       unsigned domain, unsigned node);
 
 /* Lend from what the arena has; NULL without asking for more. A unit's heap entry is written by the
  * caller, under the heap's lock. */

@@ -27,8 +27,8 @@ struct berth__arenas *berth__arenas_create(const struct berth__policy *policy, u
     return arenas;
 }
 
-/* How many arenas pay: one per domain, but no more than the CPUs that we may really use, and with a
- * small limit no more than leave each arena some chunks. */
+/* How many arenas pay: as many as the CPUs that we may really use, and with a small limit no more
+ * than leave each arena some chunks. */
 static unsigned arena_limit(struct berth__arenas *arenas) {
     enum { CHUNKS_PER_ARENA = 6 };
     unsigned limit = arenas->policy.arena_count;
@@ -51,55 +51,103 @@ void berth__arenas_settle(struct berth__arenas *arenas) {
     }
 }
 
-/* The first arena needs no answer to that, and most small processes have just one. */
-static unsigned index_here(struct berth__arenas *arenas) {
-    unsigned domain = berth__topology_domain_here();
-    if (berth__load_relaxed(&arenas->arena_count) == 0 ||
-        berth__load_relaxed(&arenas->arena[domain]) != NULL) {
-        return domain;
+/* The first arena of a domain, or NULL. */
+static struct berth__arena *first_of(struct berth__arenas *arenas, unsigned domain) {
+    struct berth__arena *arena;
+    for (BERTH_EACH_ARENA(arena, arenas)) {
+        if (arena->domain == domain) {
+            return arena;
+        }
     }
-    berth__arenas_settle(arenas);
-    if (berth__load_relaxed(&arenas->arena_count) < berth__load_relaxed(&arenas->arena_limit)) {
-        return domain;
-    }
-    unsigned nth = domain % berth__load_relaxed(&arenas->arena_count);
-    unsigned i = 0;
-    while (berth__arenas_next(arenas, &i) != NULL && nth > 0) {
-        nth--;
-        i++;
-    }
-    return i < BERTH_ARENAS_MAX ? i : domain;
+    return NULL;
 }
 
-static struct berth__arena *make_locked(struct berth__arenas *arenas, unsigned index)
+/* The first arena needs no answer to how many there may be, and most small processes have just
+ * one. */
+static bool may_have_another(struct berth__arenas *arenas) {
+    unsigned count = berth__load_relaxed(&arenas->arena_count);
+    if (count > 0) {
+        berth__arenas_settle(arenas);
+    }
+    return count == 0 || count < berth__load_relaxed(&arenas->arena_limit);
+}
+
+/* NULL if there is no metadata memory. */
+static struct berth__arena *make_locked(struct berth__arenas *arenas, unsigned domain)
     BERTH_REQUIRES(arenas->lock) {
-    struct berth__arena *arena = berth__load_relaxed(&arenas->arena[index]);
-    if (arena != NULL) {
-        return arena;
-    }
-    arena = berth__meta_alloc(sizeof(*arena));
+    struct berth__arena *arena = berth__meta_alloc(sizeof(*arena));
     if (arena == NULL) {
-        unsigned i = 0;
-        return berth__arenas_next(arenas, &i);
+        return NULL;
     }
-    unsigned node = berth__topology_node_of(index);
-    berth__arena_init(arena, arenas, index, node == BERTH_NODE_UNKNOWN ? BERTH_NODE_ANY : node);
-    if (arenas->lent != NULL && berth__load_relaxed(&arenas->arena_count) == 0) {
+    unsigned index = berth__load_relaxed(&arenas->arena_count);
+    unsigned node = berth__topology_node_of(domain);
+    berth__arena_init(arena, arenas, index, domain,
+                      node == BERTH_NODE_UNKNOWN ? BERTH_NODE_ANY : node);
+    if (arenas->lent != NULL && index == 0) {
         berth__arena_lend_span(arena, arenas->lent);
     }
     berth__store_release(&arenas->arena[index], arena);
-    berth__add_relaxed(&arenas->arena_count, 1);
+    berth__store_relaxed(&arenas->arena_count, index + 1);
     return arena;
 }
 
+/* Where there can be no more arenas, threads of the domains that have none share those there are.
+ */
+static struct berth__arena *substitute(struct berth__arenas *arenas, unsigned domain) {
+    unsigned count = berth__load_relaxed(&arenas->arena_count);
+    return count == 0 ? NULL : berth__arenas_at(arenas, domain % count);
+}
+
 struct berth__arena *berth__arenas_here(struct berth__arenas *arenas) {
-    unsigned index = index_here(arenas);
-    struct berth__arena *arena = berth__load_acquire(&arenas->arena[index]);
+    unsigned domain = berth__topology_domain_here();
+    struct berth__arena *arena = first_of(arenas, domain);
     if (BERTH_LIKELY(arena != NULL)) {
         return arena;
     }
+    if (may_have_another(arenas)) { /* may read files: without the lock */
+        berth__lock_acquire(&arenas->lock);
+        arena = first_of(arenas, domain);
+        if (arena == NULL && may_have_another(arenas)) {
+            arena = make_locked(arenas, domain);
+        }
+        berth__lock_release(&arenas->lock);
+    }
+    return arena != NULL ? arena : substitute(arenas, domain);
+}
+
+/* A domain may have as many as it has CPUs; what domains there are have them in equal parts, so
+ * that the first does not leave the others without. */
+static unsigned arenas_per_domain(struct berth__arenas *arenas) {
+    unsigned limit = berth__load_relaxed(&arenas->arena_limit);
+    return (unsigned)berth__max(limit / berth__topology_domain_count(), 1);
+}
+
+static struct berth__arena *least_used_locked(struct berth__arenas *arenas, unsigned domain)
+    BERTH_REQUIRES(arenas->lock) {
+    struct berth__arena *best = NULL;
+    struct berth__arena *arena;
+    unsigned of_domain = 0;
+    for (BERTH_EACH_ARENA(arena, arenas)) {
+        of_domain += arena->domain == domain;
+        if (arena->domain == domain && (best == NULL || berth__load_relaxed(&arena->owners) <
+                                                            berth__load_relaxed(&best->owners))) {
+            best = arena;
+        }
+    }
+    bool crowded = best == NULL || berth__load_relaxed(&best->owners) > 0;
+    if (crowded && may_have_another(arenas) && of_domain < arenas_per_domain(arenas)) {
+        arena = make_locked(arenas, domain);
+        best = arena != NULL ? arena : best;
+    }
+    return best;
+}
+
+struct berth__arena *berth__arenas_admit(struct berth__arenas *arenas, struct berth__arena *near) {
+    berth__arenas_settle(arenas); /* reads files: without the lock */
     berth__lock_acquire(&arenas->lock);
-    arena = make_locked(arenas, index);
+    struct berth__arena *arena = least_used_locked(arenas, near->domain);
+    arena = arena != NULL ? arena : near;
+    berth__add_relaxed(&arena->owners, 1);
     berth__lock_release(&arenas->lock);
     return arena;
 }
@@ -149,10 +197,10 @@ static void empty(struct berth__arenas *arenas) BERTH_NO_TSA {
     for (BERTH_EACH_ARENA(arena, arenas)) {
         destroy_heaps(arena);
         berth__arena_release_all(arena);
-        berth__run_caches_free(arena);
         berth__store_relaxed(&arenas->arena[arena_i], NULL);
         berth__meta_free(arena, sizeof(*arena));
     }
+    berth__run_caches_free(arenas);
     berth__store_relaxed(&arenas->arena_count, 0);
     arenas->left_bytes = 0;
 }

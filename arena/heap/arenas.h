@@ -1,9 +1,14 @@
 /*
  * The arenas of one pool, with the ledger they charge and the policy they follow.
  *
- * Created once per pool; the default pool's serves malloc. Which arena serves a thread is decided
- * by the CPU it runs on (domains.h). Fields without a comment on threads are set before the pool is
- * used, and only read afterwards.
+ * Created once per pool; the default pool's serves malloc. Fields without a comment on threads are
+ * set before the pool is used, and only read afterwards.
+ *
+ * Which arena serves a thread: the first one of the domain that its CPU belongs to (topology.h),
+ * which is where all threads with little traffic meet. A thread with real traffic moves to the
+ * arena of its domain that serves the fewest such threads; a domain has as many arenas as it has
+ * CPUs, made when they are needed. So a program with one busy thread has one arena, and threads
+ * that are all busy have one each.
  */
 #ifndef BERTH_HEAP_ARENAS_H
 #define BERTH_HEAP_ARENAS_H
@@ -11,8 +16,11 @@
 #include "heap/arena.h"
 
 enum {
+    BERTH_CPU_CACHES = 128,      /* per pool; CPUs beyond share */
     BERTH_WAIT_MS_DEFAULT = 511, /* 1 + 2 + 4 .. + 256: how long the JDK's direct memory waits */
 };
+
+struct berth__cpu_cache;
 
 struct berth__policy {
     size_t chunk_bytes;      /* 256 KiB to 4 MiB: how far a chunk grows; runs are not longer */
@@ -33,9 +41,12 @@ struct berth__arenas {
     uint64_t serial; /* never reused and never 0; tells a stale thread cache. Changed by a reset */
     struct berth__span *lent; /* the caller's memory, or NULL */
 
-    _Atomic(struct berth__arena *) arena[BERTH_ARENAS_MAX]; /* by domain; NULL until used */
+    _Atomic(struct berth__arena *) arena[BERTH_ARENAS_MAX]; /* in the order they were made */
     _Atomic unsigned arena_count;                           /* of those */
     _Atomic unsigned arena_limit; /* how many there may be; 0: not decided yet */
+
+    _Atomic(struct berth__cpu_cache *) cpu_caches[BERTH_CPU_CACHES]; /* by CPU; made when needed */
+    _Atomic uint64_t run_caches_trimmed_ms;
 
     struct berth__lock lock;                                    /* BERTH_RANK_POOLS */
     struct berth__list caches BERTH_GUARDED_BY(lock);           /* of all threads */
@@ -58,25 +69,23 @@ void berth__arenas_settle(struct berth__arenas *arenas);
 struct berth__arenas *berth__arenas_create(const struct berth__policy *policy, uint32_t number,
                                            uint64_t serial);
 
-/* The arena for the calling thread, by the CPU it is on. Makes it if this is the first thread
- * there; falls back to the first arena. */
+/* The first arena near the CPU that runs the calling thread. Makes it if there is none yet; where
+ * there may be no more arenas, one of the others. NULL without metadata memory. */
 struct berth__arena *berth__arenas_here(struct berth__arenas *arenas);
 
-/* The first arena at or after index *i, which is set to its index; NULL if there is none. */
-BERTH_INLINE struct berth__arena *berth__arenas_next(struct berth__arenas *arenas, unsigned *i) {
-    for (; *i < BERTH_ARENAS_MAX; ++*i) {
-        struct berth__arena *arena = berth__load_acquire(&arenas->arena[*i]);
-        if (arena != NULL) {
-            return arena;
-        }
-    }
-    return NULL;
+/* The arena for a thread that is to have a heap of its own, among those of `near`'s domain. Counts
+ * the thread as its owner. */
+struct berth__arena *berth__arenas_admit(struct berth__arenas *arenas, struct berth__arena *near);
+
+/* The arena with this index; NULL if there are not so many. */
+BERTH_INLINE struct berth__arena *berth__arenas_at(struct berth__arenas *arenas, unsigned i) {
+    return i < BERTH_ARENAS_MAX ? berth__load_acquire(&arenas->arena[i]) : NULL;
 }
 
 /* for (BERTH_EACH_ARENA(arena, arenas)) ... */
 #define BERTH_EACH_ARENA(arena, arenas)                                                            \
     unsigned arena##_i = 0;                                                                        \
-    ((arena) = berth__arenas_next((arenas), &arena##_i)) != NULL;                                  \
+    ((arena) = berth__arenas_at((arenas), arena##_i)) != NULL;                                     \
     arena##_i++
 
 /* The end of a pool. Nothing may be concurrent to these: it is closed (engine.h). */

@@ -7,6 +7,7 @@
 #include "heap/misuse.h"
 #include "os/clock.h"
 #include "os/pages.h"
+#include "os/topology.h"
 
 #include <string.h>
 
@@ -271,11 +272,12 @@ void berth__cache_flush(struct berth__cache *cache, bool grant) {
 /* A thread that the scheduler has moved for good is served by the arena where it runs now. */
 static void follow(struct berth__cache *cache) {
     enum { STRAYS_MAX = 3 };
-    if (berth__load_relaxed(&cache->arenas->arena_count) < 2) {
+    if (berth__topology_domain_count() < 2) {
         return;
     }
     struct berth__arena *here = berth__arenas_here(cache->arenas);
-    cache->strays = here == NULL || here == cache->arena ? 0 : cache->strays + 1;
+    bool near = here == NULL || here->domain == cache->arena->domain;
+    cache->strays = near ? 0 : cache->strays + 1;
     if (cache->strays == STRAYS_MAX) {
         cache->strays = 0;
         berth__cache_flush(cache, false);
@@ -329,22 +331,27 @@ static void pay_dues(struct berth__cache *cache, const struct berth__bin *in_use
 
 /* ---- a heap of its own ---- */
 
+/* `owned`: the thread is counted as an owner of the arena. */
 static void use_heap(struct berth__cache *cache, struct berth__heap *heap, bool owned) {
     cache->heap = heap;
     cache->mark = heap->mark;
     cache->owns_heap = owned;
     cache->arena = heap->arena;
-    if (owned) {
-        berth__add_relaxed(&cache->arena->owners, 1);
-    }
     if (berth__tls.cache == cache) {
         berth__tls.mark = heap->mark;
     }
 }
 
+/* A fork may have set the count to none. */
+static void discount_owner(struct berth__arena *arena) {
+    uint32_t owners = berth__load_relaxed(&arena->owners);
+    while (owners > 0 && !berth__cas_weak_relaxed(&arena->owners, &owners, owners - 1)) {
+    }
+}
+
 void berth__cache_release_heap(struct berth__cache *cache) {
     if (cache->owns_heap) {
-        berth__sub_relaxed(&cache->arena->owners, 1);
+        discount_owner(cache->arena);
         berth__heap_orphan(cache->heap);
     }
     cache->owns_heap = false;
@@ -365,12 +372,20 @@ void berth__cache_abandon(struct berth__cache *cache) {
     berth__store_release(&cache->serial, 0); /* D1 */
 }
 
-bool berth__cache_join(struct berth__cache *cache, struct berth__arena *arena) {
-    struct berth__heap *heap = NULL;
-    if (berth__load_relaxed(&arena->owners) == 0) {
-        heap = berth__heap_adopt(arena);
+/* For a thread that is counted as an owner; NULL: it is not any more. */
+static struct berth__heap *adopt_heap(struct berth__arena *arena) {
+    struct berth__heap *heap = berth__heap_adopt(arena);
+    if (heap == NULL) {
+        discount_owner(arena);
     }
-    bool owned = heap != NULL;
+    return heap;
+}
+
+bool berth__cache_join(struct berth__cache *cache, struct berth__arena *arena) {
+    uint32_t nobody = 0;
+    bool owned = berth__cas_acq_rel(&arena->owners, &nobody, 1);
+    struct berth__heap *heap = owned ? adopt_heap(arena) : NULL;
+    owned = heap != NULL;
     heap = owned ? heap : berth__heap_shared(arena);
     if (heap == NULL) {
         return false;
@@ -382,9 +397,10 @@ bool berth__cache_join(struct berth__cache *cache, struct berth__arena *arena) {
     return true;
 }
 
-/* A thread moves from the arena's shared heap to one of its own when its refills show real traffic.
- * The first thread of an arena has one from the start. */
-static void consider_promotion(struct berth__cache *cache) {
+void berth__cache_count_refill(struct berth__cache *cache) {
+    if (cache->owns_heap) {
+        return;
+    }
     uint32_t now = (uint32_t)berth__clock_coarse_ms();
     if (now - cache->refills_since_ms > PROMOTE_MS) {
         cache->refills_since_ms = now;
@@ -393,13 +409,15 @@ static void consider_promotion(struct berth__cache *cache) {
     if (++cache->refills < PROMOTE_REFILLS) {
         return;
     }
-    struct berth__heap *heap = berth__heap_adopt(cache->arena);
+    struct berth__heap *heap = adopt_heap(berth__arenas_admit(cache->arenas, cache->arena));
     if (heap == NULL) {
         cache->refills = 0;
         return;
     }
+    bool before = busy(cache);
     berth__cache_flush(cache, false);
     use_heap(cache, heap, true);
+    idle(cache, before);
 }
 
 /* ---- slow paths ---- */
@@ -442,9 +460,7 @@ BERTH_NO_TSA
 void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool anywhere) {
     bool before = busy(cache);
     struct berth__bin *bin = &cache->bins[small_class];
-    if (!cache->owns_heap) {
-        consider_promotion(cache);
-    }
+    berth__cache_count_refill(cache);
     grow_bin(cache, bin, (bin->batch & BERTH_BIN_OVERFLOWED) != 0);
     unsigned batch = batch_of(bin, class_size(small_class));
     struct berth__warmed warmed = {NULL, 0};

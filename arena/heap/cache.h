@@ -233,6 +233,10 @@ void berth__cache_settle(struct berth__cache *cache);
  * shared one. The cache must be empty. False if there is no memory for a heap. */
 bool berth__cache_join(struct berth__cache *cache, struct berth__arena *arena);
 
+/* Counts a refill, of a bin or from the arena: a thread moves from the arena's shared heap to one
+ * of its own, perhaps in another arena, when they show real traffic. */
+void berth__cache_count_refill(struct berth__cache *cache);
+
 /* At the thread's end: its own heap becomes an orphan. The cache must be empty. */
 void berth__cache_release_heap(struct berth__cache *cache);
 

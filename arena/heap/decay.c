@@ -73,26 +73,33 @@ static void tick(struct berth__decay *decay, uint64_t unused, uint32_t decay_ms,
 }
 
 /* True if this call made the clock tick. */
-static bool look(struct berth__decay *decay, uint64_t unused, uint32_t decay_ms, uint64_t now_ms) {
+static bool look(struct berth__decay *decay, uint64_t unused, uint64_t slack, uint32_t decay_ms,
+                 uint64_t now_ms) {
     uint64_t last = berth__load_relaxed(&decay->tick_ms);
     bool ticks = (int64_t)(now_ms - last) >= BERTH_DECAY_TICK_MS && /* another may be ahead of us */
                  berth__cas_acq_rel(&decay->tick_ms, &last, now_ms);
     if (ticks) {
         tick(decay, unused, decay_ms, now_ms - last);
     }
-    owe_at_least(decay, decay_ms == 0 ? unused : beyond(due_of(decay, unused), BERTH_DECAY_SLACK));
+    owe_at_least(decay, decay_ms == 0 ? unused : beyond(due_of(decay, unused), slack));
     return ticks;
+}
+
+/* An arena's part. */
+static uint64_t slack_of(struct berth__arenas *arenas) {
+    return BERTH_DECAY_SLACK / berth__max(berth__load_relaxed(&arenas->arena_count), 1);
 }
 
 /* True once per tick of the arena. */
 static bool look_at_clock(struct berth__arena *arena) {
     uint64_t now_ms = berth__clock_coarse_ms();
     uint32_t decay_ms = arena->arenas->policy.decay_ms;
-    bool ticks = look(&arena->decay, unused_in_arena(arena), decay_ms, now_ms);
+    bool ticks =
+        look(&arena->decay, unused_in_arena(arena), slack_of(arena->arenas), decay_ms, now_ms);
     if (ticks) {
         berth__heaps_collect(arena);
     }
-    (void)look(&berth__slots_decay, berth__retained_bytes(), decay_ms, now_ms);
+    (void)look(&berth__slots_decay, berth__retained_bytes(), BERTH_DECAY_SLACK, decay_ms, now_ms);
     if (BERTH_UNLIKELY(berth__load_relaxed(&berth__ledgers_over) != 0)) {
         berth__reclaim_excess(arena, ticks);
     }
@@ -176,14 +183,14 @@ void berth__decay_step(struct berth__arena *arena) {
     if (look_at_clock(arena)) {
         berth__limit_look(BERTH_LIMIT_AGE_MS);
     }
-    berth__run_caches_trim(arena);
-    bool deep = berth__load_relaxed(&arena->decay.owed) > BERTH_DECAY_SLACK;
+    berth__run_caches_trim(arena->arenas);
+    bool deep = berth__load_relaxed(&arena->decay.owed) > slack_of(arena->arenas);
     pay_both(arena, BERTH_DECAY_BUDGET, deep ? BERTH_DECAY_ACTS_DEEP : BERTH_DECAY_ACTS);
 }
 
 size_t berth__decay_pay(struct berth__arena *arena, size_t bytes) {
     (void)look_at_clock(arena);
-    berth__run_caches_trim(arena);
+    berth__run_caches_trim(arena->arenas);
     return pay_both(arena, bytes, UINT32_MAX);
 }
 

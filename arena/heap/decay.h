@@ -25,7 +25,7 @@
 
 enum {
     BERTH_DECAY_TICK_MS = 20,
-    BERTH_DECAY_SLACK = 4 << 20,  /* bytes; per arena */
+    BERTH_DECAY_SLACK = 4 << 20,  /* bytes; in all arenas of a pool, and in unused slots */
     BERTH_DECAY_BUDGET = 1 << 20, /* bytes a slow path purges at most */
     BERTH_DECAY_ACTS = 8,         /* stretches of pages, or slabs, that it looks at, */
     BERTH_DECAY_ACTS_DEEP = 32,   /* or, when more than the slack is owed */

@@ -75,7 +75,7 @@ static bool start(void) {
         return false;
     }
     BERTH_CHECK(arenas->number == 0, "the default pool is the first");
-    if (berth__topology_now()->domains > 1) {
+    if (berth__cpus_allowed > 1) {
         berth__arenas_settle(arenas); /* reads files, which may be forbidden later */
     }
     berth__engine_open(arenas);

@@ -117,12 +117,8 @@ static void visit_huge_locks(lock_visitor *visit, void *context) {
 static void visit_cpu_locks(lock_visitor *visit, void *context) {
     for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
         struct berth__arenas *arenas = berth__engine_arenas(i);
-        struct berth__arena *arena;
-        if (arenas == NULL) {
-            continue;
-        }
-        for (BERTH_EACH_ARENA(arena, arenas)) {
-            berth__run_caches_visit_locks(arena, visit, context);
+        if (arenas != NULL) {
+            berth__run_caches_visit_locks(arenas, visit, context);
         }
     }
 }

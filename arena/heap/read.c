@@ -53,18 +53,13 @@ static void add_heap_to(struct berth__heap *heap, void *counts) {
 
 void berth__arena_read(struct berth__arena *arena, struct berth__arena_counts *counts) {
     memset(counts, 0, sizeof(*counts));
-    struct berth__run_cache_counts cached;
-    berth__run_caches_read(arena, &cached);
     counts->chunks = berth__load_relaxed(&arena->chunk_count);
     counts->chunk = berth__load_relaxed(&arena->chunk_bytes);
     counts->free_run = berth__load_relaxed(&arena->free_bytes);
     counts->dirty_run = berth__load_relaxed(&arena->dirty_bytes);
-    counts->cached_run = cached.bytes;
-    counts->run_lent = minus(berth__load_relaxed(&arena->run_bytes), cached.bytes);
-    counts->runs = minus(berth__load_relaxed(&arena->run_count), cached.runs);
-    counts->lends = berth__load_relaxed(&arena->run_lends) + cached.lends;
-    counts->returns = berth__load_relaxed(&arena->run_returns) + cached.returns;
-    counts->returns = minus(counts->returns, cached.evictions);
+    counts->run_lent = berth__load_relaxed(&arena->run_bytes);
+    counts->lends = berth__load_relaxed(&arena->run_lends);
+    counts->returns = berth__load_relaxed(&arena->run_returns);
     counts->chunk_maps = berth__load_relaxed(&arena->chunk_maps);
     counts->chunk_unmaps = berth__load_relaxed(&arena->chunk_unmaps);
     counts->purged =
@@ -100,10 +95,15 @@ void berth__arenas_read(struct berth__arenas *arenas, struct berth__arenas_count
     counts->huge = berth__load_relaxed(&arenas->huge_bytes);
     counts->huge_blocks = berth__load_relaxed(&arenas->huge_count);
     counts->file = berth__load_relaxed(&arenas->file_bytes);
-    counts->sum.lends += berth__load_relaxed(&arenas->huge_lends);
-    counts->sum.returns += berth__load_relaxed(&arenas->huge_returns);
+    struct berth__run_cache_counts cached;
+    berth__run_caches_read(arenas, &cached);
+    counts->cached_run = cached.bytes;
+    counts->sum.lends += berth__load_relaxed(&arenas->huge_lends) + cached.lends;
+    counts->sum.returns += berth__load_relaxed(&arenas->huge_returns) + cached.returns;
+    counts->sum.returns = minus(counts->sum.returns, cached.evictions);
     counts->cached_bound = berth__load_relaxed(&arenas->cached_bound);
-    uint64_t large = counts->sum.run_lent + counts->huge + counts->file;
+    uint64_t runs = minus(counts->sum.run_lent, cached.bytes);
+    uint64_t large = runs + counts->huge + counts->file;
     counts->live_high_bytes = counts->sum.slab_lent + large;
     counts->live_low_bytes = minus(counts->sum.slab_lent, counts->cached_bound) + large;
     counts->failures = berth__load_relaxed(&arenas->failures);

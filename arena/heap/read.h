@@ -10,14 +10,12 @@
 #include "heap/arenas.h"
 
 /* Of one arena, or summed over a pool's. Bytes unless named otherwise. What balances at rest:
- *   chunk = lent + remote + free_slab + slab_tail + free_run + cached_run
- * where lent covers small blocks and runs that are with threads. */
+ *   chunk = slab_lent + run_lent + remote + free_slab + slab_tail + free_run */
 struct berth__arena_counts {
     uint64_t chunks, chunk;
     uint64_t free_run, dirty_run;
     uint64_t slabs, slab_lent, remote, free_slab, slab_tail;
-    uint64_t runs, run_lent; /* without those in CPU caches */
-    uint64_t cached_run;
+    uint64_t run_lent; /* those in CPU caches included */
     uint64_t heaps;
     uint64_t lends, returns; /* blocks allocated and freed by the program, settled so far */
     uint64_t refills, flushes, remote_batches, remote_blocks;
@@ -31,6 +29,7 @@ struct berth__arenas_counts {
     struct berth__arena_counts sum;
     uint64_t arenas, threads;
     uint64_t huge, huge_blocks, file;
+    uint64_t cached_run; /* normal blocks in CPU caches */
     uint64_t cached_bound;
     uint64_t live_low_bytes, live_high_bytes; /* what the program holds, at class sizes */
     uint64_t failures, waits, waits_failed, ladder_runs;

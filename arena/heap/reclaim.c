@@ -57,9 +57,9 @@ static void drain_heaps(struct berth__arena *arena) {
 }
 
 static void empty_caches(struct berth__arenas *arenas) {
+    berth__run_caches_flush(arenas);
     struct berth__arena *arena;
     for (BERTH_EACH_ARENA(arena, arenas)) {
-        berth__run_caches_flush(arena);
         drain_heaps(arena);
     }
 }
@@ -283,7 +283,7 @@ size_t berth__reclaim_all(struct berth__arenas *arenas) {
 void berth__reclaim_excess(struct berth__arena *arena, bool thoroughly) {
     struct berth__ledger *ledger = arena->arenas->ledger;
     if (thoroughly && berth__ledger_excess(ledger) > 0) {
-        berth__run_caches_flush(arena);
+        berth__run_caches_flush(arena->arenas);
         berth__arena_trim(arena, (size_t)berth__ledger_excess(ledger));
     }
     berth__retained_release((size_t)berth__ledger_excess(&berth__ledger), 0);

@@ -85,17 +85,17 @@ int berth__file_map(struct berth__arenas *arenas, const struct berth__file *file
 size_t berth__run_pages(const void *block);
 bool berth__run_resize(void *block, size_t size);
 
-/* The CPUs' caches of runs: empties them; reads them without a lock; frees them with their arena.
+/* The CPUs' caches of runs: empties them; reads them without a lock; frees them with their pool.
  */
 struct berth__run_cache_counts {
-    uint64_t bytes, runs, lends, returns, evictions;
+    uint64_t bytes, lends, returns, evictions;
 };
-void berth__run_caches_flush(struct berth__arena *arena);
+void berth__run_caches_flush(struct berth__arenas *arenas);
 /* Takes out what was not needed for a while. Cheap when called too early. */
-void berth__run_caches_trim(struct berth__arena *arena);
-void berth__run_caches_read(struct berth__arena *arena, struct berth__run_cache_counts *counts);
-void berth__run_caches_free(struct berth__arena *arena);
-void berth__run_caches_visit_locks(struct berth__arena *arena,
+void berth__run_caches_trim(struct berth__arenas *arenas);
+void berth__run_caches_read(struct berth__arenas *arenas, struct berth__run_cache_counts *counts);
+void berth__run_caches_free(struct berth__arenas *arenas);
+void berth__run_caches_visit_locks(struct berth__arenas *arenas,
                                    void (*visit)(struct berth__lock *lock, void *context),
                                    void *context);
 

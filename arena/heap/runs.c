@@ -1,8 +1,9 @@
 /*
  * Normal blocks: runs of pages, cached per CPU.
  *
- * A CPU's cache belongs to no thread: it is a small stack under a lock that callers only try. It
- * holds a bounded number of bytes, whatever the number of threads, and anybody can empty it.
+ * A CPU's cache belongs to no thread and to no arena: it is a set of small stacks under a lock that
+ * callers only try. It holds a bounded number of bytes, whatever the number of threads, and anybody
+ * can empty it.
  * A cached run stays lent in its chunk, and is marked as parked there, so that freeing it twice
  * is found at once.
  */
@@ -62,14 +63,14 @@ static void cache_init(struct berth__cpu_cache *cache) {
 /* The cache of the CPU that runs this thread; NULL if there is no memory for it. Made under the
  * lock of the pool's parts, which a fork has taken before it takes those of the caches that there
  * are. */
-static struct berth__cpu_cache *cpu_cache(struct berth__arena *arena) {
+static struct berth__cpu_cache *cpu_cache(struct berth__arenas *arenas) {
     _Atomic(struct berth__cpu_cache *) *at =
-        &arena->cpu_caches[berth__cpu_current() % BERTH_CPU_CACHES];
+        &arenas->cpu_caches[berth__cpu_current() % BERTH_CPU_CACHES];
     struct berth__cpu_cache *cache = berth__load_acquire(at);
     if (cache != NULL) {
         return cache;
     }
-    berth__lock_acquire(&arena->arenas->lock);
+    berth__lock_acquire(&arenas->lock);
     cache = berth__load_relaxed(at);
     if (cache == NULL) {
         cache = berth__meta_alloc(sizeof(*cache));
@@ -78,7 +79,7 @@ static struct berth__cpu_cache *cpu_cache(struct berth__arena *arena) {
             berth__store_release(at, cache);
         }
     }
-    berth__lock_release(&arena->arenas->lock);
+    berth__lock_release(&arenas->lock);
     return cache;
 }
 
@@ -134,8 +135,8 @@ static unsigned evict_locked(struct berth__cpu_cache *cache, uint64_t bytes, uns
     return evicted;
 }
 
-static void *pop(struct berth__arena *arena, unsigned run_class) {
-    struct berth__cpu_cache *cache = cpu_cache(arena);
+static void *pop(struct berth__arenas *arenas, unsigned run_class) {
+    struct berth__cpu_cache *cache = cpu_cache(arenas);
     if (cache == NULL || berth__load_relaxed(&cache->count) == 0 ||
         !berth__try_lock(&cache->lock)) {
         return NULL;
@@ -168,7 +169,7 @@ static void return_runs(void *const *evicted, unsigned count) {
 static bool push(struct berth__arena *arena, void *run, size_t pages, unsigned run_class) {
     size_t bytes_max = arena->arenas->policy.run_cache_bytes;
     size_t bytes = pages * BERTH_PAGE;
-    struct berth__cpu_cache *cache = bytes > bytes_max / 4 ? NULL : cpu_cache(arena);
+    struct berth__cpu_cache *cache = bytes > bytes_max / 4 ? NULL : cpu_cache(arena->arenas);
     if (cache == NULL || berth__ledger_is_short() || !berth__try_lock(&cache->lock)) {
         return false;
     }
@@ -191,15 +192,15 @@ static bool push(struct berth__arena *arena, void *run, size_t pages, unsigned r
 }
 
 /* Each cache gives up half of what it held at all times since the last look. */
-void berth__run_caches_trim(struct berth__arena *arena) {
+void berth__run_caches_trim(struct berth__arenas *arenas) {
     uint64_t now_ms = berth__clock_coarse_ms();
-    uint64_t last = berth__load_relaxed(&arena->run_caches_trimmed_ms);
+    uint64_t last = berth__load_relaxed(&arenas->run_caches_trimmed_ms);
     if ((int64_t)(now_ms - last) < TRIM_MS || /* another thread may have looked later */
-        !berth__cas_acq_rel(&arena->run_caches_trimmed_ms, &last, now_ms)) {
+        !berth__cas_acq_rel(&arenas->run_caches_trimmed_ms, &last, now_ms)) {
         return;
     }
     for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
-        struct berth__cpu_cache *cache = berth__load_acquire(&arena->cpu_caches[i]);
+        struct berth__cpu_cache *cache = berth__load_acquire(&arenas->cpu_caches[i]);
         if (cache == NULL || !berth__try_lock(&cache->lock)) {
             continue;
         }
@@ -213,9 +214,9 @@ void berth__run_caches_trim(struct berth__arena *arena) {
     }
 }
 
-void berth__run_caches_flush(struct berth__arena *arena) {
+void berth__run_caches_flush(struct berth__arenas *arenas) {
     for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
-        struct berth__cpu_cache *cache = berth__load_acquire(&arena->cpu_caches[i]);
+        struct berth__cpu_cache *cache = berth__load_acquire(&arenas->cpu_caches[i]);
         if (cache == NULL) {
             continue;
         }
@@ -227,13 +228,12 @@ void berth__run_caches_flush(struct berth__arena *arena) {
     }
 }
 
-void berth__run_caches_read(struct berth__arena *arena, struct berth__run_cache_counts *counts) {
+void berth__run_caches_read(struct berth__arenas *arenas, struct berth__run_cache_counts *counts) {
     memset(counts, 0, sizeof(*counts));
     for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
-        struct berth__cpu_cache *cache = berth__load_acquire(&arena->cpu_caches[i]);
+        struct berth__cpu_cache *cache = berth__load_acquire(&arenas->cpu_caches[i]);
         if (cache != NULL) {
             counts->bytes += berth__load_relaxed(&cache->bytes);
-            counts->runs += berth__load_relaxed(&cache->count);
             counts->lends += berth__load_relaxed(&cache->lends);
             counts->returns += berth__load_relaxed(&cache->returns);
             counts->evictions += berth__load_relaxed(&cache->evictions);
@@ -241,20 +241,21 @@ void berth__run_caches_read(struct berth__arena *arena, struct berth__run_cache_
     }
 }
 
-void berth__run_caches_free(struct berth__arena *arena) {
+void berth__run_caches_free(struct berth__arenas *arenas) {
     for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
-        struct berth__cpu_cache *cache = berth__load_relaxed(&arena->cpu_caches[i]);
+        struct berth__cpu_cache *cache = berth__load_relaxed(&arenas->cpu_caches[i]);
         if (cache != NULL) {
             berth__meta_free(cache, sizeof(*cache));
+            berth__store_relaxed(&arenas->cpu_caches[i], NULL);
         }
     }
 }
 
-void berth__run_caches_visit_locks(struct berth__arena *arena,
+void berth__run_caches_visit_locks(struct berth__arenas *arenas,
                                    void (*visit)(struct berth__lock *lock, void *context),
                                    void *context) {
     for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
-        struct berth__cpu_cache *cache = berth__load_acquire(&arena->cpu_caches[i]);
+        struct berth__cpu_cache *cache = berth__load_acquire(&arenas->cpu_caches[i]);
         if (cache != NULL) {
             visit(&cache->lock, context);
         }
@@ -267,6 +268,16 @@ void berth__run_caches_visit_locks(struct berth__arena *arena,
 struct berth__arena *berth__arena_of_thread(struct berth__arenas *arenas) {
     struct berth__cache *cache = berth__cache_get(arenas);
     return cache != NULL ? cache->arena : berth__arenas_here(arenas);
+}
+
+/* The same for a thread whose CPU's cache has nothing for it. */
+static struct berth__arena *arena_for_more(struct berth__arenas *arenas) {
+    struct berth__cache *cache = berth__cache_get(arenas);
+    if (cache == NULL) {
+        return berth__arenas_here(arenas);
+    }
+    berth__cache_count_refill(cache);
+    return cache->arena;
 }
 
 static void *from_any_arena(struct berth__arenas *arenas, size_t pages, size_t align_pages,
@@ -283,15 +294,15 @@ static void *from_any_arena(struct berth__arenas *arenas, size_t pages, size_t a
 
 void *berth__run_attempt(const struct berth__request *request, unsigned charge_flags,
                          bool anywhere) {
-    struct berth__arena *arena = berth__arena_of_thread(request->arenas);
-    if (arena == NULL) {
-        return NULL;
-    }
     size_t align_pages = berth__max(request->alignment / BERTH_PAGE, 1);
     unsigned run_class = berth__run_class((request->size + BERTH_PAGE - 1) / BERTH_PAGE);
     size_t pages = berth__run_class_pages(run_class);
     bool zero = false;
-    void *run = align_pages == 1 ? pop(arena, run_class) : NULL;
+    void *run = align_pages == 1 ? pop(request->arenas, run_class) : NULL;
+    struct berth__arena *arena = run == NULL ? arena_for_more(request->arenas) : NULL;
+    if (run == NULL && arena == NULL) {
+        return NULL;
+    }
     while (run == NULL) {
         run = berth__arena_lend_run(arena, pages, align_pages, &zero);
         if (run == NULL && anywhere) {
@@ -328,10 +339,10 @@ void berth__run_free(void *block) {
     berth__poison(block, pages * BERTH_PAGE);
     struct berth__arena *arena = chunk->arena;
     struct berth__cache *cache = berth__cache_peek(arena->arenas);
-    struct berth__arena *here = cache != NULL ? cache->arena : arena;
+    unsigned node = cache != NULL ? cache->arena->node : arena->node;
     unsigned run_class = berth__run_class(pages);
     bool exact = pages >= BERTH_RUN_CLASS_MIN_PAGES && berth__run_class_pages(run_class) == pages;
-    if (!exact || here != arena || !push(arena, block, pages, run_class)) {
+    if (!exact || node != arena->node || !push(arena, block, pages, run_class)) {
         return_run(block);
         berth__decay_step(arena);
     }

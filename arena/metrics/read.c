@@ -34,8 +34,8 @@ static void read_pool(struct berth__arenas *arenas, struct berth_pool_metrics *o
         .remote_bytes = sum->remote,
         .slab_free_bytes = sum->free_slab,
         .slab_tail_bytes = sum->slab_tail,
-        .run_lent_bytes = sum->run_lent,
-        .run_cached_bytes = sum->cached_run,
+        .run_lent_bytes = sum->run_lent > counts.cached_run ? sum->run_lent - counts.cached_run : 0,
+        .run_cached_bytes = counts.cached_run,
         .run_free_bytes = sum->free_run,
         .run_dirty_bytes = sum->dirty_run,
         .arenas = counts.arenas,
@@ -105,19 +105,9 @@ static void read_process(struct berth_process_metrics *out) {
                         out->metadata_bytes;
 }
 
-static struct berth__arena *nth_arena(struct berth__arenas *arenas, unsigned index) {
-    struct berth__arena *arena;
-    for (BERTH_EACH_ARENA(arena, arenas)) {
-        if (index-- == 0) {
-            return arena;
-        }
-    }
-    return NULL;
-}
-
 static bool read_arena(struct berth__arenas *arenas, unsigned index,
                        struct berth_arena_metrics *out) {
-    struct berth__arena *arena = nth_arena(arenas, index);
+    struct berth__arena *arena = berth__arenas_at(arenas, index);
     if (arena == NULL) {
         return false;
     }
@@ -133,7 +123,6 @@ static bool read_arena(struct berth__arenas *arenas, unsigned index,
         .slab_free_bytes = counts.free_slab,
         .slab_tail_bytes = counts.slab_tail,
         .run_lent_bytes = counts.run_lent,
-        .run_cached_bytes = counts.cached_run,
         .run_free_bytes = counts.free_run,
         .run_dirty_bytes = counts.dirty_run,
         .heaps = counts.heaps,

@@ -2,6 +2,7 @@
 
 #include "base/bits.h"
 #include "os/environ.h"
+#include "os/file.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -14,6 +15,9 @@
 #ifndef BERTH_HWLOC
 #define BERTH_HWLOC 0
 #endif
+
+/* With so few CPUs that we may use, it is not worth asking much about them. */
+enum { CPUS_OF_SMALL_MACHINE = 4, COARSE_NODES = 8 };
 
 /* By the affinity mask alone; replaced as a whole by an exact one, which other threads may see
  * late. */
@@ -89,20 +93,35 @@ static void from_mask(const struct berth__cpu_set *allowed, unsigned count) {
     memset(coarse.node_of_domain, BERTH_NODE_UNKNOWN, sizeof(coarse.node_of_domain));
 }
 
+/* From a list such as 0-1,4: the highest number, plus one. */
+static unsigned nodes_online(void) {
+    char text[64];
+    if (berth__file_read("/sys/devices/system/node/online", text, sizeof(text)) <= 0) {
+        return 1;
+    }
+    unsigned last = 0;
+    for (const char *at = text; *at != '\0'; at++) {
+        bool digit = *at >= '0' && *at <= '9';
+        bool first = at == text || at[-1] < '0' || at[-1] > '9';
+        last = !digit ? last : (first ? 0 : last * 10) + (unsigned)(*at - '0');
+    }
+    return (unsigned)berth__min(last + 1, COARSE_NODES);
+}
+
 void berth__topology_init(void) {
     int saved_errno = errno;
     struct berth__cpu_set allowed;
     berth__cpus_allowed = berth__cpu_allowed(&allowed);
     if (!from_memfd()) {
         from_mask(&allowed, berth__cpus_allowed);
+        coarse.nodes = berth__cpus_allowed > CPUS_OF_SMALL_MACHINE ? nodes_online() : 1;
     }
     errno = saved_errno;
 }
 
 void berth__topology_refine(void) {
-    enum { CPUS_WORTH_ASKING = 4 };
     static _Atomic bool refined;
-    if (!BERTH_HWLOC || is_exact() || berth__cpus_allowed <= CPUS_WORTH_ASKING ||
+    if (!BERTH_HWLOC || is_exact() || berth__cpus_allowed <= CPUS_OF_SMALL_MACHINE ||
         atomic_exchange(&refined, true)) {
         return;
     }
@@ -122,7 +141,12 @@ unsigned berth__topology_domain_here(void) {
         return domain;
     }
     unsigned node = berth__cpu_current_node();
-    return node == 0 ? domain : domain % 8 + 8 * (node % 8);
+    return node == 0 ? domain : domain % COARSE_NODES + COARSE_NODES * (node % COARSE_NODES);
+}
+
+unsigned berth__topology_domain_count(void) {
+    const struct berth__topology *topology = berth__topology_now();
+    return topology == &exact ? topology->domains : topology->domains * topology->nodes;
 }
 
 unsigned berth__topology_node_of(unsigned domain) {

@@ -15,12 +15,12 @@
 
 enum {
     BERTH_DOMAINS_MAX = 64,
-    BERTH_DOMAIN_CPUS = 16, /* CPUs that share an arena at most */
+    BERTH_DOMAIN_CPUS = 16, /* at most */
     BERTH_NODE_UNKNOWN = 0xff,
 };
 
-/* A domain: CPUs that are near each other and are served by one arena. Also the content of the
- * memfd, so its layout only grows, with `version`. */
+/* A domain: CPUs that are near each other, and are served by the same arenas. Also the content of
+ * the memfd, so its layout only grows, with `version`. */
 struct berth__topology {
     uint32_t magic;   /* BERTH_TOPOLOGY_MAGIC */
     uint32_t version; /* 1 */
@@ -50,6 +50,9 @@ bool berth__topology_set(const struct berth__topology *topology);
 
 /* The domain of the CPU that runs this thread, < BERTH_DOMAINS_MAX, and its node. */
 unsigned berth__topology_domain_here(void);
+
+/* How many domains that can answer, as far as is known. >= 1. */
+unsigned berth__topology_domain_count(void);
 unsigned berth__topology_node_of(unsigned domain);
 
 /* From hwloc; false where it is not linked in, or fails. The text names a synthetic topology of

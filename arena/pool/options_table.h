@@ -19,8 +19,8 @@
     X(chunk, SIZE, "4M", 256 << 10, 4 << 20,                                                       \
       "How far a chunk grows, a power of two; larger blocks get mappings of their own.")           \
     X(arenas, NUMBER, "0", 0, 64,                                                                  \
-      "Number of arenas. 0: one for each group of CPUs that share a last-level cache, but no "     \
-      "more than the affinity mask, the CPU quota and the limit let be of use.")                   \
+      "Arenas at most. They are made as threads become busy. 0: as many as the affinity mask, "    \
+      "the CPU quota and the limit let be of use.")                                                \
     X(cache, SIZE, "0", 0, INT64_MAX,                                                              \
       "Bytes that all threads and CPUs together may cache, beyond 2 KiB per thread. 0: 8M per "    \
       "CPU, 256M at most.")                                                                        \

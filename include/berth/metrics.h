@@ -109,8 +109,7 @@ extern "C" {
     X(remote_bytes, GAUGE, BYTES, "Small blocks freed elsewhere, on their way home.")              \
     X(slab_free_bytes, GAUGE, BYTES, "Free small blocks.")                                         \
     X(slab_tail_bytes, GAUGE, BYTES, "Ends of slabs, too short for a block.")                      \
-    X(run_lent_bytes, GAUGE, BYTES, "Normal blocks that the program holds.")                       \
-    X(run_cached_bytes, GAUGE, BYTES, "Normal blocks in CPU caches.")                              \
+    X(run_lent_bytes, GAUGE, BYTES, "Normal blocks, those in CPU caches included.")                \
     X(run_free_bytes, GAUGE, BYTES, "Free page runs in chunks.")                                   \
     X(run_dirty_bytes, GAUGE, BYTES, "Of those, what still holds old data.")                       \
     X(heaps, GAUGE, NONE, "Heaps: owners of slabs.")                                               \

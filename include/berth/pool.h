@@ -39,7 +39,7 @@ struct berth_pool_options {
     size_t struct_size; /* sizeof(struct berth_pool_options), for later versions */
     uint64_t limit;     /* bytes of chunks and huge blocks; 0: the process's limit alone */
     size_t chunk;    /* bytes, 256 KiB to 4 MiB, a power of two; 0: default. A run is not longer */
-    unsigned arenas; /* 0: by the machine's topology; else at most this many, 1 to 64 */
+    unsigned arenas; /* at most, 1 to 64; 0: by the CPUs that may be used */
     int decay_ms;    /* unused memory goes back to the kernel over this time; -1: default */
     int wait_ms;     /* how long an allocation waits at the limit; -1: default, 0: never */
     int reclaim;     /* pressure callbacks are asked at the limit: 1 yes, 0 no, -1: default */

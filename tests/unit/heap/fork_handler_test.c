@@ -81,8 +81,8 @@ static struct berth__heap *shared;
 
 static void hold_heaps_until_told(void) {
     struct berth__heap *own = other.cache->heap;
+    shared = berth__heap_shared(own->arena); /* may make it, which takes other locks */
     berth__lock_acquire(&own->lock);
-    shared = berth__heap_shared(own->arena);
     UNIT_CHECK(shared != own && berth__try_lock(&shared->lock));
     other.step = 5;
     while (other.step != 6) {

@@ -257,15 +257,15 @@ static void a_child_has_the_whole_budget(void **state) {
     berth_thread_flush();
 }
 
-static struct berth__arena *arena_of_runs;
+static struct berth__arenas *arenas_of_runs;
 
 static void lend_a_run(void) {
     berth_free(berth_alloc(berth_pool_default(), RUN));
 }
 
-static bool has_cpu_caches(const struct berth__arena *arena) {
+static bool has_cpu_caches(const struct berth__arenas *arenas) {
     for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
-        if (berth__load_relaxed(&arena->cpu_caches[i]) != NULL) {
+        if (berth__load_relaxed(&arenas->cpu_caches[i]) != NULL) {
             return true;
         }
     }
@@ -276,19 +276,19 @@ static bool has_cpu_caches(const struct berth__arena *arena) {
 static void make_a_cpu_cache(void *unused) {
     (void)unused;
     start_other(lend_a_run);
-    arena_of_runs = other.cache->arena;
-    berth__run_caches_flush(arena_of_runs);
-    struct berth__lock *lock = &arena_of_runs->arenas->lock;
+    arenas_of_runs = other.cache->arenas;
+    berth__run_caches_flush(arenas_of_runs);
+    struct berth__lock *lock = &arenas_of_runs->lock;
     berth__lock_acquire(lock);
     for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
-        berth__store_relaxed(&arena_of_runs->cpu_caches[i], NULL);
+        berth__store_relaxed(&arenas_of_runs->cpu_caches[i], NULL);
     }
     let_other_work();
     await_sleeper(lock);
-    UNIT_CHECK(!has_cpu_caches(arena_of_runs));
+    UNIT_CHECK(!has_cpu_caches(arenas_of_runs));
     berth__lock_release(lock);
     join_other();
-    UNIT_CHECK(has_cpu_caches(arena_of_runs));
+    UNIT_CHECK(has_cpu_caches(arenas_of_runs));
 }
 
 static void no_cpu_cache_comes_up_while_a_fork_is_prepared(void **state) {

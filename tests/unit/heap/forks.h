@@ -67,8 +67,7 @@ static inline void use_everything(void) {
 }
 
 static inline struct berth__arena *first_arena(void) {
-    unsigned i = 0;
-    return berth__arenas_next(berth__default_arenas(), &i);
+    return berth__arenas_at(berth__default_arenas(), 0);
 }
 
 /* A thread with a heap of its own, which does what a test asks for, step by step. */

@@ -26,8 +26,7 @@ static int end_of_test(void **state) {
 }
 
 static struct berth__arena *only_arena(void) {
-    unsigned i = 0;
-    return berth__arenas_next(berth__pool_arenas(pool), &i);
+    return berth__arenas_at(berth__pool_arenas(pool), 0);
 }
 
 /* Bytes of the process's memory that are resident. */
@@ -97,7 +96,7 @@ static void a_page_behind_the_last_block_is_not_purged_alone(void **state) {
     char *run = berth_alloc_aligned(pool, 65536, 65536);
     memset(run, 1, 65536);
     berth_free(run);
-    berth__run_caches_flush(only_arena());
+    berth__run_caches_flush(only_arena()->arenas);
     char *blocks[12];
     assert_int_equal(berth_alloc_batch(pool, 5120, 12, (void **)blocks), 12);
     assert_ptr_equal(blocks[0], run);

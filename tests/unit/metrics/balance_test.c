@@ -150,8 +150,7 @@ static void the_figures_balance_when_a_slab_moves_before_its_blocks_come_home(vo
     assert_true(figures_of(pool).remote_bytes >= 100 * 1024);
 
     unsigned small_class = berth__class_of_size(1024);
-    unsigned i = 0;
-    struct berth__arena *arena = berth__arenas_next(berth__pool_arenas(pool), &i);
+    struct berth__arena *arena = berth__arenas_at(berth__pool_arenas(pool), 0);
     struct berth__heap *heap = berth__load_acquire(&arena->newest_heap);
     if (berth__load_relaxed(&heap->classes[small_class].slabs) != 0) {
         heap = heap->older;

@@ -166,10 +166,7 @@ static void an_aligned_run_is_found_behind_many_others(void **state) {
     for (unsigned i = 0; i < HOLES; i++) {
         berth_free(holes[i]);
     }
-    struct berth__arena *arena;
-    for (BERTH_EACH_ARENA(arena, berth__pool_arenas(pool))) {
-        berth__run_caches_flush(arena);
-    }
+    berth__run_caches_flush(berth__pool_arenas(pool));
     char *aligned = berth_alloc_aligned(pool, (size_t)8 * 4096, (size_t)8 * 4096);
     assert_non_null(aligned);
     assert_int_equal((uintptr_t)aligned % ((size_t)8 * 4096), 0);
