@@ -280,16 +280,19 @@ static struct berth__arena *arena_for_more(struct berth__arenas *arenas) {
     return cache->arena;
 }
 
-static void *from_any_arena(struct berth__arenas *arenas, size_t pages, size_t align_pages,
-                            bool *zero) {
+/* What others of the pool have, before `here` takes more from the kernel: those of its domain, or
+ * `anywhere`. */
+static void *from_other_arenas(const struct berth__arena *here, size_t pages, size_t align_pages,
+                               bool anywhere, bool *zero) {
+    void *run = NULL;
     struct berth__arena *arena;
-    for (BERTH_EACH_ARENA(arena, arenas)) {
-        void *run = berth__arena_lend_run(arena, pages, align_pages, zero);
-        if (run != NULL) {
-            return run;
+    for (BERTH_EACH_ARENA(arena, here->arenas)) {
+        if (arena != here && (anywhere || arena->domain == here->domain) && run == NULL &&
+            berth__load_relaxed(&arena->free_bytes) >= pages * BERTH_PAGE) {
+            run = berth__arena_lend_run(arena, pages, align_pages, zero);
         }
     }
-    return NULL;
+    return run;
 }
 
 void *berth__run_attempt(const struct berth__request *request, unsigned charge_flags,
@@ -305,8 +308,8 @@ void *berth__run_attempt(const struct berth__request *request, unsigned charge_f
     }
     while (run == NULL) {
         run = berth__arena_lend_run(arena, pages, align_pages, &zero);
-        if (run == NULL && anywhere) {
-            run = from_any_arena(request->arenas, pages, align_pages, &zero);
+        if (run == NULL) {
+            run = from_other_arenas(arena, pages, align_pages, anywhere, &zero);
         }
         if (run == NULL && berth__arena_grow(arena, pages, align_pages, charge_flags) != 0) {
             return NULL;
