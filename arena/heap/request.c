@@ -114,7 +114,7 @@ static void *attempt_first(const struct berth__request *request, berth__attempt 
 
 /* Within one arena, memory that is mapped but elsewhere is used before more is mapped only by the
  * ladder: so that arenas stay apart while there is no need. */
-void *berth__request_serve(const struct berth__request *request) {
+static void *serve(const struct berth__request *request, bool climbs) {
     if (request->size > PTRDIFF_MAX) {
         return NULL;
     }
@@ -123,7 +123,7 @@ void *berth__request_serve(const struct berth__request *request) {
     }
     berth__attempt *attempt = attempt_for(request);
     void *block = attempt_first(request, attempt);
-    if (block == NULL) {
+    if (block == NULL && climbs) {
         block = berth__reclaim(request, attempt);
     }
     if (block != NULL && attempt == berth__small_attempt &&
@@ -131,6 +131,10 @@ void *berth__request_serve(const struct berth__request *request) {
         memset(block, 0, request->size);
     }
     return block;
+}
+
+void *berth__request_serve(const struct berth__request *request) {
+    return serve(request, true);
 }
 
 /* ---- freeing ---- */
@@ -295,6 +299,29 @@ static int grow_huge(void **block, size_t have, const struct berth__request *req
     return error;
 }
 
+static void *move(void *from, size_t have, void *to, size_t size) {
+    if (to != NULL) {
+        memcpy(to, from, berth__min(have, size));
+        berth__block_free(from);
+    }
+    return to;
+}
+
+/* To become smaller must not fail, nor wait, nor bother the application: where there is no room for
+ * a smaller block, the one that is there stays, as short as its kind can be. */
+static void *move_to_less(void *block, size_t have, const struct berth__request *request) {
+    void *moved = move(block, have, serve(request, false), request->size);
+    if (moved != NULL) {
+        return moved;
+    }
+    size_t run_max = request->arenas->policy.chunk_bytes;
+    size_t least = (have > run_max ? run_max : BERTH_SMALL_MAX) + 1;
+    if (have > least && !is_fixed(block)) {
+        (void)berth__block_resize(block, least);
+    }
+    return block;
+}
+
 /* Growing huge blocks move by remapping; if that cannot be, everything moves by copying. */
 void *berth__block_realloc(void *block, const struct berth__request *request) {
     if (request->size > PTRDIFF_MAX) {
@@ -309,12 +336,8 @@ void *berth__block_realloc(void *block, const struct berth__request *request) {
     if (berth__block_resize(block, request->size)) {
         return block;
     }
-    void *moved = berth__request_serve(request);
-    if (moved != NULL) {
-        memcpy(moved, block, berth__min(have, request->size));
-        berth__block_free(block);
-    }
-    return moved;
+    return request->size <= have ? move_to_less(block, have, request)
+                                 : move(block, have, berth__request_serve(request), request->size);
 }
 
 struct berth__arenas *berth__block_arenas(const void *block) {

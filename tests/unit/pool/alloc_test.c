@@ -309,6 +309,46 @@ static void a_huge_block_that_is_walled_in_moves_by_remapping(void **state) {
     assert_int_equal(berth_pool_destroy(pool, 0), 0);
 }
 
+static void take_what_there_is(berth_pool *pool, size_t size, void **blocks, size_t *count,
+                               size_t most) {
+    while (*count < most && (blocks[*count] = berth_alloc(pool, size)) != NULL) {
+        (*count)++;
+    }
+}
+
+static void a_block_shrinks_also_where_there_is_no_room_for_another(void **state) {
+    /* Programs do not expect it to fail, and stop when it does. */
+    (void)state;
+    enum { MOST = 4096 };
+    static void *blocks[MOST];
+    static const size_t sizes[] = {1000, 9000, 20000, 200000, 5 * MiB};
+    struct berth_pool_options options = BERTH_POOL_OPTIONS_INIT;
+    options.limit = 20 * MiB;
+    options.wait_ms = 0;
+    options.arenas = 1;
+    for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        for (size_t to = 1; to < sizes[i]; to = to * 3 + 1) {
+            berth_pool *pool = berth_pool_create("full", &options);
+            size_t count = 0;
+            take_what_there_is(pool, sizes[i], blocks, &count, MOST);
+            take_what_there_is(pool, 9000, blocks, &count, MOST);
+            take_what_there_is(pool, to > 400 ? 400 : to, blocks, &count, MOST);
+            fill(blocks[0], sizes[i]);
+            uint64_t failures = figures_of(pool).failures;
+            void *shrunk = berth_realloc(pool, blocks[0], to);
+            assert_non_null(shrunk);
+            assert_true(berth_usable_size(shrunk) >= to);
+            assert_true(is_filled(shrunk, blocks[0], to));
+            assert_true(sizes[i] < 5 * MiB || berth_usable_size(shrunk) <= 4 * MiB + 65536);
+            assert_int_equal(figures_of(pool).failures, failures);
+            blocks[0] = shrunk;
+            berth_free_batch(blocks, count);
+            check_balance(pool);
+            assert_int_equal(berth_pool_destroy(pool, 0), 0);
+        }
+    }
+}
+
 static void a_block_stays_in_its_pool_when_it_is_resized(void **state) {
     /* Its bytes would be charged to a pool that the caller did not mean. */
     (void)state;
@@ -447,6 +487,7 @@ int main(void) {
         cmocka_unit_test(realloc_keeps_what_fits_whatever_the_sizes),
         cmocka_unit_test(a_block_grows_and_shrinks_where_it_lies_if_it_can),
         cmocka_unit_test(a_huge_block_that_is_walled_in_moves_by_remapping),
+        cmocka_unit_test(a_block_shrinks_also_where_there_is_no_room_for_another),
         cmocka_unit_test(a_block_stays_in_its_pool_when_it_is_resized),
         cmocka_unit_test(a_batch_gives_what_there_is),
         cmocka_unit_test(free_keeps_errno_and_ignores_null),
