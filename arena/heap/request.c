@@ -142,7 +142,7 @@ void *berth__request_serve(const struct berth__request *request) {
 static uint64_t entry_or_misuse(const void *block) {
     berth__entry *entry = berth__entry_find(block);
     if (BERTH_UNLIKELY(entry == NULL || berth__load_relaxed(entry) == 0)) {
-        berth__misuse("free of a pointer that is not a block", block);
+        berth__misuse_of_no_block("use", block);
     }
     return berth__load_relaxed(entry);
 }
@@ -170,7 +170,7 @@ static void free_small(void *block, uint64_t entry) {
 /* What lies in no unit of ours. */
 static void free_elsewhere(void *block) {
     if (block != NULL && !berth__emergency_owns(block)) {
-        berth__misuse("free of a pointer that is not a block", block);
+        berth__misuse_of_no_block("free", block);
     }
 }
 

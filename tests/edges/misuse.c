@@ -348,7 +348,7 @@ static const struct misuse {
     MISUSE(large_small_twice, "double free"),
     MISUSE(run_twice, "double free"),
     MISUSE(whole_chunk_twice, NULL),
-    MISUSE(huge_twice, NULL), /* its memory may be gone */
+    MISUSE(huge_twice, "free of a freed block"), /* its memory may be gone */
     MISUSE(first_second_first, "double free"),
     MISUSE(runs_first_second_first, "double free"),
     MISUSE(twice_with_many_between, "double free"),
@@ -361,8 +361,8 @@ static const struct misuse {
     MISUSE(twice_at_the_end_of_a_thread, "double free"),
     MISUSE(realloc_of_what_is_free, "double free"),
     MISUSE(realloc_in_place_of_what_is_free, "double free"),
-    MISUSE(huge_realloc_of_what_is_free, NULL),
-    MISUSE(size_of_huge_that_is_free, NULL),
+    MISUSE(huge_realloc_of_what_is_free, "use of a freed block"),
+    MISUSE(size_of_huge_that_is_free, "use of a freed block"),
     MISUSE(inside_a_small_block, "inside a block"),
     MISUSE(one_byte_into_a_small_block, "inside a block"),
     MISUSE(eight_bytes_into_a_smallest_block, "inside a block"),
@@ -371,9 +371,9 @@ static const struct misuse {
     MISUSE(a_page_into_a_run, "inside a block"),
     MISUSE(far_into_a_run, "inside a block"),
     MISUSE(one_byte_into_a_huge_block, "inside a block"),
-    MISUSE(a_page_into_a_huge_block, NULL),
-    MISUSE(a_unit_into_a_huge_block, NULL),
-    MISUSE(a_chunk_into_a_huge_block, NULL),
+    MISUSE(a_page_into_a_huge_block, "inside a block"),
+    MISUSE(a_unit_into_a_huge_block, "inside a block"),
+    MISUSE(a_chunk_into_a_huge_block, "inside a block"),
     MISUSE(inside_a_block_from_another_thread, "inside a block"),
     MISUSE(realloc_inside_a_block, "inside a block"),
     MISUSE(size_inside_a_run, "inside a block"),
@@ -415,7 +415,7 @@ static const char *judge(const struct misuse *misuse, struct edge_outcome *outco
         return "the line names another fault";
     }
     if (strstr(outcome->text, "class") == NULL &&
-        strstr(outcome->text, "not memory of this allocator") == NULL) {
+        strstr(outcome->text, "memory of this allocator") == NULL) {
         return "the line does not name the class";
     }
     return NULL;

@@ -106,6 +106,20 @@ static void inside_at_a_page(void *unused) {
     berth_free(block + 4096);
 }
 
+static void inside_at_a_unit(void *unused) {
+    (void)unused;
+    char *block = block_of(size);
+    say(block + 65536);
+    berth_free(block + 65536);
+}
+
+static void inside_at_a_chunk(void *unused) {
+    (void)unused;
+    char *block = block_of(size);
+    say(block + (4 << 20));
+    berth_free(block + (4 << 20));
+}
+
 static void *free_inside(void *block) {
     berth_free((char *)block + 16);
     return NULL;
@@ -247,6 +261,8 @@ static void a_double_free_is_found(void **state) {
     expect(twice_at_once, "double free", "class of page runs");
     size = TWIN;
     expect(twice_after_a_flush, "double free", "class of page runs");
+    size = HUGE_SIZE;
+    expect(twice_at_once, "free of a freed block", "memory of this allocator");
     assert_int_equal(berth_pool_destroy(pool, BERTH_FORCE), 0);
 }
 
@@ -261,6 +277,10 @@ static void a_pointer_into_a_block_is_found(void **state) {
     expect(inside_at_a_page, "inside a block", "class 12288 bytes, 4096 bytes into a block");
     size = LARGE;
     expect(inside_at_a_page, "inside a block", "class of page runs");
+    size = HUGE_SIZE;
+    expect(inside_at_a_page, "inside a block", "class of huge blocks");
+    expect(inside_at_a_unit, "inside a block", "class of huge blocks");
+    expect(inside_at_a_chunk, "inside a block", "class of huge blocks");
     size = SMALL;
     expect(inside, "inside a block", "class 112 bytes, 16 bytes into a block");
     each_size(size_asked_inside, "inside a block", true);
