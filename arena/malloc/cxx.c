@@ -101,12 +101,10 @@ BERTH_EXPORT void _ZdaPvRKSt9nothrow_t(void *block, const void *tag) {
     berth__door_free(block);
 }
 BERTH_EXPORT void _ZdlPvm(void *block, size_t size) {
-    (void)size;
-    berth__door_free(block);
+    berth__door_free_sized(block, size);
 }
 BERTH_EXPORT void _ZdaPvm(void *block, size_t size) {
-    (void)size;
-    berth__door_free(block);
+    berth__door_free_sized(block, size);
 }
 BERTH_EXPORT void _ZdlPvSt11align_val_t(void *block, size_t alignment) {
     (void)alignment;
@@ -127,10 +125,10 @@ BERTH_EXPORT void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *block, size_t alignm
     berth__door_free(block);
 }
 BERTH_EXPORT void _ZdlPvmSt11align_val_t(void *block, size_t size, size_t alignment) {
-    (void)size, (void)alignment;
-    berth__door_free(block);
+    (void)alignment;
+    berth__door_free_sized(block, size);
 }
 BERTH_EXPORT void _ZdaPvmSt11align_val_t(void *block, size_t size, size_t alignment) {
-    (void)size, (void)alignment;
-    berth__door_free(block);
+    (void)alignment;
+    berth__door_free_sized(block, size);
 }

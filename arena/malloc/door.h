@@ -31,12 +31,16 @@ BERTH_INLINE void berth__door_free(void *block) {
     }
 }
 
-/* A size that cannot be the block's stops the process. */
+/* Stops the process if the block is shorter; else frees it. */
+BERTH_NOINLINE void berth__door_free_sized_slow(void *block, size_t size);
+
+/* A size beyond the block's stops the process. One that is too small does not: a block may have
+ * been aligned, or have become smaller where it lies. */
 BERTH_INLINE void berth__door_free_sized(void *block, size_t size) {
-    if (BERTH_UNLIKELY(block != NULL && size > berth__block_size(block))) {
-        berth__misuse("free with a size beyond the block's", block);
+    struct berth__tls *tls = &berth__tls;
+    if (BERTH_UNLIKELY(!berth__cache_push_sized(tls->cache, tls->mark, block, size, false))) {
+        berth__door_free_sized_slow(block, size);
     }
-    berth__door_free(block);
 }
 
 #endif

@@ -30,6 +30,13 @@ void *berth__door_serve(size_t size, size_t alignment, unsigned request_flags) {
     return block;
 }
 
+void berth__door_free_sized_slow(void *block, size_t size) {
+    if (block != NULL && size > berth__block_size(block)) {
+        berth__misuse("free with a size beyond the block's", block);
+    }
+    berth__block_free(block);
+}
+
 BERTH_EXPORT void *malloc(size_t size) {
     return berth__door_alloc(size);
 }

@@ -100,13 +100,20 @@ void berth__do_free_batch(void *const *blocks, size_t count) {
     }
 }
 
-/* A size fits a block if the block's class, or a larger alignment's, could have been chosen for it:
- * it must not be beyond the block, and not so small that another class would have served. */
-void berth__do_free_sized(void *block, size_t size) {
+static BERTH_NOINLINE void free_sized_slow(void *block, size_t size) {
     if (block != NULL && size > berth__block_size(block)) {
         berth__misuse("free with a size beyond the block's", block);
     }
-    berth__do_free(block);
+    berth__block_free(block);
+}
+
+/* A size must not be beyond the block. It may be far below: a block may have been aligned, or have
+ * become smaller where it lies. */
+void berth__do_free_sized(void *block, size_t size) {
+    struct berth__tls *tls = &berth__tls;
+    if (BERTH_UNLIKELY(!berth__cache_push_sized(tls->cache, tls->mark, block, size, false))) {
+        free_sized_slow(block, size);
+    }
 }
 
 size_t berth__do_usable_size(const void *block) {

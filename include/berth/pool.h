@@ -202,7 +202,7 @@ BERTH_API void berth_free(void *block);
 
 /**
  * Frees a block whose size the caller knows: `size` must be what was asked for, or anything up to
- * berth_usable_size. A size that cannot be the block's stops the process.
+ * berth_usable_size. A size beyond that stops the process.
  *
  * Otherwise as berth_free. Since: 0.1.
  */

@@ -325,6 +325,31 @@ static void a_size_beyond_the_run(void) {
 static void a_size_beyond_the_huge_block(void) {
     free_sized(name(allocate(HUGE_BYTES)), 2 * HUGE_BYTES);
 }
+/* operator delete, delete[] and their like, by the names that C++ gives them */
+void delete (void *block) __asm__("_ZdlPv");
+void delete_sized(void *block, size_t size) __asm__("_ZdlPvm");
+void delete_aligned_array(void *block, size_t size,
+                          size_t alignment) __asm__("_ZdaPvmSt11align_val_t");
+#pragma weak delete
+#pragma weak delete_sized
+#pragma weak delete_aligned_array
+static void deleted_twice(void) {
+    char *block = name(allocate(100));
+    delete (block);
+    delete (block);
+}
+static void deleted_with_a_size_beyond_the_block(void) {
+    delete_sized(name(allocate(100)), 1000);
+}
+static void deleted_with_a_size_beyond_small_ones(void) {
+    delete_sized(name(allocate(100)), RUN_BYTES);
+}
+static void deleted_with_a_size_beyond_the_run(void) {
+    delete_sized(name(allocate(RUN_BYTES)), 4 * RUN_BYTES);
+}
+static void deleted_with_a_size_beyond_the_huge_block(void) {
+    delete_aligned_array(name(allocate(HUGE_BYTES)), 2 * HUGE_BYTES, 64);
+}
 static void an_alignment_beyond_the_block(void) {
     char *block = memalign(4096, 64);
     free_aligned_sized(name(allocate(48)), 1 << 20, 48);
@@ -391,6 +416,11 @@ static const struct misuse {
     MISUSE(a_size_beyond_the_block, "size"),
     MISUSE(a_size_beyond_the_run, "size"),
     MISUSE(a_size_beyond_the_huge_block, "size"),
+    MISUSE(deleted_twice, "double free"),
+    MISUSE(deleted_with_a_size_beyond_the_block, "size"),
+    MISUSE(deleted_with_a_size_beyond_small_ones, "size"),
+    MISUSE(deleted_with_a_size_beyond_the_run, "size"),
+    MISUSE(deleted_with_a_size_beyond_the_huge_block, "size"),
     MISUSE(an_alignment_beyond_the_block, "alignment"),
     MISUSE(no_alignment, "alignment"),
 };
