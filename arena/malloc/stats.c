@@ -7,6 +7,7 @@
 #include "os/warn.h"
 #include "pool/maintenance.h"
 
+#include <errno.h>
 #include <malloc.h>
 #include <stdio.h>
 
@@ -39,7 +40,8 @@ static struct info read_info(void) {
         info.ordblks = counts.sum.chunks;
         info.hblks = counts.huge_blocks;
         info.hblkhd = counts.huge;
-        info.uordblks = counts.live_high_bytes - counts.huge;
+        uint64_t mapped = counts.huge + counts.file;
+        info.uordblks = berth__min(counts.live_high_bytes - mapped, counts.sum.chunk);
         info.fordblks = counts.sum.chunk - info.uordblks;
         info.fsmblks = counts.sum.free_slab;
         info.keepcost = counts.sum.dirty_run;
@@ -95,7 +97,11 @@ BERTH_EXPORT void malloc_stats(void) {
 
 BERTH_EXPORT int malloc_info(int options, FILE *stream) {
     struct berth__arenas_counts counts;
-    if (options != 0 || !read_counts(&counts)) {
+    if (options != 0) {
+        return EINVAL; /* not -1 and errno, whatever the manual says */
+    }
+    if (!read_counts(&counts)) {
+        errno = ENOMEM;
         return -1;
     }
     int written =

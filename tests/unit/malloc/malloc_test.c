@@ -2,6 +2,7 @@
 #include "figures.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
 
@@ -219,11 +220,25 @@ static void it_tells_of_itself_as_glibc_does(void **state) {
     assert_int_equal(strncmp(text, "<malloc version=\"", 17), 0);
     assert_non_null(strstr(text, "</malloc>\n"));
     free(text);
-    assert_int_equal(malloc_info(1, stdout), -1);
+    assert_int_equal(malloc_info(1, stdout), EINVAL);
     free(large);
     free(small);
     assert_int_equal(malloc_trim(0), 1);
     assert_int_equal(mallopt(M_MMAP_THRESHOLD, 1000), 1);
+}
+
+static void a_mapped_file_is_no_part_of_the_heap(void **state) {
+    /* What is in use would be more than there is, and what is free a number beyond all memory. */
+    (void)state;
+    enum { BYTES = 40 << 20 };
+    int fd = open("/proc/self/exe", O_RDONLY);
+    void *file = berth_map_file(berth_pool_default(), fd, 0, BYTES, false);
+    assert_non_null(file);
+    close(fd);
+    struct mallinfo2 info = mallinfo2();
+    assert_true(info.arena < BYTES && info.uordblks <= info.arena);
+    assert_int_equal(info.uordblks + info.fordblks, info.arena);
+    berth_free(file);
 }
 
 static void print_stats(void *unused) {
@@ -324,6 +339,7 @@ int main(void) {
         cmocka_unit_test(calloc_is_zero_and_realloc_keeps),
         cmocka_unit_test(free_keeps_errno),
         cmocka_unit_test(it_tells_of_itself_as_glibc_does),
+        cmocka_unit_test(a_mapped_file_is_no_part_of_the_heap),
         cmocka_unit_test(malloc_stats_writes_a_line),
         cmocka_unit_test(misuse_stops_the_program_with_one_line),
         cmocka_unit_test(under_a_limit_malloc_fails_and_what_handles_that_does_not),
