@@ -238,7 +238,12 @@ static void write_json(struct output *out, const struct snapshot *snapshot, unsi
     berth__text_format(line(out), "{\"version\":\"%s\",\"pid\":%u,\"process\":{",
                        berth__do_version(), (unsigned)getpid());
     json_members(out, &berth__levels[BERTH_LEVEL_PROCESS], snapshot->rows[BERTH_LEVEL_PROCESS]);
-    berth__text_string(line(out), "},\"pools\":[");
+    berth__text_char(line(out), '}');
+    if (levels == 0) {
+        berth__text_string(line(out), "}\n");
+        return;
+    }
+    berth__text_string(line(out), ",\"pools\":[");
     for (size_t r = 0; r < snapshot->count[BERTH_LEVEL_POOL]; r++) {
         const struct berth__row *row = &snapshot->rows[BERTH_LEVEL_POOL][r];
         berth__text_format(line(out), "%s{\"name\":\"%s\",", r == 0 ? "" : ",", row->pool);
@@ -313,7 +318,7 @@ int berth__do_metrics_write(enum berth_metrics_format format, unsigned levels,
         (levels & ~(unsigned)BERTH_METRICS_ALL) != 0) {
         return -EINVAL;
     }
-    if (format == BERTH_METRICS_JSON) {
+    if (format == BERTH_METRICS_JSON && levels != 0) {
         levels |= BERTH_METRICS_POOLS; /* the others hang below */
     }
     struct snapshot snapshot;

@@ -195,6 +195,7 @@ static void json_is_whole_at_every_choice_of_levels(void **state) {
     for (unsigned levels = 0; levels <= BERTH_METRICS_ALL; levels++) {
         const char *text = write_in(BERTH_METRICS_JSON, levels);
         parse_json(text);
+        assert_true((strstr(text, "\"pools\":[") != NULL) == (levels != 0));
         bool arenas = (levels & BERTH_METRICS_ARENAS) != 0;
         assert_true((strstr(text, "\"arena\":[") != NULL) == arenas);
         bool classes = (levels & BERTH_METRICS_CLASSES) != 0;
