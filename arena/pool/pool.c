@@ -113,7 +113,7 @@ berth_pool *berth__do_pool_find(const char *name) {
         return NULL;
     }
     berth__lock_acquire(&pools_lock);
-    berth_pool *pool = find_locked(name);
+    berth_pool *pool = name == NULL ? NULL : find_locked(name);
     berth__lock_release(&pools_lock);
     if (pool == NULL) {
         errno = ENOENT;

@@ -43,6 +43,7 @@ static void a_pool_is_found_by_its_name_and_by_its_blocks(void **state) {
     assert_int_equal(berth_pool_destroy(pool, 0), 0);
     errno = 0;
     assert_null(berth_pool_find("A-name_of.31-characters-length-"));
+    assert_null(berth_pool_find(NULL));
     assert_int_equal(errno, ENOENT);
 }
 
