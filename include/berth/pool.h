@@ -45,8 +45,10 @@ struct berth_pool_options {
     int reclaim;     /* pressure callbacks are asked at the limit: 1 yes, 0 no, -1: default */
     int thp;         /* enum berth_thp */
     void *memory;    /* memory to live on instead of mapping any; NULL: map. Borrowed until the
-                        pool is destroyed. Never charged to a limit, purged or unmapped */
-    size_t memory_size; /* bytes of it; at least 256 KiB after rounding both ends to 64 KiB */
+                        pool is destroyed. Never charged to a limit, purged or unmapped. Not berth's
+                        own: no block of a pool, nor of malloc where libberth-malloc.so serves it */
+    size_t memory_size; /* bytes of it; at least 256 KiB after rounding both ends to 64 KiB. No
+                           block in it is longer than a chunk */
 };
 
 #define BERTH_POOL_OPTIONS_INIT                                                                    \
@@ -217,7 +219,8 @@ BERTH_API size_t berth_usable_size(const void *block);
 
 /**
  * The size of the block that a request for `size` bytes gets: asking for that instead wastes
- * nothing. 0 if no request of that size can succeed.
+ * nothing. In a pool whose chunks are kept shorter than 4 MiB, a block longer than a chunk is whole
+ * pages, and may be shorter than this. 0 if no request of that size can succeed.
  *
  * Threads: any. Blocks: wait-free. Since: 0.1.
  */
