@@ -12,8 +12,10 @@
 #include <errno.h>
 #include <string.h>
 
-/* So that a static program takes along what works at load time and at exit, not malloc alone. */
-__attribute__((used)) static const struct berth__engine_table *const engine = &berth_engine;
+/* So that a static program takes along what works at load time and at exit, not malloc alone: the
+ * public calls, unless libberth has brought them, and the table by which that finds this engine. */
+__attribute__((used)) static const struct berth__engine_table *const engines[] = {
+    &berth_engine, &berth_door_engine};
 
 void *berth__door_serve(size_t size, size_t alignment, unsigned request_flags) {
     void *block = NULL;

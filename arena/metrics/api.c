@@ -6,12 +6,7 @@
 #include "base/check.h"
 #include "os/dynamic.h"
 
-#define BERTH_X(result, name, parameters, arguments) .name = berth__do_##name,
-const struct berth__engine_table berth_engine = {.abi = BERTH_ENGINE_ABI,
-                                                 .size = sizeof(struct berth__engine_table),
-                                                 .door = BERTH_DOOR,
-                                                 BERTH_PUBLIC_CALLS(BERTH_X)};
-#undef BERTH_X
+const struct berth__engine_table berth_engine = BERTH_ENGINE_TABLE;
 
 /* The same object under a name that cannot be taken by another library. */
 extern const struct berth__engine_table own_engine
@@ -25,15 +20,10 @@ static const struct berth__engine_table *other_engine;
 static const struct berth__engine_table *find_engine(void) {
     const struct berth__engine_table *found = berth__dynamic_find("berth_engine");
     const struct berth__engine_table *door = berth__dynamic_find("berth_door_engine");
+    door = door != NULL ? door : &berth_door_engine;
     found = door != NULL ? door : found;
     return BERTH_DOOR || found == NULL ? &own_engine : found;
 }
-
-#if BERTH_DOOR
-/* Only the door has this one. */
-BERTH_EXPORT extern const struct berth__engine_table berth_door_engine
-    __attribute__((alias("berth_engine")));
-#endif
 
 __attribute__((constructor(101))) static void choose_engine(void) {
     const struct berth__engine_table *found = find_engine();

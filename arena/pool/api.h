@@ -95,4 +95,20 @@ struct berth__engine_table {
 /* This copy's table, exported by both libraries under one name, so that each finds the other's. */
 BERTH_EXPORT extern const struct berth__engine_table berth_engine;
 
+/* What a table of this copy's calls holds. */
+#define BERTH_ENGINE_ENTRY_(result, name, parameters, arguments) .name = berth__do_##name,
+#define BERTH_ENGINE_TABLE                                                                         \
+    {                                                                                              \
+        .abi = BERTH_ENGINE_ABI, .size = sizeof(struct berth__engine_table), .door = BERTH_DOOR,   \
+        BERTH_PUBLIC_CALLS(BERTH_ENGINE_ENTRY_)                                                    \
+    }
+
+/* Only the door has this one (malloc/engine.c). libberth refers to it weakly, so that a program
+ * that is linked to both, to the door statically, exports it. */
+BERTH_EXPORT extern const struct berth__engine_table berth_door_engine
+#if !BERTH_DOOR
+    __attribute__((weak))
+#endif
+    ;
+
 #endif

@@ -2,8 +2,8 @@
  * If this fails, a program that uses libberth under the malloc door has two engines: two limits of
  * which neither holds, and metrics that tell half of the truth.
  *
- * This program is linked with libberth; the door is preloaded, or linked, too. EDGE_OTHER_VERSION
- * names a library that looks like the door of another version.
+ * This program is linked with libberth; the door is preloaded, or linked, too, as a library or
+ * statically. EDGE_OTHER_VERSION names a library that looks like the door of another version.
  */
 #include "edge.h"
 
@@ -86,7 +86,10 @@ static void do_nothing(void) {
 
 static void another_version_stops_the_process(void) {
     const char *other = getenv("EDGE_OTHER_VERSION");
-    CHECK(other != NULL && setenv("LD_PRELOAD", other, 1) == 0);
+    if (other == NULL) {
+        edge_skip("the door is in this program, and is found first");
+    }
+    CHECK(setenv("LD_PRELOAD", other, 1) == 0);
     struct edge_outcome outcome;
     edge_run_self("do_nothing", &outcome);
     if (!edge_died_of(&outcome, SIGABRT) || edge_lines(outcome.text) != 1 ||
