@@ -35,10 +35,9 @@ struct berth__ledger;
 typedef _Atomic uint64_t berth__entry;
 
 enum berth__unit_kind {
-    BERTH_UNIT_SLAB = 0, /* of the default pool; entry != 0 because heap numbers start at 1 */
-    BERTH_UNIT_RUN = 1,  /* page runs, or unused pages of a chunk */
-    BERTH_UNIT_HUGE = 2, /* first unit of a huge block */
-    BERTH_UNIT_HUGE_BODY = 3,
+    BERTH_UNIT_SLAB = 0,    /* of the default pool; entry != 0 because heap numbers start at 1 */
+    BERTH_UNIT_RUN = 1,     /* page runs, or unused pages of a chunk */
+    BERTH_UNIT_HUGE = 2,    /* first unit of a huge block; the others have no entry */
     BERTH_UNIT_SAMPLED = 4, /* a slab of blocks that a profile follows */
     BERTH_UNIT_POOL_SLAB = 5,
 };
