@@ -13,11 +13,21 @@ static void describe_slab(struct berth__text *text, const void *pointer, uint64_
     }
 }
 
+/* What has no entry: foreign, not in use, or in a huge block, which has one where it starts. */
+static void describe_slot(struct berth__text *text, const void *pointer) {
+    const struct berth__chunk *slot = berth__chunk_find(pointer);
+    uint32_t use = slot == NULL ? BERTH_SLOT_FREE : berth__load_relaxed(&slot->use);
+    bool huge = use == BERTH_SLOT_HUGE || use == BERTH_SLOT_HUGE_BODY;
+    berth__text_string(text, slot == NULL ? "not memory of this allocator"
+                             : huge       ? "class of huge blocks"
+                                          : "memory of this allocator that is not in use");
+}
+
 static void describe(struct berth__text *text, const void *pointer) {
     berth__entry *slot = berth__entry_find(pointer);
     uint64_t entry = slot == NULL ? 0 : berth__load_relaxed(slot);
     if (entry == 0) {
-        berth__text_string(text, "not memory of this allocator");
+        describe_slot(text, pointer);
         return;
     }
     switch (BERTH_ENTRY_KIND(entry)) {

@@ -138,7 +138,7 @@ void *berth__request_serve(const struct berth__request *request) {
 static uint64_t entry_or_misuse(const void *block) {
     berth__entry *entry = berth__entry_find(block);
     if (BERTH_UNLIKELY(entry == NULL || berth__load_relaxed(entry) == 0)) {
-        berth__misuse("free of a pointer that is not a block", block);
+        berth__misuse("use of a pointer that is not a block", block);
     }
     return berth__load_relaxed(entry);
 }

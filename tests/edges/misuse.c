@@ -415,7 +415,7 @@ static const char *judge(const struct misuse *misuse, struct edge_outcome *outco
         return "the line names another fault";
     }
     if (strstr(outcome->text, "class") == NULL &&
-        strstr(outcome->text, "not memory of this allocator") == NULL) {
+        strstr(outcome->text, "memory of this allocator") == NULL) {
         return "the line does not name the class";
     }
     return NULL;
