@@ -158,7 +158,11 @@ BERTH_INLINE size_t berth__slot_of(const struct berth__span *span, const void *a
 /* The record of the slot after this one, in the same span. */
 struct berth__chunk *berth__chunk_next(const struct berth__chunk *chunk);
 
-/* Makes a span of memory that the caller lends; NULL if it is too small or we are out of metadata.
+/* True if memory of the caller holds a whole unit, and no part of it is in a span. One thread at a
+ * time asks and lends. */
+bool berth__span_can_be_lent(const void *memory, size_t bytes);
+
+/* Makes a span of memory that the caller lends; NULL if that cannot be, or we are out of metadata.
  * The records of its slots are usable at once. */
 struct berth__span *berth__span_lend(void *memory, size_t bytes);
 void berth__span_return(struct berth__span *span);
