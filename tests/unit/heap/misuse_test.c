@@ -96,6 +96,23 @@ static void here_and_in_another_thread(void *unused) {
     berth_trim(NULL);
 }
 
+static void *free_and_trim(void *block) {
+    berth_free(block);
+    berth_thread_flush();
+    berth_trim(NULL);
+    return NULL;
+}
+
+/* This thread caches the block while another one's free empties its slab. */
+static void here_and_elsewhere_until_its_slab_has_gone(void *unused) {
+    (void)unused;
+    char *block = block_of(size);
+    say(block);
+    berth_free(block);
+    run_threads(1, free_and_trim, block);
+    berth_thread_flush();
+}
+
 static void inside(void *unused) {
     (void)unused;
     char *block = block_of(size);
@@ -282,6 +299,8 @@ static void a_double_free_is_found(void **state) {
     expect(twice_at_once, "double free", "class 112 bytes");
     expect(twice_with_others_between, "double free", "class 112 bytes");
     expect(twice_after_a_flush, "double free", "class 112 bytes");
+    size = 16000;
+    expect(here_and_elsewhere_until_its_slab_has_gone, "double free", "");
     size = LARGE;
     expect(twice_at_once, "double free", "class of page runs");
     size = HUGE_SIZE;
