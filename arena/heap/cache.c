@@ -1,8 +1,8 @@
 #include "heap/cache.h"
 
 #include "base/check.h"
-#include "chunk/meta.h"
 #include "chunk/wait.h"
+#include "heap/bins.h"
 #include "heap/decay.h"
 #include "heap/misuse.h"
 #include "os/clock.h"
@@ -10,9 +10,6 @@
 #include "os/topology.h"
 
 #include <string.h>
-
-_Atomic int64_t berth__cache_budget;
-uint64_t berth__cache_budget_total;
 
 /* What a fork in another thread must not find half done is bracketed by these two, which may be
  * nested: `before` is what busy returned. */
@@ -28,137 +25,11 @@ static void idle(struct berth__cache *cache, bool before) {
     berth__store_release(&cache->busy, before);
 }
 
-/* ---- capacity ---- */
-
 enum {
-    SMALL_ARRAY_SLOTS = 8,
-    GRANT_STEP = 16 << 10,
     PROMOTE_REFILLS = 64, /* refills within PROMOTE_MS that earn a thread a heap of its own */
     PROMOTE_MS = 1000,
     SWEEP_MS = 500,
-    REMOTE_ARRAY_BYTES = BERTH_REMOTE_BLOCKS * sizeof(struct berth__remote_block),
 };
-
-static uint32_t class_size(unsigned small_class) {
-    return berth__classes[small_class].size;
-}
-
-/* Most blocks that a bin may hold: a few of the largest, many of the smallest. */
-static unsigned capacity_max(unsigned small_class) {
-    size_t blocks = BERTH_BIN_BYTES_MAX / class_size(small_class);
-    return (unsigned)berth__min(berth__max(blocks, 4), BERTH_BIN_BLOCKS_MAX);
-}
-
-/* Slots of the array that holds `capacity` blocks and the two NULLs: a power of two. */
-static unsigned array_slots(unsigned capacity) {
-    unsigned needed = capacity + BERTH_BIN_ENDS;
-    return capacity == 0                 ? 0
-           : needed <= SMALL_ARRAY_SLOTS ? SMALL_ARRAY_SLOTS
-                                         : 1u << (berth__highest_bit(needed - 1) + 1);
-}
-
-/* Takes at least `bytes` from the budget for this cache. Nobody takes more than a quarter of what
- * is left, so there is always some for a thread that comes later. */
-static bool obtain_grant(struct berth__cache *cache, uint64_t bytes) {
-    int64_t wish = (int64_t)berth__max(bytes, GRANT_STEP);
-    int64_t left = berth__load_relaxed(&berth__cache_budget);
-    do {
-        if (wish > left / 4) {
-            wish = (int64_t)bytes;
-        }
-        if (wish > left / 4) {
-            return false;
-        }
-    } while (!berth__cas_weak_relaxed(&berth__cache_budget, &left, left - wish));
-    berth__add_relaxed(&cache->granted, (uint64_t)wish);
-    return true;
-}
-
-static void return_grant(struct berth__cache *cache, uint64_t bytes) {
-    berth__sub_relaxed(&cache->granted, bytes);
-    berth__add_relaxed(&berth__cache_budget, (int64_t)bytes);
-}
-
-static bool reserve(struct berth__cache *cache, uint64_t bytes) {
-    uint64_t allowed = BERTH_CACHE_FREE_BYTES + berth__load_relaxed(&cache->granted);
-    if (cache->reserved + bytes > allowed &&
-        !obtain_grant(cache, cache->reserved + bytes - allowed)) {
-        return false;
-    }
-    cache->reserved += bytes;
-    berth__add_relaxed(&cache->arenas->cached_bound, bytes);
-    return true;
-}
-
-static void unreserve(struct berth__cache *cache, uint64_t bytes) {
-    cache->reserved -= bytes;
-    berth__sub_relaxed(&cache->arenas->cached_bound, bytes);
-}
-
-static void **new_array(struct berth__cache *cache, unsigned slots) {
-    if (slots == SMALL_ARRAY_SLOTS &&
-        cache->inline_used + slots <= BERTH_ARRAY_COUNT(cache->inline_slots)) {
-        void **array = cache->inline_slots + cache->inline_used;
-        cache->inline_used += slots;
-        return array;
-    }
-    return berth__meta_alloc(slots * sizeof(void *));
-}
-
-static void free_array(struct berth__cache *cache, void **array, unsigned slots) {
-    bool is_inline = array >= cache->inline_slots &&
-                     array < cache->inline_slots + BERTH_ARRAY_COUNT(cache->inline_slots);
-    if (!is_inline && slots > 0) { /* inline slots are few, and live as long as the cache */
-        berth__meta_free(array, slots * sizeof(void *));
-    }
-}
-
-/* Moves a bin's blocks to an array for `capacity` blocks, not fewer than it has now. */
-static bool set_capacity(struct berth__cache *cache, struct berth__bin *bin, unsigned capacity) {
-    uint32_t size = class_size(berth__bin_class(cache, bin));
-    unsigned old_slots = array_slots(bin->capacity);
-    unsigned slots = array_slots(capacity);
-    unsigned count = berth__bin_count(bin);
-    if (!reserve(cache, (uint64_t)(capacity - bin->capacity) * size)) {
-        return false;
-    }
-    void **end = berth__bin_end(bin);
-    if (slots != old_slots) {
-        void **array = new_array(cache, slots);
-        if (array == NULL) {
-            unreserve(cache, (uint64_t)(capacity - bin->capacity) * size);
-            return false;
-        }
-        void **new_end = array + slots - BERTH_BIN_ENDS;
-        memcpy(new_end - count, bin->top, count * sizeof(void *));
-        new_end[0] = new_end[1] = NULL;
-        if (old_slots > 0) {
-            free_array(cache, end + BERTH_BIN_ENDS - old_slots, old_slots);
-        }
-        end = new_end;
-    }
-    bin->top = end - count;
-    bin->low = end - capacity;
-    bin->capacity = (uint16_t)capacity;
-    return true;
-}
-
-/* Doubles a bin that runs empty or full, within its class's bound and the cache's. Beyond some size
- * only one that does both by turns gains by it. */
-static bool grow_bin(struct berth__cache *cache, struct berth__bin *bin, bool by_turns) {
-    unsigned most = capacity_max(berth__bin_class(cache, bin));
-    if (!by_turns) {
-        most = (unsigned)berth__min(most, BERTH_BIN_BLOCKS_ONE_WAY);
-    }
-    if (bin->capacity >= most) {
-        return false;
-    }
-    bin->batch &= BERTH_BIN_OVERFLOWED - 1;
-    unsigned first = class_size(berth__bin_class(cache, bin)) <= BERTH_GRANULE ? 6 : 2;
-    unsigned wish = bin->capacity == 0 ? first : 2u * (bin->capacity + 1u);
-    return set_capacity(cache, bin, (unsigned)berth__min(wish, most)) ||
-           (bin->capacity == 0 && set_capacity(cache, bin, 1));
-}
 
 /* ---- counting ---- */
 
@@ -219,29 +90,6 @@ static void flush_bin_locked(struct berth__cache *cache, struct berth__bin *bin)
     }
 }
 
-/* Takes the array away from an empty bin: it is as it was at first. */
-static void strip_bin(struct berth__cache *cache, struct berth__bin *bin) {
-    unsigned small_class = berth__bin_class(cache, bin);
-    if (bin->capacity == 0) {
-        return;
-    }
-    unsigned slots = array_slots(bin->capacity);
-    unreserve(cache, (uint64_t)bin->capacity * class_size(small_class));
-    free_array(cache, berth__bin_end(bin) + BERTH_BIN_ENDS - slots, slots);
-    *bin = berth__no_cache.bins[small_class];
-}
-
-/* The same for the gathered blocks, of which there are none. */
-static void strip_remote(struct berth__cache *cache) {
-    if (cache->remote_max != 0) {
-        cache->remote_max = 0;
-        unreserve(cache, cache->remote_limit);
-        cache->remote_limit = 0;
-        berth__meta_free(cache->remote, REMOTE_ARRAY_BYTES);
-        cache->remote = NULL;
-    }
-}
-
 void berth__cache_flush(struct berth__cache *cache, bool grant) {
     bool before = busy(cache);
     berth__lock_acquire(&cache->heap->lock);
@@ -251,11 +99,11 @@ void berth__cache_flush(struct berth__cache *cache, bool grant) {
     berth__lock_release(&cache->heap->lock);
     berth__cache_send_remote(cache);
     if (grant) {
-        strip_remote(cache);
+        berth__remote_strip(cache);
         for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
-            strip_bin(cache, &cache->bins[c]);
+            berth__bin_strip(cache, &cache->bins[c]);
         }
-        return_grant(cache, berth__load_relaxed(&cache->granted));
+        berth__grant_return(cache, berth__load_relaxed(&cache->granted));
         cache->inline_used = 0;
     }
     idle(cache, before);
@@ -292,7 +140,7 @@ static void sweep(struct berth__cache *cache, const struct berth__bin *in_use) {
             bin == in_use || bin->fuel != bin->fuel_start || bin->settled != berth__bin_count(bin);
         if (bin->capacity > 0 && !used) {
             flush_bin_locked(cache, bin);
-            strip_bin(cache, bin);
+            berth__bin_strip(cache, bin);
         } else if (used) {
             settle_bin_locked(cache, bin);
         }
@@ -300,14 +148,14 @@ static void sweep(struct berth__cache *cache, const struct berth__bin *in_use) {
     berth__lock_release(&cache->heap->lock);
     if (cache->remote_sends == 0 && cache->remote_max != 0) {
         berth__cache_send_remote(cache);
-        strip_remote(cache);
+        berth__remote_strip(cache);
     }
     cache->remote_sends = 0;
     follow(cache);
     uint64_t needed = berth__max(cache->reserved, BERTH_CACHE_FREE_BYTES) - BERTH_CACHE_FREE_BYTES;
     uint64_t granted = berth__load_relaxed(&cache->granted);
-    if (granted > needed + GRANT_STEP) {
-        return_grant(cache, granted - needed);
+    if (granted > needed + BERTH_GRANT_STEP) {
+        berth__grant_return(cache, granted - needed);
     }
 }
 
@@ -351,15 +199,15 @@ void berth__cache_release_heap(struct berth__cache *cache) {
 }
 
 void berth__cache_forgo_grant(struct berth__cache *cache) {
-    return_grant(cache, berth__load_relaxed(&cache->granted));
+    berth__grant_return(cache, berth__load_relaxed(&cache->granted));
 }
 
 void berth__cache_abandon(struct berth__cache *cache) {
     for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
-        strip_bin(cache, &cache->bins[c]);
+        berth__bin_strip(cache, &cache->bins[c]);
     }
-    strip_remote(cache);
-    return_grant(cache, berth__load_relaxed(&cache->granted));
+    berth__remote_strip(cache);
+    berth__grant_return(cache, berth__load_relaxed(&cache->granted));
     cache->remote_count = 0;
     berth__store_release(&cache->serial, 0); /* D1 */
 }
@@ -453,8 +301,8 @@ void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool
     bool before = busy(cache);
     struct berth__bin *bin = &cache->bins[small_class];
     berth__cache_count_refill(cache);
-    grow_bin(cache, bin, (bin->batch & BERTH_BIN_OVERFLOWED) != 0);
-    unsigned batch = batch_of(bin, class_size(small_class));
+    berth__bin_grow(cache, bin, (bin->batch & BERTH_BIN_OVERFLOWED) != 0);
+    unsigned batch = batch_of(bin, berth__bin_class_size(small_class));
     struct berth__warmed warmed = {NULL, 0};
     struct berth__heap *heap = cache->heap;
     berth__lock_acquire(&heap->lock);
@@ -472,7 +320,7 @@ void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool
     pay_dues(cache, bin);
     idle(cache, before);
     if (block != NULL) {
-        berth__unpoison(block, class_size(small_class));
+        berth__unpoison(block, berth__bin_class_size(small_class));
     }
     return block;
 }
@@ -484,7 +332,7 @@ static void take_own(struct berth__cache *cache, struct berth__bin *bin, void *b
         berth__misuse("double free", block);
     }
     bool full = bin->top == bin->low;
-    bool grown = full && grow_bin(cache, bin, false);
+    bool grown = full && berth__bin_grow(cache, bin, false);
     bin->batch |= full ? BERTH_BIN_OVERFLOWED : 0;
     struct berth__heap *heap = cache->heap;
     berth__lock_acquire(&heap->lock);
@@ -507,26 +355,10 @@ static void take_own(struct berth__cache *cache, struct berth__bin *bin, void *b
     pay_dues(cache, bin);
 }
 
-/* Gathered blocks count as cached. What may lie there is reserved beforehand, as for a bin: all,
- * or, when the budget is spent, a little. */
-static bool make_remote(struct berth__cache *cache) {
-    uint32_t limit = reserve(cache, BERTH_REMOTE_BYTES)       ? BERTH_REMOTE_BYTES
-                     : reserve(cache, BERTH_REMOTE_BYTES_MIN) ? BERTH_REMOTE_BYTES_MIN
-                                                              : 0;
-    cache->remote = limit == 0 ? NULL : berth__meta_alloc(REMOTE_ARRAY_BYTES);
-    if (cache->remote == NULL) {
-        unreserve(cache, limit);
-        return false;
-    }
-    cache->remote_limit = limit;
-    cache->remote_max = BERTH_REMOTE_BLOCKS;
-    return true;
-}
-
 void berth__cache_gather_slow(struct berth__cache *cache, struct berth__remote_block block) {
     bool before = busy(cache);
     berth__cache_send_remote(cache);
-    bool room = cache->remote_max != 0 || make_remote(cache);
+    bool room = cache->remote_max != 0 || berth__remote_make(cache);
     if (room && block.size <= cache->remote_limit && !berth__wait_anyone()) {
         cache->remote[0] = block;
         cache->remote_bytes = block.size;
@@ -540,7 +372,7 @@ void berth__cache_gather_slow(struct berth__cache *cache, struct berth__remote_b
 
 void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry) {
     struct berth__bin *bin = (struct berth__bin *)(void *)((char *)cache + BERTH_ENTRY_BIN(entry));
-    uint32_t size = class_size(berth__bin_class(cache, bin));
+    uint32_t size = berth__bin_class_size(berth__bin_class(cache, bin));
     if (BERTH_UNLIKELY(
             !berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT), bin->reciprocal))) {
         berth__misuse("free of a pointer inside a block", block);

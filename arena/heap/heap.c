@@ -1,139 +1,15 @@
 #include "heap/heap.h"
 
 #include "base/check.h"
-#include "chunk/meta.h"
 #include "chunk/transit.h"
 #include "chunk/wait.h"
 #include "heap/arenas.h"
 #include "heap/decay.h"
 #include "heap/misuse.h"
 #include "heap/remote.h"
-#include "os/cpu.h"
 #include "os/fault.h"
 
 #include <string.h>
-
-_Atomic(struct berth__heap *) berth__heaps[BERTH_HEAPS_MAX];
-static _Atomic uint32_t numbers_end = 1;   /* numbers in use are below */
-static _Atomic uint32_t lowest_number = 1; /* where to look for one that is not; a hint */
-
-/* ---- life ---- */
-
-static void raise_to(_Atomic uint32_t *value, uint32_t least) {
-    uint32_t now = berth__load_relaxed(value);
-    while (now < least && !berth__cas_weak_relaxed(value, &now, least)) {
-    }
-}
-
-static void lower_to(_Atomic uint32_t *value, uint32_t most) {
-    uint32_t now = berth__load_relaxed(value);
-    while (now > most && !berth__cas_weak_relaxed(value, &now, most)) {
-    }
-}
-
-static uint32_t claim_from(uint32_t first, struct berth__heap *heap) {
-    for (uint32_t number = first; number < BERTH_HEAPS_MAX; number++) {
-        struct berth__heap *nobody = NULL;
-        if (berth__load_relaxed(&berth__heaps[number]) == NULL &&
-            berth__cas_acq_rel(&berth__heaps[number], &nobody, heap)) {
-            raise_to(&numbers_end, number + 1);
-            return number;
-        }
-    }
-    return 0;
-}
-
-/* The lowest free number, so that who looks at all of them has few to look at. A destroyed heap
- * leaves no entry behind that has its number. 0: all are in use. */
-static uint32_t claim_number(struct berth__heap *heap) {
-    uint32_t hint = berth__load_relaxed(&lowest_number);
-    uint32_t number = claim_from(hint, heap);
-    if (number == 0) {
-        return claim_from(1, heap);
-    }
-    (void)berth__cas_acquire(&lowest_number, &hint, number + 1); /* lowered meanwhile: leave it */
-    return number;
-}
-
-uint32_t berth__heap_numbers(void) {
-    return berth__load_relaxed(&numbers_end);
-}
-
-struct berth__heap *berth__heap_create(struct berth__arena *arena) {
-    struct berth__heap *heap = berth__meta_alloc(sizeof(*heap));
-    if (heap == NULL) {
-        return NULL;
-    }
-    berth__lock_init(&heap->lock, BERTH_RANK_HEAP);
-    heap->arena = arena;
-    heap->arenas = arena->arenas;
-    berth__list_init(&heap->purge_queue);
-    for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
-        for (unsigned l = 0; l < BERTH_SLAB_LISTS - 1; l++) {
-            berth__list_init(&heap->classes[c].lists[l]);
-        }
-    }
-    heap->number = claim_number(heap);
-    if (heap->number == 0) {
-        berth__meta_free(heap, sizeof(*heap));
-        return NULL;
-    }
-    heap->mark = BERTH_HEAP_MARK(heap->number, arena->arenas->number == 0 ? BERTH_UNIT_SLAB
-                                                                          : BERTH_UNIT_POOL_SLAB);
-    berth__list_init(&heap->orphan_link);
-    berth__lock_acquire(&arena->heaps_lock);
-    berth__list_push_back(&arena->heaps, &heap->link);
-    heap->older = berth__load_relaxed(&arena->newest_heap);
-    berth__store_release(&arena->newest_heap, heap);
-    berth__lock_release(&arena->heaps_lock);
-    return heap;
-}
-
-void berth__heap_destroy(struct berth__heap *heap) {
-    berth__store_release(&berth__heaps[heap->number], NULL);
-    lower_to(&lowest_number, heap->number);
-    berth__meta_free(heap, sizeof(*heap));
-}
-
-struct berth__heap *berth__heap_adopt(struct berth__arena *arena) {
-    struct berth__heap *heap = NULL;
-    berth__lock_acquire(&arena->heaps_lock);
-    struct berth__list *first = berth__list_first(&arena->orphans);
-    if (first != NULL) {
-        heap = BERTH_LIST_ENTRY(first, struct berth__heap, orphan_link);
-        berth__list_remove(&heap->orphan_link);
-    }
-    berth__lock_release(&arena->heaps_lock);
-    return heap != NULL ? heap : berth__heap_create(arena);
-}
-
-void berth__heap_orphan(struct berth__heap *heap) {
-    berth__lock_acquire(&heap->lock);
-    berth__remote_drain_locked(heap);
-    berth__lock_release(&heap->lock);
-    berth__heap_return_empty(heap);
-    struct berth__arena *arena = heap->arena;
-    berth__lock_acquire(&arena->heaps_lock);
-    if (berth__list_empty(&heap->orphan_link)) { /* else a fork has made it one already */
-        berth__list_push_front(&arena->orphans, &heap->orphan_link);
-    }
-    berth__lock_release(&arena->heaps_lock);
-}
-
-struct berth__heap *berth__heap_shared(struct berth__arena *arena) {
-    _Atomic(struct berth__heap *) *shared =
-        &arena->shared[berth__cpu_current() % BERTH_SHARED_HEAPS];
-    struct berth__heap *heap = berth__load_acquire(shared);
-    if (heap != NULL) {
-        return heap;
-    }
-    struct berth__heap *fresh = berth__heap_create(arena);
-    if (fresh != NULL && !berth__cas_acq_rel(shared, &heap, fresh)) {
-        berth__heap_orphan(fresh); /* another thread was first: somebody will adopt ours */
-        return heap;
-    }
-    return fresh;
-}
 
 /* ---- lists of slabs ---- */
 
@@ -574,28 +450,6 @@ size_t berth__heap_purge_some(struct berth__heap *heap, bool *more) {
     berth__add_relaxed(&arena->slab_purged_bytes, bytes);
     berth__add_relaxed(&arena->slab_purge_calls, calls);
     return bytes;
-}
-
-void berth__heaps_collect(struct berth__arena *arena) {
-    enum { AT_ONCE = 8 };
-    struct berth__heap *heaps[AT_ONCE];
-    unsigned count = 0;
-    berth__lock_acquire(&arena->heaps_lock);
-    for (unsigned i = 0; i < AT_ONCE && !berth__list_empty(&arena->heaps); i++) {
-        struct berth__heap *heap = BERTH_LIST_ENTRY(arena->heaps.next, struct berth__heap, link);
-        berth__list_remove(&heap->link);
-        berth__list_push_back(&arena->heaps, &heap->link);
-        if (berth__remote_pending(heap)) {
-            heaps[count++] = heap;
-        }
-    }
-    berth__lock_release(&arena->heaps_lock);
-    for (unsigned i = 0; i < count; i++) {
-        if (berth__try_lock(&heaps[i]->lock)) {
-            berth__remote_drain_locked(heaps[i]);
-            berth__lock_release(&heaps[i]->lock);
-        }
-    }
 }
 
 void berth__heap_return_empty(struct berth__heap *heap) {

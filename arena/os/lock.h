@@ -23,6 +23,10 @@
 
 #include "base/atomics.h"
 
+#if __has_include(<sys/single_threaded.h>)
+#include <sys/single_threaded.h>
+#endif
+
 /* FUTEX_WAIT_PRIVATE and FUTEX_WAKE_PRIVATE of the kernel's headers, which musl does without. */
 enum { BERTH_FUTEX_WAIT = 128, BERTH_FUTEX_WAKE = 129 };
 
@@ -94,10 +98,32 @@ BERTH_INLINE void berth__lock_init(struct berth__lock *lock, enum berth__lock_ra
     berth__store_relaxed(&lock->fork_state, 0);
 }
 
-BERTH_INLINE bool berth__try_lock(struct berth__lock *lock) BERTH_TRY_ACQUIRES(*lock) BERTH_NO_TSA {
+/* Known as long as libc says so: it changes its mind before it makes a thread. */
+BERTH_INLINE bool berth__single_threaded(void) {
+#if __has_include(<sys/single_threaded.h>)
+    return __libc_single_threaded;
+#else
+    return false;
+#endif
+}
+
+/* Without other threads, an atomic exchange would only wait for the processor's earlier stores. A
+ * signal handler that comes between the load and the store has released the lock when it ends. */
+BERTH_INLINE bool berth__lock_take_free(struct berth__lock *lock) {
     uint64_t free_word = 0;
-    bool taken = berth__load_relaxed(&lock->holder) == 0 &&
-                 berth__cas_acquire(&lock->holder, &free_word, berth__thread_self()); /* L1 */
+    if (!berth__single_threaded()) {
+        return berth__cas_acquire(&lock->holder, &free_word, berth__thread_self()); /* L1 */
+    }
+    bool free = berth__load_relaxed(&lock->holder) == 0;
+    if (BERTH_LIKELY(free)) {
+        berth__store_relaxed(&lock->holder, berth__thread_self());
+        atomic_signal_fence(memory_order_acquire);
+    }
+    return free;
+}
+
+BERTH_INLINE bool berth__try_lock(struct berth__lock *lock) BERTH_TRY_ACQUIRES(*lock) BERTH_NO_TSA {
+    bool taken = berth__load_relaxed(&lock->holder) == 0 && berth__lock_take_free(lock);
     if (taken) {
         berth__lock_rank_push(lock, false);
     }
@@ -105,9 +131,7 @@ BERTH_INLINE bool berth__try_lock(struct berth__lock *lock) BERTH_TRY_ACQUIRES(*
 }
 
 BERTH_INLINE void berth__lock_acquire(struct berth__lock *lock) BERTH_ACQUIRES(*lock) BERTH_NO_TSA {
-    uint64_t free_word = 0;
-    if (BERTH_UNLIKELY(
-            !berth__cas_acquire(&lock->holder, &free_word, berth__thread_self()))) { /* L1 */
+    if (BERTH_UNLIKELY(!berth__lock_take_free(lock))) {
         berth__lock_slow(lock);
     }
     berth__lock_rank_push(lock, true);
