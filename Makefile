@@ -72,6 +72,6 @@ help:
 	@echo 'make install    to PREFIX ($(PREFIX)), under DESTDIR if that is set'
 	@echo 'make lint       static checks; installs the checkers by apt'
 	@echo 'make docs       writes the generated parts of docs/ anew'
-	@echo 'make coverage   lines of arena/ that the tests run'
+	@echo 'make coverage   lines of arena/ that the tests run; fails if a file is below 85 %'
 	@echo 'make clean      removes build/'
 	@echo 'Variables: JOBS=$(JOBS) PREFIX=$(PREFIX) WERROR=$(WERROR) CMAKE_FLAGS BENCH_FLAGS'

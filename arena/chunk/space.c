@@ -337,10 +337,29 @@ static void lent_undo(struct berth__span *span, size_t head_bytes) {
     berth__meta_free(span, sizeof(*span));
 }
 
+/* The units that lie wholly in memory of the caller: [first, *end). */
+static char *whole_units(const void *memory, size_t bytes, char **end) {
+    *end = (char *)berth__round_down((uintptr_t)memory + bytes, BERTH_UNIT);
+    return (char *)berth__round_up((uintptr_t)memory, BERTH_UNIT);
+}
+
+bool berth__span_can_be_lent(const void *memory, size_t bytes) {
+    char *end;
+    const char *first = whole_units(memory, bytes, &end);
+    bool free = bytes >= BERTH_UNIT && first < end;
+    berth__lock_acquire(&berth__slots_lock);
+    for (unsigned i = 0; free && i < berth__load_relaxed(&span_count); i++) {
+        struct berth__span *span = berth__load_relaxed(&spans[i]);
+        free = span == NULL || end <= span->base || first >= span->base + span->units * BERTH_UNIT;
+    }
+    berth__lock_release(&berth__slots_lock);
+    return free;
+}
+
 struct berth__span *berth__span_lend(void *memory, size_t bytes) {
-    char *first = (char *)berth__round_up((uintptr_t)memory, BERTH_UNIT);
-    char *end = (char *)berth__round_down((uintptr_t)memory + bytes, BERTH_UNIT);
-    if (bytes < BERTH_UNIT || end <= first || span_find(memory) != NULL) {
+    char *end;
+    char *first = whole_units(memory, bytes, &end);
+    if (!berth__span_can_be_lent(memory, bytes)) {
         return NULL;
     }
     size_t units = (size_t)(end - first) / BERTH_UNIT;

@@ -35,10 +35,9 @@ struct berth__ledger;
 typedef _Atomic uint64_t berth__entry;
 
 enum berth__unit_kind {
-    BERTH_UNIT_SLAB = 0, /* of the default pool; entry != 0 because heap numbers start at 1 */
-    BERTH_UNIT_RUN = 1,  /* page runs, or unused pages of a chunk */
-    BERTH_UNIT_HUGE = 2, /* first unit of a huge block */
-    BERTH_UNIT_HUGE_BODY = 3,
+    BERTH_UNIT_SLAB = 0,    /* of the default pool; entry != 0 because heap numbers start at 1 */
+    BERTH_UNIT_RUN = 1,     /* page runs, or unused pages of a chunk */
+    BERTH_UNIT_HUGE = 2,    /* first unit of a huge block; the others have no entry */
     BERTH_UNIT_SAMPLED = 4, /* a slab of blocks that a profile follows */
     BERTH_UNIT_POOL_SLAB = 5,
 };
@@ -159,7 +158,11 @@ BERTH_INLINE size_t berth__slot_of(const struct berth__span *span, const void *a
 /* The record of the slot after this one, in the same span. */
 struct berth__chunk *berth__chunk_next(const struct berth__chunk *chunk);
 
-/* Makes a span of memory that the caller lends; NULL if it is too small or we are out of metadata.
+/* True if memory of the caller holds a whole unit, and no part of it is in a span. One thread at a
+ * time asks and lends. */
+bool berth__span_can_be_lent(const void *memory, size_t bytes);
+
+/* Makes a span of memory that the caller lends; NULL if that cannot be, or we are out of metadata.
  * The records of its slots are usable at once. */
 struct berth__span *berth__span_lend(void *memory, size_t bytes);
 void berth__span_return(struct berth__span *span);

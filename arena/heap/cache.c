@@ -55,14 +55,6 @@ static void settle_bin_locked(struct berth__cache *cache, struct berth__bin *bin
     bin->fuel_start = (uint16_t)left;
 }
 
-void berth__cache_settle(struct berth__cache *cache) {
-    berth__lock_acquire(&cache->heap->lock);
-    for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
-        settle_bin_locked(cache, &cache->bins[c]);
-    }
-    berth__lock_release(&cache->heap->lock);
-}
-
 /* ---- moving blocks ---- */
 
 void berth__cache_send_remote(struct berth__cache *cache) {

@@ -236,9 +236,6 @@ void berth__cache_flush(struct berth__cache *cache, bool grant);
 /* Sends the blocks of other heaps that were gathered. */
 void berth__cache_send_remote(struct berth__cache *cache);
 
-/* Brings the counters of all bins up to date. */
-void berth__cache_settle(struct berth__cache *cache);
-
 /* From now on blocks come from a heap of this arena: an own one for its first thread, else the
  * shared one. The cache must be empty. False if there is no memory for a heap. */
 bool berth__cache_join(struct berth__cache *cache, struct berth__arena *arena);

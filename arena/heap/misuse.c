@@ -39,8 +39,7 @@ static void describe(struct berth__text *text, const void *pointer) {
     case BERTH_UNIT_POOL_SLAB:
     case BERTH_UNIT_SAMPLED: describe_slab(text, pointer, entry); break;
     case BERTH_UNIT_RUN: berth__text_string(text, "class of page runs"); break;
-    case BERTH_UNIT_HUGE:
-    case BERTH_UNIT_HUGE_BODY: berth__text_string(text, "class of huge blocks"); break;
+    case BERTH_UNIT_HUGE: berth__text_string(text, "class of huge blocks"); break;
     }
 }
 

@@ -180,7 +180,6 @@ static void free_by_kind(void *block, uint64_t entry) {
     case BERTH_UNIT_POOL_SLAB: free_small(block, entry); break;
     case BERTH_UNIT_RUN: berth__run_free(block); break;
     case BERTH_UNIT_HUGE: berth__huge_free(block); break;
-    case BERTH_UNIT_HUGE_BODY:
     case BERTH_UNIT_SAMPLED:
     default: berth__misuse("free of a pointer inside a block", block);
     }
@@ -234,7 +233,6 @@ size_t berth__block_size(const void *block) {
     case BERTH_UNIT_POOL_SLAB: return small_size(block, entry, "size of a pointer inside a block");
     case BERTH_UNIT_RUN: return berth__run_bytes(block);
     case BERTH_UNIT_HUGE: return huge_size(block);
-    case BERTH_UNIT_HUGE_BODY:
     case BERTH_UNIT_SAMPLED:
     default: berth__misuse("size of a pointer inside a block", block);
     }
@@ -260,7 +258,6 @@ bool berth__block_resize(void *block, size_t size) {
         return size <= berth__chunk_of(block)->arena->arenas->policy.chunk_bytes &&
                berth__run_resize(block, size);
     case BERTH_UNIT_HUGE: return berth__huge_resize(block, size);
-    case BERTH_UNIT_HUGE_BODY:
     case BERTH_UNIT_SAMPLED:
     default: berth__misuse("realloc of a pointer inside a block", block);
     }

@@ -1,7 +1,6 @@
 #include "pool/maintenance.h"
 
 #include "base/atomics.h"
-#include "base/text.h"
 #include "heap/decay.h"
 #include "heap/engine.h"
 #include "heap/fork.h"
@@ -25,22 +24,22 @@ enum {
 
 static _Atomic bool running;
 
-/* Threads of this process, from /proc/self/stat: the 20th field, the 18th after the name's closing
- * parenthesis. 0 if unknown. */
-static unsigned thread_count(void) {
+/* True if every thread of the program has ended. The first one counts for as long as there is a
+ * process, but is a zombie by then. /proc/self/stat: "PID (NAME) STATE ...", the number of threads
+ * is the 20th field. */
+static bool is_alone(void) {
     char stat[1024];
     if (berth__file_read("/proc/self/stat", stat, sizeof(stat)) < 0) {
-        return 0;
+        return false;
     }
     const char *at = strrchr(stat, ')');
-    for (unsigned field = 0; at != NULL && field < 18; field++) {
+    if (at == NULL || strncmp(at, ") Z ", 4) != 0) {
+        return false;
+    }
+    for (unsigned field = 2; at != NULL && field < 20; field++) {
         at = strchr(at + 1, ' ');
     }
-    unsigned count = 0;
-    for (at = at == NULL ? "" : at + 1; *at >= '0' && *at <= '9'; at++) {
-        count = count * 10 + (unsigned)(*at - '0');
-    }
-    return count;
+    return at != NULL && strncmp(at, " 2 ", 3) == 0;
 }
 
 /* Pays what every arena owes. True if something was owed. */
@@ -64,7 +63,7 @@ static void *maintain(void *unused) {
         bool owed = berth__default_arenas() != NULL && pay_all();
         berth__limit_refresh(BERTH_LIMIT_AGE_MS);
         idle_looks = owed ? 0 : idle_looks + 1;
-        if (idle_looks % LOOKS_PER_CENSUS == LOOKS_PER_CENSUS - 1 && thread_count() == 1) {
+        if (idle_looks % LOOKS_PER_CENSUS == LOOKS_PER_CENSUS - 1 && is_alone()) {
             return NULL;
         }
         struct timespec pause = {.tv_nsec = (owed ? BUSY_MS : IDLE_MS) * 1000000l};

@@ -183,9 +183,10 @@ static struct berth__arenas *make_arenas(const struct berth_pool_options *option
     struct berth__policy policy = policy_of(options);
     struct berth__span *span = NULL;
     if (options->memory != NULL) {
-        span = berth__span_lend(options->memory, options->memory_size);
+        bool possible = berth__span_can_be_lent(options->memory, options->memory_size);
+        span = possible ? berth__span_lend(options->memory, options->memory_size) : NULL;
         if (span == NULL) {
-            errno = EINVAL;
+            errno = possible ? ENOMEM : EINVAL;
             return NULL;
         }
     }

@@ -69,6 +69,28 @@ static inline size_t unit_random_below(struct unit_random *random, size_t bound)
     return (size_t)(unit_random_next(random) % bound);
 }
 
+/* Builds for tests/coverage have it: which lines ran counts from then on, although the process ends
+ * without exit. */
+extern void __gcov_dump(void) __attribute__((weak));
+
+static inline void unit_keep_coverage(void) {
+    if (__gcov_dump != NULL) {
+        __gcov_dump();
+    }
+}
+
+static inline void unit_keep_coverage_of_abort(int unused) {
+    (void)unused;
+    unit_keep_coverage(); /* and the process ends when this returns */
+}
+
+/* Not where malloc is the engine's, which may hold its locks. */
+static inline void unit_cover_aborts(void) {
+    if (__gcov_dump != NULL && !BERTH_DOOR) {
+        signal(SIGABRT, unit_keep_coverage_of_abort);
+    }
+}
+
 /* What came of a function that ran in a child: its exit status, or minus the signal that ended it.
  * With `line`, the first line that the child wrote to stderr. */
 static inline int unit_in_child_line(void (*function)(void *), void *context, char *line,
@@ -89,6 +111,7 @@ static inline int unit_in_child_line(void (*function)(void *), void *context, ch
         for (unsigned i = 0; i < BERTH_ARRAY_COUNT(caught_by_cmocka); i++) {
             signal(caught_by_cmocka[i], SIG_DFL);
         }
+        unit_cover_aborts();
         function(context);
         exit(0);
     }

@@ -351,6 +351,11 @@ static void lend_and_return(void *unused) {
     struct berth__span *span = berth__span_lend(area + 100, 9 * MIB);
     UNIT_CHECK(span != NULL && span->lent && span->slot_count == 3);
     UNIT_CHECK(berth__span_lend(area + BERTH_UNIT, MIB) == NULL); /* it is lent already */
+    UNIT_CHECK(berth__span_lend(area, 2 * BERTH_UNIT) == NULL);   /* the end of it is */
+    UNIT_CHECK(berth__span_lend(area, 12 * MIB) == NULL);
+    UNIT_CHECK(!berth__span_can_be_lent(area + 9 * MIB - BERTH_UNIT, MIB));
+    UNIT_CHECK(berth__span_can_be_lent(area, BERTH_UNIT));
+    UNIT_CHECK(berth__span_can_be_lent(area + 9 * MIB, MIB));
     UNIT_CHECK(span->slots == area + BERTH_UNIT);
     struct berth__chunk *first = berth__chunk_find(span->slots);
     struct berth__chunk *last = berth__chunk_next(berth__chunk_next(first));

@@ -191,6 +191,27 @@ static void a_domain_leaves_arenas_for_the_others(void **state) {
     assert_int_equal(owners[1], THREADS_MAX / 2);
 }
 
+static void a_domain_without_an_arena_uses_another_s(void **state) {
+    /* Where there are fewer arenas than domains, allocations on the others would fail. */
+    (void)state;
+    struct berth_pool_options options = BERTH_POOL_OPTIONS_INIT;
+    options.arenas = 1;
+    berth_pool *narrow = berth_pool_create("narrow", &options);
+    struct berth__topology topology = {
+        .magic = BERTH_TOPOLOGY_MAGIC, .version = 1, .domains = 2, .nodes = 1};
+    assert_true(berth__topology_set(&topology));
+    struct berth__arena *only = berth__arenas_here(berth__pool_arenas(narrow));
+    assert_non_null(only);
+    memset(topology.domain_of_cpu, 1, sizeof(topology.domain_of_cpu)); /* of all CPUs */
+    assert_true(berth__topology_set(&topology));
+    assert_ptr_equal(berth__arenas_here(berth__pool_arenas(narrow)), only);
+    void *block = berth_alloc(narrow, BLOCK);
+    assert_non_null(block);
+    berth_free(block);
+    assert_int_equal(figures_of(narrow).arenas, 1);
+    assert_int_equal(berth_pool_destroy(narrow, 0), 0);
+}
+
 static void *freed_elsewhere;
 
 static void free_it(void) {
@@ -232,6 +253,7 @@ int main(void) {
         TEST(normal_blocks_are_traffic_too),
         TEST(a_new_thread_gets_the_arena_that_another_left),
         TEST(a_domain_leaves_arenas_for_the_others),
+        TEST(a_domain_without_an_arena_uses_another_s),
         TEST(a_cpu_keeps_blocks_of_all_arenas),
     };
 #undef TEST

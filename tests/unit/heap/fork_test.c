@@ -252,6 +252,7 @@ static void handlers_that_fork_inside_an_allocation_do_not_hang(void **state) {
         use_everything(6);
         use_everything(7);
         berth_trim(NULL);
+        unit_keep_coverage();
         _exit(0);
     }
     atomic_store(&stop, true);
@@ -313,6 +314,7 @@ static void detour(void *unused) {
     UNIT_CHECK(berth_pool_of(blocks[0]) == berth_pool_default());
     berth_free_batch((void *const *)blocks, 5);
     use_everything(3);
+    unit_keep_coverage();
     _exit(0);
 }
 

@@ -34,8 +34,10 @@ static inline int in_child(void (*function)(void)) {
     if (child == 0) {
         signal(SIGABRT, SIG_DFL);
         signal(SIGSEGV, SIG_DFL);
+        unit_cover_aborts();
         alarm(HANGS_S);
         function();
+        unit_keep_coverage();
         _exit(0);
     }
     int status = 0;

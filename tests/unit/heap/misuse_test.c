@@ -1,6 +1,10 @@
 /* Misuse: one line that names the fault, the pointer and the class, then an abort. */
 #include "figures.h"
 
+#include "chunk/meta.h"
+#include "heap/cache.h"
+#include "os/fault.h"
+
 #include <signal.h>
 
 enum { SMALL = 100, TWIN = 17000, LARGE = 50000, HUGE_SIZE = 5 << 20 };
@@ -92,6 +96,23 @@ static void here_and_in_another_thread(void *unused) {
     berth_trim(NULL);
 }
 
+static void *free_and_trim(void *block) {
+    berth_free(block);
+    berth_thread_flush();
+    berth_trim(NULL);
+    return NULL;
+}
+
+/* This thread caches the block while another one's free empties its slab. */
+static void here_and_elsewhere_until_its_slab_has_gone(void *unused) {
+    (void)unused;
+    char *block = block_of(size);
+    say(block);
+    berth_free(block);
+    run_threads(1, free_and_trim, block);
+    berth_thread_flush();
+}
+
 static void inside(void *unused) {
     (void)unused;
     char *block = block_of(size);
@@ -131,6 +152,19 @@ static void inside_from_another_thread(void *unused) {
     say(block + 16);
     run_threads(1, free_inside, block);
 }
+
+#if BERTH_FAULTS
+/* The thread gets no cache: nothing is left for its record. */
+static void inside_without_a_cache(void *unused) {
+    (void)unused;
+    char *block = block_of(size);
+    say(block + 16);
+    berth__os_fail_after(BERTH_OS_COMMIT, 0, UINT64_MAX);
+    while (berth__meta_alloc(BERTH_CACHE_BYTES) != NULL) {
+    }
+    run_threads(1, free_inside, block);
+}
+#endif
 
 static void misaligned(void *unused) {
     (void)unused;
@@ -185,6 +219,20 @@ static void resized_inside(void *unused) {
     char *block = block_of(size);
     say(block + 32);
     (void)!berth_realloc(pool, block + 32, size);
+}
+
+static void size_asked_further_on(void *unused) {
+    (void)unused;
+    char *block = block_of(size);
+    say(block + 100000);
+    (void)!berth_usable_size(block + 100000);
+}
+
+static void resized_further_on(void *unused) {
+    (void)unused;
+    char *block = block_of(size);
+    say(block + size - 100);
+    (void)!berth_realloc(pool, block + size - 100, size);
 }
 
 static void resized_after_free(void *unused) {
@@ -257,6 +305,8 @@ static void a_double_free_is_found(void **state) {
     expect(twice_at_once, "double free", "class 112 bytes");
     expect(twice_with_others_between, "double free", "class 112 bytes");
     expect(twice_after_a_flush, "double free", "class 112 bytes");
+    size = 16000;
+    expect(here_and_elsewhere_until_its_slab_has_gone, "double free", "");
     size = LARGE;
     expect(twice_at_once, "double free", "class of page runs");
     size = TWIN;
@@ -285,6 +335,20 @@ static void a_pointer_into_a_block_is_found(void **state) {
     expect(inside, "inside a block", "class 112 bytes, 16 bytes into a block");
     each_size(size_asked_inside, "inside a block", true);
     each_size(resized_inside, "inside a block", true);
+    size = HUGE_SIZE;
+    expect(size_asked_further_on, "use of a pointer inside a block", "class of huge");
+    expect(resized_further_on, "use of a pointer inside a block", "class of huge");
+}
+
+static void a_thread_without_a_cache_finds_it_too(void **state) {
+    /* Just when memory is short, a bad free would go unseen, into another heap's list of blocks. */
+    (void)state;
+    UNIT_ONLY_IF(BERTH_FAULTS);
+#if BERTH_FAULTS
+    pool = berth_pool_default();
+    size = SMALL;
+    expect(inside_without_a_cache, "inside a block", "class 112 bytes, 16 bytes into a block");
+#endif
 }
 
 static void foreign_memory_is_found(void **state) {
@@ -310,13 +374,14 @@ static void resizing_what_was_freed_is_found(void **state) {
     /* It would hand out memory of another block. */
     (void)state;
     pool = berth_pool_default();
-    each_size(resized_after_free, "free", false);
+    each_size(resized_after_free, "pointer", false);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_double_free_is_found),
         cmocka_unit_test(a_pointer_into_a_block_is_found),
+        cmocka_unit_test(a_thread_without_a_cache_finds_it_too),
         cmocka_unit_test(foreign_memory_is_found),
         cmocka_unit_test(a_size_beyond_the_block_is_found),
         cmocka_unit_test(resizing_what_was_freed_is_found),

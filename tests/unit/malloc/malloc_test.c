@@ -13,6 +13,8 @@ void free_aligned_sized(void *block, size_t alignment, size_t size);
 void *__libc_malloc(size_t size);
 void __libc_free(void *block);
 void *__libc_memalign(size_t alignment, size_t size);
+struct mallinfo __libc_mallinfo(void);
+int __libc_mallopt(int parameter, int value);
 
 /* Keeps the compiler from knowing what it passes. */
 static size_t volatile opaque;
@@ -212,6 +214,8 @@ static void it_tells_of_itself_as_glibc_does(void **state) {
 #pragma GCC diagnostic pop
     assert_int_equal(narrow.hblkhd, wide.hblkhd);
     assert_int_equal(narrow.arena, wide.arena);
+    narrow = __libc_mallinfo(); /* glibc's would tell of a heap that nobody uses */
+    assert_int_equal(narrow.hblkhd, wide.hblkhd);
     char *text = NULL;
     size_t length = 0;
     FILE *stream = open_memstream(&text, &length);
@@ -225,6 +229,7 @@ static void it_tells_of_itself_as_glibc_does(void **state) {
     free(small);
     assert_int_equal(malloc_trim(0), 1);
     assert_int_equal(mallopt(M_MMAP_THRESHOLD, 1000), 1);
+    assert_int_equal(__libc_mallopt(M_MMAP_THRESHOLD, 1000), 1);
 }
 
 static void a_mapped_file_is_no_part_of_the_heap(void **state) {

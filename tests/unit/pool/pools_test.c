@@ -2,7 +2,9 @@
 #include "figures.h"
 
 #include "chunk/chunk.h"
+#include "chunk/meta.h"
 #include "heap/engine.h"
+#include "os/fault.h"
 #include "pool/pool.h"
 
 #include <errno.h>
@@ -185,6 +187,75 @@ static void there_can_be_1024_pools_and_not_more(void **state) {
         assert_int_equal(berth_pool_destroy(pools[i], i % 50 == 0 ? BERTH_FORCE : 0), 0);
     }
     assert_int_equal(figures().pools, 1);
+}
+
+#if BERTH_FAULTS
+/* Leaves nothing for records of the engine's own, of whatever size. */
+static void use_up_metadata(void) {
+    berth__os_fail_after(BERTH_OS_COMMIT, 0, UINT64_MAX);
+    for (size_t bytes = BERTH_META_MAX; bytes >= 64; bytes /= 2) {
+        while (berth__meta_alloc(bytes) != NULL) {
+        }
+    }
+}
+
+static void create_without_memory(void *unused) {
+    (void)unused;
+    static char memory[1 << 20];
+    struct berth_pool_options options = options_with();
+    options.memory = memory;
+    options.memory_size = sizeof(memory);
+    UNIT_CHECK(berth_pool_default() != NULL);
+    use_up_metadata();
+    errno = 0;
+    UNIT_CHECK(berth_pool_create("poor", NULL) == NULL && errno == ENOMEM);
+    UNIT_CHECK(berth_pool_find("poor") == NULL);
+    berth__os_fail_after(BERTH_OS_COMMIT, 0, 0);
+    /* The pool's own record, the lent memory's table, and then, too little. */
+    for (unsigned passed = 0; berth_pool_find("lent") == NULL; passed++) {
+        UNIT_CHECK(passed < 100);
+        berth__os_fail_after(BERTH_OS_COMMIT, passed, UINT64_MAX);
+        errno = 0;
+        berth_pool *pool = berth_pool_create("lent", &options);
+        UNIT_CHECK(pool != NULL || errno == ENOMEM);
+        berth__os_fail_after(BERTH_OS_COMMIT, 0, 0);
+    }
+}
+#endif
+
+static void a_pool_that_cannot_be_made_leaves_nothing(void **state) {
+    /* A name would be taken, or a caller's memory refused, because of a pool that is not there. */
+    (void)state;
+#if BERTH_FAULTS
+    assert_int_equal(unit_in_child(create_without_memory, NULL), 0);
+#endif
+    static char memory[1 << 20];
+    static berth_pool *pools[1023];
+    struct berth_pool_options options = options_with();
+    options.memory = memory;
+    options.memory_size = sizeof(memory);
+    char name[32];
+    for (unsigned i = 0; i < 1023; i++) {
+        snprintf(name, sizeof(name), "pool%u", i);
+        pools[i] = berth_pool_create(name, NULL);
+        assert_non_null(pools[i]);
+    }
+    uint64_t metadata = figures().metadata_bytes;
+    for (unsigned i = 0; i < 20000; i++) {
+        errno = 0;
+        assert_null(berth_pool_create("lent", &options));
+        assert_int_equal(errno, ENOSPC);
+    }
+    assert_int_equal(figures().metadata_bytes, metadata);
+    assert_int_equal(berth_pool_destroy(pools[7], 0), 0);
+    pools[7] = berth_pool_create("lent", &options);
+    assert_non_null(pools[7]);
+    errno = 0;
+    assert_null(berth_pool_create("overlaps", &options));
+    assert_int_equal(errno, EINVAL);
+    for (unsigned i = 0; i < 1023; i++) {
+        assert_int_equal(berth_pool_destroy(pools[i], 0), 0);
+    }
 }
 
 static void a_pool_s_limit_holds_for_it_alone(void **state) {
@@ -513,6 +584,7 @@ int main(void) {
         cmocka_unit_test(options_out_of_range_are_refused),
         cmocka_unit_test(options_of_the_structure_take_effect),
         cmocka_unit_test(there_can_be_1024_pools_and_not_more),
+        cmocka_unit_test(a_pool_that_cannot_be_made_leaves_nothing),
         cmocka_unit_test(a_pool_s_limit_holds_for_it_alone),
         cmocka_unit_test(a_pool_with_any_live_block_is_not_destroyed),
         cmocka_unit_test(what_other_threads_cache_hides_no_live_block),
