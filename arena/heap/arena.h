@@ -90,6 +90,12 @@ enum { BERTH_NODE_ANY = UINT32_MAX };
 void berth__arena_init(struct berth__arena *arena, struct berth__arenas *arenas, unsigned index,
                        unsigned domain, unsigned node);
 
+/* True if both serve the same CPUs. */
+BERTH_INLINE bool berth__arena_is_near(const struct berth__arena *arena,
+                                       const struct berth__arena *other) {
+    return arena->domain == other->domain && arena->node == other->node;
+}
+
 /* Lend from what the arena has; NULL without asking for more. A unit's heap entry is written by the
  * caller, under the heap's lock. */
 void *berth__arena_lend_run(struct berth__arena *arena, size_t pages, size_t align_pages,

@@ -276,7 +276,7 @@ static void follow(struct berth__cache *cache) {
         return;
     }
     struct berth__arena *here = berth__arenas_here(cache->arenas);
-    bool near = here == NULL || here->domain == cache->arena->domain;
+    bool near = here == NULL || berth__arena_is_near(here, cache->arena);
     cache->strays = near ? 0 : cache->strays + 1;
     if (cache->strays == STRAYS_MAX) {
         cache->strays = 0;

@@ -287,7 +287,7 @@ static void *from_other_arenas(const struct berth__arena *here, size_t pages, si
     void *run = NULL;
     struct berth__arena *arena;
     for (BERTH_EACH_ARENA(arena, here->arenas)) {
-        if (arena != here && (anywhere || arena->domain == here->domain) && run == NULL &&
+        if (arena != here && (anywhere || berth__arena_is_near(arena, here)) && run == NULL &&
             berth__load_relaxed(&arena->free_bytes) >= pages * BERTH_PAGE) {
             run = berth__arena_lend_run(arena, pages, align_pages, zero);
         }
