@@ -121,6 +121,10 @@ int berth__arena_grow(struct berth__arena *arena, size_t pages, size_t align_pag
 /* Of pages that were just committed: where they should be, and how large. Hints. */
 void berth__arena_prepare_pages(const struct berth__arena *arena, char *at, size_t bytes);
 
+/* The same for a slot whose memory is used again. What is of another node goes back to the kernel:
+ * true if all of it now reads as zero. */
+bool berth__arena_take_slot(const struct berth__arena *arena, struct berth__chunk *slot);
+
 /* Returns free bytes at the ends of chunks to the ledger, whole empty chunks first, until `bytes`
  * were or there are no more. Makes system calls. */
 size_t berth__arena_trim(struct berth__arena *arena, size_t bytes);
