@@ -9,7 +9,8 @@
  * Maps, one bit per page: `used` (lent, or not committed) and `dirty` (free and holding old data; a
  * clean free page reads as zero). `run_pages` holds, at the first page of a lent run, its length,
  * with a mark while the run lies in a per-CPU cache: freeing one again is an error that is found at
- * once. Who holds the run may read and mark it without the lock.
+ * once. Who holds the run may read and mark it without the lock. Two blocks may share a run
+ * (chunk/twins.h).
  *
  * Guarded by the lock of the arena that owns the chunk, except where a field says otherwise.
  * Slots that belong to nobody, and those of huge blocks, use the first fields only.
@@ -43,9 +44,15 @@ struct berth__run_link {
 
 enum {
     BERTH_CHUNK_WORDS = BERTH_CHUNK_PAGES / 64,
-    BERTH_RUN_PARKED = 1 << 15, /* in run_pages */
+    /* In run_pages, beside the length: */
+    BERTH_RUN_CLEAN = 1 << 11,  /* a free twin that reads as zero */
+    BERTH_RUN_SECOND = 1 << 12, /* the twin that begins in the middle of the page */
+    BERTH_RUN_FREE = 1 << 13,   /* a free twin, while the other is lent */
+    BERTH_RUN_TWIN = 1 << 14,   /* one of two blocks; the length is that of both */
+    BERTH_RUN_PARKED = 1 << 15,
+    BERTH_RUN_LENGTH = BERTH_RUN_CLEAN - 1,
 };
-_Static_assert((int)BERTH_CHUNK_PAGES < (int)BERTH_RUN_PARKED, "a length and a mark");
+_Static_assert((int)BERTH_CHUNK_PAGES <= (int)BERTH_RUN_LENGTH, "a length and marks");
 
 enum berth__slot_use {
     BERTH_SLOT_FREE,
@@ -89,7 +96,7 @@ struct berth__chunk {
 
     uint64_t used[BERTH_CHUNK_WORDS];
     uint64_t dirty[BERTH_CHUNK_WORDS];
-    _Atomic uint16_t run_pages[BERTH_CHUNK_PAGES]; /* 0: no lent run starts here */
+    _Atomic uint16_t run_pages[BERTH_CHUNK_PAGES]; /* 0: no lent run or twin starts here */
 
     /* Per slab, guarded by its heap's lock: the count of free blocks from which on it is worth
      * looking for whole free pages again. */
@@ -127,27 +134,28 @@ int berth__chunk_lend_unit(struct berth__chunk *chunk, uint16_t *resident);
 void berth__chunk_take_run(struct berth__chunk *chunk, size_t page, size_t pages, bool dirty);
 void berth__chunk_take_unit(struct berth__chunk *chunk, unsigned unit, uint16_t resident);
 
-/* Pages of the run that starts at `page`; 0 if none does, or if it is parked. No lock needed by who
- * holds the run. */
+/* Pages of the run that starts at `page`; 0 if none does, or if it is parked, or two twins. No lock
+ * needed by who holds the run. */
 BERTH_INLINE size_t berth__chunk_run_pages(const struct berth__chunk *chunk, size_t page) {
     uint16_t pages = berth__load_relaxed(&chunk->run_pages[page]);
-    return pages < BERTH_RUN_PARKED ? pages : 0;
+    return pages <= BERTH_RUN_LENGTH ? pages : 0;
 }
 
-BERTH_INLINE bool berth__chunk_run_is_parked(const struct berth__chunk *chunk, size_t page) {
-    return berth__load_relaxed(&chunk->run_pages[page]) >= BERTH_RUN_PARKED;
+/* True of a run or twin that was freed, as long as its pages are not used otherwise. */
+BERTH_INLINE bool berth__chunk_run_is_freed(const struct berth__chunk *chunk, size_t page) {
+    return (berth__load_relaxed(&chunk->run_pages[page]) & (BERTH_RUN_PARKED | BERTH_RUN_FREE)) !=
+           0;
 }
 
-/* Marks a lent run as parked, or takes the mark off and returns its pages. By who holds it. */
+/* Marks a lent run or twin as parked, or takes the mark off. By who holds it. */
 BERTH_INLINE void berth__chunk_park_run(struct berth__chunk *chunk, size_t page) {
     uint16_t pages = berth__load_relaxed(&chunk->run_pages[page]);
     berth__store_relaxed(&chunk->run_pages[page], (uint16_t)(pages | BERTH_RUN_PARKED));
 }
 
-BERTH_INLINE size_t berth__chunk_unpark_run(struct berth__chunk *chunk, size_t page) {
-    uint16_t pages = berth__load_relaxed(&chunk->run_pages[page]) & (BERTH_RUN_PARKED - 1);
-    berth__store_relaxed(&chunk->run_pages[page], pages);
-    return pages;
+BERTH_INLINE void berth__chunk_unpark_run(struct berth__chunk *chunk, size_t page) {
+    uint16_t pages = berth__load_relaxed(&chunk->run_pages[page]);
+    berth__store_relaxed(&chunk->run_pages[page], (uint16_t)(pages & (BERTH_RUN_PARKED - 1)));
 }
 
 /* Lengthens a lent run by `more` pages if those are free; false: nothing changed. Shortening gives

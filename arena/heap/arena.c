@@ -56,6 +56,7 @@ void berth__arena_init(struct berth__arena *arena, struct berth__arenas *arenas,
     berth__lock_init(&arena->grow_lock, BERTH_RANK_GROW);
     berth__lock_init(&arena->heaps_lock, BERTH_RANK_HEAPS);
     berth__run_bins_init(&arena->bins);
+    berth__twins_init(&arena->twins);
     for (unsigned i = 0; i < BERTH_ARENA_BUCKETS; i++) {
         berth__list_init(&arena->buckets[i]);
     }
@@ -71,6 +72,10 @@ void berth__arena_init(struct berth__arena *arena, struct berth__arenas *arenas,
     berth__decay_init(&arena->decay);
 }
 
+static size_t page_of(const struct berth__chunk *chunk, const void *address) {
+    return (size_t)((const char *)address - chunk->at) / BERTH_PAGE;
+}
+
 /* ---- lending ---- */
 
 static void *lend_run_locked(struct berth__arena *arena, size_t pages, size_t align_pages,
@@ -83,20 +88,57 @@ static void *lend_run_locked(struct berth__arena *arena, size_t pages, size_t al
     struct page_counts before = counts_of(chunk);
     *zero = berth__chunk_lend_run(chunk, page, pages);
     settle_locked(arena, chunk, before);
-    berth__count_add(&arena->run_bytes, pages * BERTH_PAGE);
-    berth__count_add(&arena->run_lends, 1);
     return chunk->at + page * BERTH_PAGE;
+}
+
+static void count_lent_locked(struct berth__arena *arena, size_t bytes)
+    BERTH_REQUIRES(arena->lock) {
+    berth__count_add(&arena->run_bytes, bytes);
+    berth__count_add(&arena->run_lends, 1);
 }
 
 void *berth__arena_lend_run(struct berth__arena *arena, size_t pages, size_t align_pages,
                             bool *zero) {
     berth__lock_acquire(&arena->lock);
     void *run = lend_run_locked(arena, pages, align_pages, zero);
+    if (run != NULL) {
+        count_lent_locked(arena, pages * BERTH_PAGE);
+    }
     berth__lock_release(&arena->lock);
     if (run != NULL) {
         berth__decay_demand(&arena->decay, pages * BERTH_PAGE, *zero);
     }
     return run;
+}
+
+static void *cut_twins_locked(struct berth__arena *arena, unsigned twin_class, bool *zero)
+    BERTH_REQUIRES(arena->lock) {
+    void *run = lend_run_locked(arena, berth__twin_pages(twin_class), 1, zero);
+    if (run != NULL) {
+        struct berth__chunk *chunk = berth__chunk_of(run);
+        berth__twins_cut(&arena->twins, chunk, page_of(chunk, run), twin_class, *zero);
+        berth__count_add(&arena->twin_bytes, berth__twin_bytes(twin_class));
+    }
+    return run;
+}
+
+void *berth__arena_lend_twin(struct berth__arena *arena, unsigned twin_class, bool *zero) {
+    size_t bytes = berth__twin_bytes(twin_class);
+    berth__lock_acquire(&arena->lock);
+    void *twin = berth__twins_lend(&arena->twins, twin_class, zero);
+    if (twin != NULL) {
+        berth__count_sub(&arena->twin_bytes, bytes);
+    } else {
+        twin = cut_twins_locked(arena, twin_class, zero);
+    }
+    if (twin != NULL) {
+        count_lent_locked(arena, bytes);
+    }
+    berth__lock_release(&arena->lock);
+    if (twin != NULL) {
+        berth__decay_demand(&arena->decay, bytes, *zero);
+    }
+    return twin;
 }
 
 /* The chunk with the fewest free units, roughly, so that the others can become empty. */
@@ -168,17 +210,29 @@ static void settle_unlock(struct berth__arena *arena, struct berth__chunk *chunk
     berth__wait_notify();
 }
 
-static size_t page_of(const struct berth__chunk *chunk, const void *address) {
-    return (size_t)((const char *)address - chunk->at) / BERTH_PAGE;
+/* Gives a twin back to the other, or the pages of both to the chunk. */
+static void take_twin_locked(struct berth__arena *arena, struct berth__chunk *chunk, void *twin,
+                             size_t bytes) BERTH_REQUIRES(arena->lock) {
+    size_t page = 0;
+    if (berth__twins_take(&arena->twins, chunk, twin, &page)) {
+        berth__chunk_take_run(chunk, page, 2 * bytes / BERTH_PAGE, true);
+        berth__count_sub(&arena->twin_bytes, bytes);
+    } else {
+        berth__count_add(&arena->twin_bytes, bytes);
+    }
 }
 
-void berth__arena_take_run(void *run, size_t pages) {
+void berth__arena_take_run(void *run, size_t bytes) {
     struct berth__chunk *chunk = berth__chunk_of(run);
     struct berth__arena *arena = chunk->arena;
     berth__lock_acquire(&arena->lock);
     struct page_counts before = counts_of(chunk);
-    berth__chunk_take_run(chunk, page_of(chunk, run), pages, true);
-    berth__count_sub(&arena->run_bytes, pages * BERTH_PAGE);
+    if (bytes % BERTH_PAGE == 0) {
+        berth__chunk_take_run(chunk, page_of(chunk, run), bytes / BERTH_PAGE, true);
+    } else {
+        take_twin_locked(arena, chunk, run, bytes);
+    }
+    berth__count_sub(&arena->run_bytes, bytes);
     berth__count_add(&arena->run_returns, 1);
     settle_unlock(arena, chunk, before);
 }

@@ -17,6 +17,7 @@
 #include "base/list.h"
 #include "chunk/chunk.h"
 #include "chunk/ledger.h"
+#include "chunk/twins.h"
 #include "os/lock.h"
 #include "os/pages.h"
 
@@ -45,6 +46,7 @@ struct berth__decay {
 struct berth__arena {
     struct berth__lock lock BERTH_LINE_ALIGNED;
     struct berth__run_bins bins BERTH_GUARDED_BY(lock);
+    struct berth__twins twins BERTH_GUARDED_BY(lock);
     struct berth__list buckets[BERTH_ARENA_BUCKETS] BERTH_GUARDED_BY(
         lock);                                        /* chunks by free units */
     struct berth__list chunks BERTH_GUARDED_BY(lock); /* all, by owner_link */
@@ -72,6 +74,7 @@ struct berth__arena {
     /* Written under `lock`, read by anyone. Bytes. */
     berth__count chunk_bytes; /* committed in chunks */
     berth__count free_bytes;  /* in free runs */
+    berth__count twin_bytes;  /* in free twins, whose other is lent */
     berth__count dirty_bytes; /* of those, with old data */
     berth__count slab_bytes;  /* lent as units */
     berth__count run_bytes;   /* lent as runs, those in CPU caches included */
@@ -103,9 +106,11 @@ void *berth__arena_lend_run(struct berth__arena *arena, size_t pages, size_t ali
 struct berth__slab_record *berth__arena_lend_unit(struct berth__arena *arena, char **base,
                                                   uint16_t *resident);
 
+void *berth__arena_lend_twin(struct berth__arena *arena, unsigned twin_class, bool *zero);
+
 /* Give back to the arena of the chunk that the memory lies in. A chunk that becomes empty goes
- * back to the address space, still committed. */
-void berth__arena_take_run(void *run, size_t pages);
+ * back to the address space, still committed. A twin is a run that has less than whole pages. */
+void berth__arena_take_run(void *run, size_t bytes);
 void berth__arena_take_unit(char *base, uint16_t resident);
 
 /* Changes a run in place; false if the pages behind it are not free. */

@@ -55,7 +55,8 @@ void berth__arena_read(struct berth__arena *arena, struct berth__arena_counts *c
     memset(counts, 0, sizeof(*counts));
     counts->chunks = berth__load_relaxed(&arena->chunk_count);
     counts->chunk = berth__load_relaxed(&arena->chunk_bytes);
-    counts->free_run = berth__load_relaxed(&arena->free_bytes);
+    counts->free_run =
+        berth__load_relaxed(&arena->free_bytes) + berth__load_relaxed(&arena->twin_bytes);
     counts->dirty_run = berth__load_relaxed(&arena->dirty_bytes);
     counts->run_lent = berth__load_relaxed(&arena->run_bytes);
     counts->lends = berth__load_relaxed(&arena->run_lends);

@@ -228,7 +228,7 @@ size_t berth__block_size(const void *block) {
     switch (BERTH_ENTRY_KIND(entry)) {
     case BERTH_UNIT_SLAB:
     case BERTH_UNIT_POOL_SLAB: return small_size(block, entry, "size of a pointer inside a block");
-    case BERTH_UNIT_RUN: return berth__run_pages(block) * BERTH_PAGE;
+    case BERTH_UNIT_RUN: return berth__run_bytes(block);
     case BERTH_UNIT_HUGE: return huge_size(block);
     case BERTH_UNIT_HUGE_BODY:
     case BERTH_UNIT_SAMPLED:

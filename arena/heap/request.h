@@ -81,11 +81,25 @@ struct berth__file {
 int berth__file_map(struct berth__arenas *arenas, const struct berth__file *file, size_t length,
                     unsigned charge_flags, void **block);
 
-/* Pages of the run that a block is; stops the process if it is none. */
-size_t berth__run_pages(const void *block);
+/* Bytes of the normal block; stops the process if it is none. */
+size_t berth__run_bytes(const void *block);
 bool berth__run_resize(void *block, size_t size);
 
-/* The CPUs' caches of runs: empties them; reads them without a lock; frees them with their pool.
+/* The CPUs' caches of normal blocks, by class: twins, then runs. */
+enum { BERTH_NORMAL_CLASS_COUNT = BERTH_TWIN_CLASS_COUNT + BERTH_RUN_CLASS_COUNT };
+
+/* The latest block of a class that this CPU's cache has, or NULL. */
+void *berth__run_cache_pop(struct berth__arenas *arenas, unsigned normal_class);
+
+/* Caches a parked block of the arena's. False if the cache is busy, or the block too large for it.
+ */
+bool berth__run_cache_push(struct berth__arena *arena, void *block, size_t bytes,
+                           unsigned normal_class);
+
+/* Gives a parked block back to its arena. */
+void berth__run_return(void *block);
+
+/* Those caches: empties them; reads them without a lock; frees them with their pool.
  */
 struct berth__run_cache_counts {
     uint64_t bytes, lends, returns, evictions;

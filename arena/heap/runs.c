@@ -1,268 +1,13 @@
 /*
- * Normal blocks: runs of pages, cached per CPU.
- *
- * A CPU's cache belongs to no thread and to no arena: it is a set of small stacks under a lock that
- * callers only try. It holds a bounded number of bytes, whatever the number of threads, and anybody
- * can empty it.
- * A cached run stays lent in its chunk, and is marked as parked there, so that freeing it twice
- * is found at once.
+ * Normal blocks: runs of pages, and twins that share one.
  */
 #include "heap/request.h"
 
 #include "base/check.h"
-#include "chunk/meta.h"
-#include "chunk/transit.h"
-#include "chunk/wait.h"
 #include "heap/decay.h"
 #include "heap/misuse.h"
-#include "os/clock.h"
-#include "os/cpu.h"
 
 #include <string.h>
-
-enum {
-    CPU_CACHE_RUNS = 192,
-    TRIM_MS = 128,        /* between two looks at what a cache did not need */
-    PUSHES_PER_STEP = 16, /* so that a program whose every run hits a cache pays its debts too */
-};
-
-struct berth__cpu_cache {
-    struct berth__lock lock BERTH_LINE_ALIGNED;
-    _Atomic uint32_t count;
-    uint32_t least_count; /* since the last look: what was not needed */
-    berth__count bytes;
-    berth__count lends, returns;          /* blocks served from here, and taken in */
-    berth__count evictions;               /* blocks given on to the arena */
-    uint32_t hand;                        /* the class that gives up a run next */
-    uint8_t unused;                       /* first entry that holds no run, plus 1; 0: none */
-    uint8_t first[BERTH_RUN_CLASS_COUNT]; /* latest run of a class, plus 1; 0: none */
-    uint8_t next[CPU_CACHE_RUNS];         /* the entry after this one, plus 1 */
-    void *run[CPU_CACHE_RUNS];
-};
-
-static size_t page_of(const struct berth__chunk *chunk, const void *address) {
-    return (size_t)((const char *)address - chunk->at) / BERTH_PAGE;
-}
-
-/* Of a run that is parked, and that the caller took out of its cache. */
-static size_t unpark(void *run) {
-    struct berth__chunk *chunk = berth__chunk_of(run);
-    return berth__chunk_unpark_run(chunk, page_of(chunk, run));
-}
-
-/* ---- the cache of a CPU ---- */
-
-static void cache_init(struct berth__cpu_cache *cache) {
-    berth__lock_init(&cache->lock, BERTH_RANK_CPU);
-    for (unsigned i = 0; i + 1 < CPU_CACHE_RUNS; i++) {
-        cache->next[i] = (uint8_t)(i + 2);
-    }
-    cache->unused = 1;
-}
-
-/* The cache of the CPU that runs this thread; NULL if there is no memory for it. Made under the
- * lock of the pool's parts, which a fork has taken before it takes those of the caches that there
- * are. */
-static struct berth__cpu_cache *cpu_cache(struct berth__arenas *arenas) {
-    _Atomic(struct berth__cpu_cache *) *at =
-        &arenas->cpu_caches[berth__cpu_current() % BERTH_CPU_CACHES];
-    struct berth__cpu_cache *cache = berth__load_acquire(at);
-    if (cache != NULL) {
-        return cache;
-    }
-    berth__lock_acquire(&arenas->lock);
-    cache = berth__load_relaxed(at);
-    if (cache == NULL) {
-        cache = berth__meta_alloc(sizeof(*cache));
-        if (cache != NULL) {
-            cache_init(cache);
-            berth__store_release(at, cache);
-        }
-    }
-    berth__lock_release(&arenas->lock);
-    return cache;
-}
-
-static size_t class_bytes(unsigned run_class) {
-    return berth__run_class_pages(run_class) * BERTH_PAGE;
-}
-
-/* The latest run of a class, or NULL. */
-static void *take_out_locked(struct berth__cpu_cache *cache, unsigned run_class)
-    BERTH_REQUIRES(cache->lock) {
-    unsigned entry = cache->first[run_class];
-    if (entry == 0) {
-        return NULL;
-    }
-    cache->first[run_class] = cache->next[entry - 1];
-    cache->next[entry - 1] = cache->unused;
-    cache->unused = (uint8_t)entry;
-    uint32_t left = berth__load_relaxed(&cache->count) - 1;
-    berth__store_relaxed(&cache->count, left);
-    cache->least_count = (uint32_t)berth__min(cache->least_count, left);
-    berth__count_sub(&cache->bytes, class_bytes(run_class));
-    return cache->run[entry - 1];
-}
-
-static void put_in_locked(struct berth__cpu_cache *cache, unsigned run_class, void *run)
-    BERTH_REQUIRES(cache->lock) {
-    unsigned entry = cache->unused; /* the caller made room */
-    cache->unused = cache->next[entry - 1];
-    cache->next[entry - 1] = cache->first[run_class];
-    cache->first[run_class] = (uint8_t)entry;
-    cache->run[entry - 1] = run;
-    berth__store_relaxed(&cache->count, berth__load_relaxed(&cache->count) + 1);
-    berth__count_add(&cache->bytes, class_bytes(run_class));
-}
-
-/* Takes runs out, class by class in turn, until no more than `bytes` and `count` are left. The
- * caller gives them to return_runs when it has released the lock. */
-static unsigned evict_locked(struct berth__cpu_cache *cache, uint64_t bytes, unsigned count,
-                             void **runs) BERTH_REQUIRES(cache->lock) {
-    unsigned evicted = 0;
-    while (berth__load_relaxed(&cache->bytes) > bytes ||
-           berth__load_relaxed(&cache->count) > count) {
-        cache->hand = (cache->hand + 1) % BERTH_RUN_CLASS_COUNT;
-        void *run = take_out_locked(cache, cache->hand);
-        if (run != NULL) {
-            runs[evicted++] = run;
-        }
-    }
-    if (evicted > 0) {
-        berth__transit_begin();
-    }
-    berth__count_add(&cache->evictions, evicted);
-    return evicted;
-}
-
-static void *pop(struct berth__arenas *arenas, unsigned run_class) {
-    struct berth__cpu_cache *cache = cpu_cache(arenas);
-    if (cache == NULL || berth__load_relaxed(&cache->count) == 0 ||
-        !berth__try_lock(&cache->lock)) {
-        return NULL;
-    }
-    void *run = take_out_locked(cache, run_class);
-    if (run != NULL) {
-        berth__count_add(&cache->lends, 1);
-    }
-    berth__lock_release(&cache->lock);
-    if (run != NULL) {
-        (void)unpark(run);
-    }
-    return run;
-}
-
-static void return_run(void *run) {
-    berth__arena_take_run(run, unpark(run));
-}
-
-static void return_runs(void *const *evicted, unsigned count) {
-    for (unsigned i = 0; i < count; i++) {
-        return_run(evicted[i]);
-    }
-    if (count > 0) {
-        berth__transit_end();
-    }
-}
-
-/* False if the cache is busy, or the run too large for it. A full one is emptied by a quarter. */
-static bool push(struct berth__arena *arena, void *run, size_t pages, unsigned run_class) {
-    size_t bytes_max = arena->arenas->policy.run_cache_bytes;
-    size_t bytes = pages * BERTH_PAGE;
-    struct berth__cpu_cache *cache = bytes > bytes_max / 4 ? NULL : cpu_cache(arena->arenas);
-    if (cache == NULL || berth__ledger_is_short() || !berth__try_lock(&cache->lock)) {
-        return false;
-    }
-    void *evicted[CPU_CACHE_RUNS];
-    unsigned evicted_count = 0;
-    if (berth__load_relaxed(&cache->count) == CPU_CACHE_RUNS ||
-        berth__load_relaxed(&cache->bytes) + bytes > bytes_max) {
-        evicted_count = evict_locked(cache, berth__min(bytes_max - bytes, bytes_max / 4 * 3),
-                                     CPU_CACHE_RUNS / 4 * 3, evicted);
-    }
-    put_in_locked(cache, run_class, run);
-    berth__count_add(&cache->returns, 1);
-    bool step = berth__load_relaxed(&cache->returns) % PUSHES_PER_STEP == 0;
-    berth__lock_release(&cache->lock);
-    return_runs(evicted, evicted_count);
-    if (step) {
-        berth__decay_step(arena);
-    }
-    return true;
-}
-
-/* Each cache gives up half of what it held at all times since the last look. */
-void berth__run_caches_trim(struct berth__arenas *arenas) {
-    uint64_t now_ms = berth__clock_coarse_ms();
-    uint64_t last = berth__load_relaxed(&arenas->run_caches_trimmed_ms);
-    if ((int64_t)(now_ms - last) < TRIM_MS || /* another thread may have looked later */
-        !berth__cas_acq_rel(&arenas->run_caches_trimmed_ms, &last, now_ms)) {
-        return;
-    }
-    for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
-        struct berth__cpu_cache *cache = berth__load_acquire(&arenas->cpu_caches[i]);
-        if (cache == NULL || !berth__try_lock(&cache->lock)) {
-            continue;
-        }
-        void *evicted[CPU_CACHE_RUNS];
-        uint32_t count = berth__load_relaxed(&cache->count);
-        uint32_t keep = count - (cache->least_count + 1) / 2;
-        unsigned evicted_count = evict_locked(cache, UINT64_MAX, keep, evicted);
-        cache->least_count = keep;
-        berth__lock_release(&cache->lock);
-        return_runs(evicted, evicted_count);
-    }
-}
-
-void berth__run_caches_flush(struct berth__arenas *arenas) {
-    for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
-        struct berth__cpu_cache *cache = berth__load_acquire(&arenas->cpu_caches[i]);
-        if (cache == NULL) {
-            continue;
-        }
-        void *evicted[CPU_CACHE_RUNS];
-        berth__lock_acquire(&cache->lock);
-        unsigned count = evict_locked(cache, 0, 0, evicted);
-        berth__lock_release(&cache->lock);
-        return_runs(evicted, count);
-    }
-}
-
-void berth__run_caches_read(struct berth__arenas *arenas, struct berth__run_cache_counts *counts) {
-    memset(counts, 0, sizeof(*counts));
-    for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
-        struct berth__cpu_cache *cache = berth__load_acquire(&arenas->cpu_caches[i]);
-        if (cache != NULL) {
-            counts->bytes += berth__load_relaxed(&cache->bytes);
-            counts->lends += berth__load_relaxed(&cache->lends);
-            counts->returns += berth__load_relaxed(&cache->returns);
-            counts->evictions += berth__load_relaxed(&cache->evictions);
-        }
-    }
-}
-
-void berth__run_caches_free(struct berth__arenas *arenas) {
-    for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
-        struct berth__cpu_cache *cache = berth__load_relaxed(&arenas->cpu_caches[i]);
-        if (cache != NULL) {
-            berth__meta_free(cache, sizeof(*cache));
-            berth__store_relaxed(&arenas->cpu_caches[i], NULL);
-        }
-    }
-}
-
-void berth__run_caches_visit_locks(struct berth__arenas *arenas,
-                                   void (*visit)(struct berth__lock *lock, void *context),
-                                   void *context) {
-    for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
-        struct berth__cpu_cache *cache = berth__load_acquire(&arenas->cpu_caches[i]);
-        if (cache != NULL) {
-            visit(&cache->lock, context);
-        }
-    }
-}
-
-/* ---- requests ---- */
 
 /* By the thread's cache, which is made if need be: asking the machine costs a system call. */
 struct berth__arena *berth__arena_of_thread(struct berth__arenas *arenas) {
@@ -280,98 +25,151 @@ static struct berth__arena *arena_for_more(struct berth__arenas *arenas) {
     return cache->arena;
 }
 
+/* What a request needs. */
+struct need {
+    size_t bytes;        /* of the block */
+    size_t pages;        /* of the run that it is, or that it shares with its twin */
+    size_t align_pages;  /* the run's alignment */
+    unsigned twin_class; /* BERTH_TWIN_CLASS_COUNT if it is a run */
+    unsigned normal_class;
+};
+
+static struct need need_of(const struct berth__request *request) {
+    unsigned twin_class = request->alignment <= BERTH_PAGE / 2 ? berth__twin_class(request->size)
+                                                               : BERTH_TWIN_CLASS_COUNT;
+    if (twin_class < BERTH_TWIN_CLASS_COUNT) {
+        return (struct need){.bytes = berth__twin_bytes(twin_class),
+                             .pages = berth__twin_pages(twin_class),
+                             .align_pages = 1,
+                             .twin_class = twin_class,
+                             .normal_class = twin_class};
+    }
+    unsigned run_class = berth__run_class((request->size + BERTH_PAGE - 1) / BERTH_PAGE);
+    size_t pages = berth__run_class_pages(run_class);
+    return (struct need){.bytes = pages * BERTH_PAGE,
+                         .pages = pages,
+                         .align_pages = berth__max(request->alignment / BERTH_PAGE, 1),
+                         .twin_class = twin_class,
+                         .normal_class = BERTH_TWIN_CLASS_COUNT + run_class};
+}
+
+static void *lend(struct berth__arena *arena, const struct need *need, bool *zero) {
+    return need->twin_class < BERTH_TWIN_CLASS_COUNT
+               ? berth__arena_lend_twin(arena, need->twin_class, zero)
+               : berth__arena_lend_run(arena, need->pages, need->align_pages, zero);
+}
+
 /* What others of the pool have, before `here` takes more from the kernel: those of its domain, or
  * `anywhere`. */
-static void *from_other_arenas(const struct berth__arena *here, size_t pages, size_t align_pages,
-                               bool anywhere, bool *zero) {
-    void *run = NULL;
+static void *lend_from_others(const struct berth__arena *here, const struct need *need,
+                              bool anywhere, bool *zero) {
+    void *block = NULL;
     struct berth__arena *arena;
     for (BERTH_EACH_ARENA(arena, here->arenas)) {
-        if (arena != here && (anywhere || berth__arena_is_near(arena, here)) && run == NULL &&
-            berth__load_relaxed(&arena->free_bytes) >= pages * BERTH_PAGE) {
-            run = berth__arena_lend_run(arena, pages, align_pages, zero);
+        uint64_t free_bytes =
+            berth__load_relaxed(&arena->free_bytes) + berth__load_relaxed(&arena->twin_bytes);
+        if (arena != here && (anywhere || berth__arena_is_near(arena, here)) && block == NULL &&
+            free_bytes >= need->bytes) {
+            block = lend(arena, need, zero);
         }
     }
-    return run;
+    return block;
 }
 
 void *berth__run_attempt(const struct berth__request *request, unsigned charge_flags,
                          bool anywhere) {
-    size_t align_pages = berth__max(request->alignment / BERTH_PAGE, 1);
-    unsigned run_class = berth__run_class((request->size + BERTH_PAGE - 1) / BERTH_PAGE);
-    size_t pages = berth__run_class_pages(run_class);
+    struct need need = need_of(request);
     bool zero = false;
-    void *run = align_pages == 1 ? pop(request->arenas, run_class) : NULL;
-    struct berth__arena *arena = run == NULL ? arena_for_more(request->arenas) : NULL;
-    if (run == NULL && arena == NULL) {
+    void *block =
+        need.align_pages == 1 ? berth__run_cache_pop(request->arenas, need.normal_class) : NULL;
+    struct berth__arena *arena = block == NULL ? arena_for_more(request->arenas) : NULL;
+    if (block == NULL && arena == NULL) {
         return NULL;
     }
-    while (run == NULL) {
-        run = berth__arena_lend_run(arena, pages, align_pages, &zero);
-        if (run == NULL) {
-            run = from_other_arenas(arena, pages, align_pages, anywhere, &zero);
+    while (block == NULL) {
+        block = lend(arena, &need, &zero);
+        if (block == NULL) {
+            block = lend_from_others(arena, &need, anywhere, &zero);
         }
-        if (run == NULL && berth__arena_grow(arena, pages, align_pages, charge_flags) != 0) {
+        if (block == NULL &&
+            berth__arena_grow(arena, need.pages, need.align_pages, charge_flags) != 0) {
             return NULL;
         }
     }
-    berth__unpoison(run, pages * BERTH_PAGE);
+    berth__unpoison(block, need.bytes);
     if ((request->flags & BERTH_REQUEST_ZERO) != 0 && !zero) {
-        memset(run, 0, pages * BERTH_PAGE);
+        memset(block, 0, need.bytes);
     }
-    return run;
+    return block;
 }
 
-/* Checks that a run starts here and is not free. */
-static size_t checked_pages(const struct berth__chunk *chunk, const void *block) {
-    size_t page = page_of(chunk, block);
-    size_t pages = berth__chunk_run_pages(chunk, page);
-    if (BERTH_UNLIKELY((uintptr_t)block % BERTH_PAGE != 0 || pages == 0)) {
-        berth__misuse(berth__chunk_run_is_parked(chunk, page)
+static size_t page_of(const struct berth__chunk *chunk, const void *address) {
+    return (size_t)((const char *)address - chunk->at) / BERTH_PAGE;
+}
+
+/* Checks that a normal block starts here and is not free. */
+static size_t checked_bytes(const struct berth__chunk *chunk, const void *block) {
+    size_t bytes = berth__run_bytes_at(chunk, block);
+    if (BERTH_UNLIKELY(bytes == 0)) {
+        berth__misuse(berth__chunk_run_is_freed(chunk, page_of(chunk, block))
                           ? "double free"
                           : "double free, or free of a pointer inside a block",
                       block);
     }
-    return pages;
+    return bytes;
+}
+
+/* The class of a block of exactly this size; BERTH_NORMAL_CLASS_COUNT if it was resized to
+ * something else. */
+static unsigned class_of_bytes(size_t bytes) {
+    if (bytes % BERTH_PAGE != 0) {
+        return berth__twin_class(bytes);
+    }
+    size_t pages = bytes / BERTH_PAGE;
+    unsigned run_class = berth__run_class(pages);
+    bool exact = pages >= BERTH_RUN_CLASS_MIN_PAGES && berth__run_class_pages(run_class) == pages;
+    return exact ? BERTH_TWIN_CLASS_COUNT + run_class : (unsigned)BERTH_NORMAL_CLASS_COUNT;
 }
 
 void berth__run_free(void *block) {
     struct berth__chunk *chunk = berth__chunk_of(block);
-    size_t pages = checked_pages(chunk, block);
+    size_t bytes = checked_bytes(chunk, block);
     berth__chunk_park_run(chunk, page_of(chunk, block));
-    berth__poison(block, pages * BERTH_PAGE);
+    berth__poison(block, bytes);
     struct berth__arena *arena = chunk->arena;
     struct berth__cache *cache = berth__cache_peek(arena->arenas);
     unsigned node = cache != NULL ? cache->arena->node : arena->node;
-    unsigned run_class = berth__run_class(pages);
-    bool exact = pages >= BERTH_RUN_CLASS_MIN_PAGES && berth__run_class_pages(run_class) == pages;
-    if (!exact || node != arena->node || !push(arena, block, pages, run_class)) {
-        return_run(block);
+    unsigned normal_class = class_of_bytes(bytes);
+    if (normal_class == BERTH_NORMAL_CLASS_COUNT || node != arena->node ||
+        !berth__run_cache_push(arena, block, bytes, normal_class)) {
+        berth__run_return(block);
         berth__decay_step(arena);
     }
 }
 
-size_t berth__run_pages(const void *block) {
-    return checked_pages(berth__chunk_of(block), block);
+size_t berth__run_bytes(const void *block) {
+    return checked_bytes(berth__chunk_of(block), block);
 }
 
 /* In place: the pages behind a run may be free; and a run that is much too long gives its tail
- * back. */
+ * back. A twin can do neither. */
 bool berth__run_resize(void *block, size_t size) {
-    size_t pages = berth__run_pages(block);
+    size_t bytes = berth__run_bytes(block);
+    bool is_twin = bytes % BERTH_PAGE != 0;
+    size_t pages = bytes / BERTH_PAGE;
     size_t needed = (size + BERTH_PAGE - 1) / BERTH_PAGE;
     needed = berth__run_class_pages(berth__run_class(needed));
     bool zero = false;
-    if (needed > pages) {
-        bool grown = berth__arena_grow_run(block, needed - pages, &zero);
-        berth__unpoison(block, (grown ? needed : pages) * BERTH_PAGE);
+    if (is_twin ? size > bytes : needed > pages) {
+        bool grown = !is_twin && berth__arena_grow_run(block, needed - pages, &zero);
+        berth__unpoison(block, grown ? needed * BERTH_PAGE : bytes);
         return grown;
     }
     if (size <= BERTH_SMALL_MAX) {
         return false; /* a small block serves it better */
     }
-    if (pages - needed > pages / 8) {
+    if (!is_twin && pages - needed > pages / 8) {
         berth__arena_shrink_run(block, needed);
     }
-    return true;
+    return !is_twin || bytes - size <= bytes / 8;
 }

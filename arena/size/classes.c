@@ -37,6 +37,10 @@ size_t berth__good_size(size_t size) {
     if (size <= BERTH_SMALL_MAX) {
         return berth__classes[berth__class_of_size(size)].size;
     }
+    unsigned twin_class = berth__twin_class(size);
+    if (twin_class < BERTH_TWIN_CLASS_COUNT) {
+        return berth__twin_bytes(twin_class);
+    }
     if (size <= BERTH_CHUNK) {
         size_t pages = (size + BERTH_PAGE - 1) / BERTH_PAGE;
         return berth__run_class_pages(berth__run_class(pages)) * BERTH_PAGE;

@@ -3,7 +3,8 @@
  *
  * Small classes (to 16 KiB) are cut from slabs of 64 KiB; tiny ones, to 512 bytes, go in steps of
  * 16. Above, a request is a run of 4 KiB pages, rounded to 8 steps per doubling so that runs can be
- * cached by class. Internal waste is below 16 bytes up to 128 and at most 12.5 % above.
+ * cached by class; or one of two twins, which share an odd number of pages. Internal waste is below
+ * 16 bytes up to 128 and at most 12.5 % above.
  *
  * Between 512 and 2048 the steps are finer than the 12.5 % ask for: server values of 1 KiB plus a
  * header fall there, and a step of an eighth would cost up to a quarter of the heap.
@@ -104,6 +105,31 @@ BERTH_INLINE size_t berth__run_class_pages(unsigned run_class) {
     unsigned doubling = above / BERTH_RUN_STEPS + BERTH_RUN_FIRST_DOUBLING;
     return ((size_t)1 << doubling) +
            ((size_t)(above % BERTH_RUN_STEPS + 1) << (doubling - BERTH_RUN_FIRST_DOUBLING));
+}
+
+/* Twins: blocks of four, five or six pages and a half, 18, 22 and 26 KiB. Whole pages would waste
+ * up to a fifth just above 16 KiB, where records and frames of 16 KiB with their headers lie. */
+enum {
+    BERTH_TWIN_CLASS_COUNT = 3,
+    BERTH_TWIN_MIN_PAGES = 9, /* of both */
+    BERTH_TWIN_STEP_PAGES = 2,
+};
+
+BERTH_INLINE size_t berth__twin_pages(unsigned twin_class) {
+    return BERTH_TWIN_MIN_PAGES + (size_t)twin_class * BERTH_TWIN_STEP_PAGES;
+}
+
+BERTH_INLINE size_t berth__twin_bytes(unsigned twin_class) {
+    return berth__twin_pages(twin_class) * BERTH_PAGE / 2;
+}
+
+/* The class for `size` > BERTH_SMALL_MAX; BERTH_TWIN_CLASS_COUNT if whole pages fit better. */
+BERTH_INLINE unsigned berth__twin_class(size_t size) {
+    size_t pages = (size - 1) / BERTH_PAGE;
+    bool half = (size - 1) % BERTH_PAGE < BERTH_PAGE / 2;
+    size_t twin_class = pages - BERTH_TWIN_MIN_PAGES / 2;
+    return half && twin_class < BERTH_TWIN_CLASS_COUNT ? (unsigned)twin_class
+                                                       : (unsigned)BERTH_TWIN_CLASS_COUNT;
 }
 
 /* Bytes that a request of `size` gets: a small block, a run, or, above BERTH_CHUNK, whole pages.

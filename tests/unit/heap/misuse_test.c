@@ -3,7 +3,7 @@
 
 #include <signal.h>
 
-enum { SMALL = 100, LARGE = 50000, HUGE_SIZE = 5 << 20 };
+enum { SMALL = 100, TWIN = 17000, LARGE = 50000, HUGE_SIZE = 5 << 20 };
 
 static berth_pool *pool;
 static size_t size;
@@ -214,14 +214,14 @@ static void expect(void (*fault)(void *), const char *what, const char *class) {
 }
 
 static const char *class_of_size(void) {
-    return size == SMALL   ? "class 112 bytes"
-           : size == LARGE ? "class of page runs"
-                           : "class of huge";
+    return size == SMALL       ? "class 112 bytes"
+           : size == HUGE_SIZE ? "class of huge"
+                               : "class of page runs";
 }
 
 static void each_size(void (*fault)(void *), const char *what, bool class_known) {
-    const size_t sizes[] = {SMALL, LARGE, HUGE_SIZE};
-    for (unsigned i = 0; i < 3; i++) {
+    const size_t sizes[] = {SMALL, TWIN, LARGE, HUGE_SIZE};
+    for (unsigned i = 0; i < BERTH_ARRAY_COUNT(sizes); i++) {
         size = sizes[i];
         expect(fault, what, class_known ? class_of_size() : "");
     }
@@ -245,6 +245,8 @@ static void a_double_free_is_found(void **state) {
     expect(twice_after_a_flush, "double free", "class 112 bytes");
     size = LARGE;
     expect(twice_at_once, "double free", "class of page runs");
+    size = TWIN;
+    expect(twice_after_a_flush, "double free", "class of page runs");
     assert_int_equal(berth_pool_destroy(pool, BERTH_FORCE), 0);
 }
 

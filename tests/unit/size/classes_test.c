@@ -4,13 +4,8 @@
 #include "os/pages.h"
 #include "unit.h"
 
-/* Whole pages cannot waste less: a run of five pages serves 16 KiB and one byte. */
 static size_t waste_allowed(size_t size, size_t block) {
-    if (size <= 128) {
-        return 15;
-    }
-    size_t eighth = block / 8;
-    return size > BERTH_SMALL_MAX && eighth < BERTH_PAGE - 1 ? BERTH_PAGE - 1 : eighth;
+    return size <= 128 ? 15 : block / 8;
 }
 
 static void check_size(size_t size) {
@@ -97,6 +92,23 @@ static void run_classes_and_their_pages_are_inverse(void **state) {
     }
 }
 
+static void twins_fill_their_run_and_lie_between_whole_pages(void **state) {
+    /* They would overlap, or a size be taken for one that whole pages hold better. */
+    (void)state;
+    size_t twin_sizes = 0;
+    for (size_t size = BERTH_SMALL_MAX + 1; size <= BERTH_CHUNK; size++) {
+        unsigned twin_class = berth__twin_class(size);
+        if (twin_class < BERTH_TWIN_CLASS_COUNT) {
+            size_t bytes = berth__twin_bytes(twin_class);
+            assert_true(size <= bytes && bytes - size < BERTH_PAGE / 2);
+            assert_int_equal(2 * bytes, berth__twin_pages(twin_class) * BERTH_PAGE);
+            assert_int_equal(berth__twin_class(bytes), twin_class);
+            twin_sizes++;
+        }
+    }
+    assert_int_equal(twin_sizes, BERTH_TWIN_CLASS_COUNT * BERTH_PAGE / 2);
+}
+
 static void sizes_above_a_chunk_are_whole_pages_of_the_machine(void **state) {
     /* Huge blocks would be shorter than asked for, or the largest sizes wrap around. */
     (void)state;
@@ -116,6 +128,7 @@ int main(void) {
         cmocka_unit_test(a_value_of_1_kib_with_a_header_stays_below_1280),
         cmocka_unit_test(an_aligned_request_gets_the_smallest_class_that_is_aligned),
         cmocka_unit_test(run_classes_and_their_pages_are_inverse),
+        cmocka_unit_test(twins_fill_their_run_and_lie_between_whole_pages),
         cmocka_unit_test(sizes_above_a_chunk_are_whole_pages_of_the_machine),
     };
     return UNIT_RUN(tests);

@@ -1,0 +1,45 @@
+/*
+ * Twins: two blocks of the same size that share a run of an odd number of pages (size/classes.h).
+ *
+ * The first begins where the run does, the second in the middle of a page. `run_pages` marks the
+ * page that each begins in:
+ *
+ *     lent                TWIN            or TWIN | PARKED, in a CPU's cache
+ *     free, other lent    TWIN | FREE     linked in the list of its class; CLEAN: reads as zero
+ *     both free           0               the run is the chunk's again
+ *
+ * with SECOND for the second, and the length of the run for both. One link of the run's pages is
+ * enough, as one twin at most is listed.
+ *
+ * Guarded by the lock of the arena that owns the chunk. Who holds a lent twin may read its mark,
+ * and park it, without.
+ */
+#ifndef BERTH_CHUNK_TWINS_H
+#define BERTH_CHUNK_TWINS_H
+
+#include "chunk/chunk.h"
+
+/* Twins that are free while the other is lent. */
+struct berth__twins {
+    struct berth__list free[BERTH_TWIN_CLASS_COUNT];
+};
+
+void berth__twins_init(struct berth__twins *twins);
+
+/* A free twin, the one listed last, or NULL. */
+void *berth__twins_lend(struct berth__twins *twins, unsigned twin_class, bool *zero);
+
+/* Makes twins of a run that was just lent, `zero` if it reads as such. The first is the caller's,
+ * the second is listed. */
+void berth__twins_cut(struct berth__twins *twins, struct berth__chunk *chunk, size_t page,
+                      unsigned twin_class, bool zero);
+
+/* Takes a lent twin back. True if both are free: they are forgotten, and the run that begins at
+ * *page is the caller's to give back. */
+bool berth__twins_take(struct berth__twins *twins, struct berth__chunk *chunk, void *block,
+                       size_t *page);
+
+/* Bytes of the lent block that begins at an address of the chunk, run or twin; 0 if none does. */
+size_t berth__run_bytes_at(const struct berth__chunk *chunk, const void *block);
+
+#endif

@@ -1,0 +1,259 @@
+/*
+ * The CPUs' caches of normal blocks.
+ *
+ * A CPU's cache belongs to no thread and to no arena: it is a set of small stacks under a lock that
+ * callers only try. It holds a bounded number of bytes, whatever the number of threads, and anybody
+ * can empty it.
+ * A cached run stays lent in its chunk, and is marked as parked there, so that freeing it twice
+ * is found at once.
+ */
+#include "heap/request.h"
+
+#include "base/check.h"
+#include "chunk/meta.h"
+#include "chunk/transit.h"
+#include "chunk/wait.h"
+#include "heap/decay.h"
+#include "os/clock.h"
+#include "os/cpu.h"
+
+#include <string.h>
+
+enum {
+    CPU_CACHE_RUNS = 192,
+    TRIM_MS = 128,        /* between two looks at what a cache did not need */
+    PUSHES_PER_STEP = 16, /* so that a program whose every run hits a cache pays its debts too */
+};
+
+struct berth__cpu_cache {
+    struct berth__lock lock BERTH_LINE_ALIGNED;
+    _Atomic uint32_t count;
+    uint32_t least_count; /* since the last look: what was not needed */
+    berth__count bytes;
+    berth__count lends, returns;             /* blocks served from here, and taken in */
+    berth__count evictions;                  /* blocks given on to the arena */
+    uint32_t hand;                           /* the class that gives up a run next */
+    uint8_t unused;                          /* first entry that holds no run, plus 1; 0: none */
+    uint8_t first[BERTH_NORMAL_CLASS_COUNT]; /* latest run of a class, plus 1; 0: none */
+    uint8_t next[CPU_CACHE_RUNS];            /* the entry after this one, plus 1 */
+    void *run[CPU_CACHE_RUNS];
+};
+
+/* Of a block that is parked, and that the caller took out of its cache. */
+static void unpark(void *block) {
+    struct berth__chunk *chunk = berth__chunk_of(block);
+    berth__chunk_unpark_run(chunk, (size_t)((char *)block - chunk->at) / BERTH_PAGE);
+}
+
+static void cache_init(struct berth__cpu_cache *cache) {
+    berth__lock_init(&cache->lock, BERTH_RANK_CPU);
+    for (unsigned i = 0; i + 1 < CPU_CACHE_RUNS; i++) {
+        cache->next[i] = (uint8_t)(i + 2);
+    }
+    cache->unused = 1;
+}
+
+/* The cache of the CPU that runs this thread; NULL if there is no memory for it. Made under the
+ * lock of the pool's parts, which a fork has taken before it takes those of the caches that there
+ * are. */
+static struct berth__cpu_cache *cpu_cache(struct berth__arenas *arenas) {
+    _Atomic(struct berth__cpu_cache *) *at =
+        &arenas->cpu_caches[berth__cpu_current() % BERTH_CPU_CACHES];
+    struct berth__cpu_cache *cache = berth__load_acquire(at);
+    if (cache != NULL) {
+        return cache;
+    }
+    berth__lock_acquire(&arenas->lock);
+    cache = berth__load_relaxed(at);
+    if (cache == NULL) {
+        cache = berth__meta_alloc(sizeof(*cache));
+        if (cache != NULL) {
+            cache_init(cache);
+            berth__store_release(at, cache);
+        }
+    }
+    berth__lock_release(&arenas->lock);
+    return cache;
+}
+
+static size_t class_bytes(unsigned normal_class) {
+    return normal_class < BERTH_TWIN_CLASS_COUNT
+               ? berth__twin_bytes(normal_class)
+               : berth__run_class_pages(normal_class - BERTH_TWIN_CLASS_COUNT) * BERTH_PAGE;
+}
+
+/* The latest run of a class, or NULL. */
+static void *take_out_locked(struct berth__cpu_cache *cache, unsigned normal_class)
+    BERTH_REQUIRES(cache->lock) {
+    unsigned entry = cache->first[normal_class];
+    if (entry == 0) {
+        return NULL;
+    }
+    cache->first[normal_class] = cache->next[entry - 1];
+    cache->next[entry - 1] = cache->unused;
+    cache->unused = (uint8_t)entry;
+    uint32_t left = berth__load_relaxed(&cache->count) - 1;
+    berth__store_relaxed(&cache->count, left);
+    cache->least_count = (uint32_t)berth__min(cache->least_count, left);
+    berth__count_sub(&cache->bytes, class_bytes(normal_class));
+    return cache->run[entry - 1];
+}
+
+static void put_in_locked(struct berth__cpu_cache *cache, unsigned normal_class, void *run)
+    BERTH_REQUIRES(cache->lock) {
+    unsigned entry = cache->unused; /* the caller made room */
+    cache->unused = cache->next[entry - 1];
+    cache->next[entry - 1] = cache->first[normal_class];
+    cache->first[normal_class] = (uint8_t)entry;
+    cache->run[entry - 1] = run;
+    berth__store_relaxed(&cache->count, berth__load_relaxed(&cache->count) + 1);
+    berth__count_add(&cache->bytes, class_bytes(normal_class));
+}
+
+/* Takes runs out, class by class in turn, until no more than `bytes` and `count` are left. The
+ * caller gives them to return_runs when it has released the lock. */
+static unsigned evict_locked(struct berth__cpu_cache *cache, uint64_t bytes, unsigned count,
+                             void **runs) BERTH_REQUIRES(cache->lock) {
+    unsigned evicted = 0;
+    while (berth__load_relaxed(&cache->bytes) > bytes ||
+           berth__load_relaxed(&cache->count) > count) {
+        cache->hand = (cache->hand + 1) % BERTH_NORMAL_CLASS_COUNT;
+        void *run = take_out_locked(cache, cache->hand);
+        if (run != NULL) {
+            runs[evicted++] = run;
+        }
+    }
+    if (evicted > 0) {
+        berth__transit_begin();
+    }
+    berth__count_add(&cache->evictions, evicted);
+    return evicted;
+}
+
+void *berth__run_cache_pop(struct berth__arenas *arenas, unsigned normal_class) {
+    struct berth__cpu_cache *cache = cpu_cache(arenas);
+    if (cache == NULL || berth__load_relaxed(&cache->count) == 0 ||
+        !berth__try_lock(&cache->lock)) {
+        return NULL;
+    }
+    void *run = take_out_locked(cache, normal_class);
+    if (run != NULL) {
+        berth__count_add(&cache->lends, 1);
+    }
+    berth__lock_release(&cache->lock);
+    if (run != NULL) {
+        unpark(run);
+    }
+    return run;
+}
+
+void berth__run_return(void *block) {
+    unpark(block);
+    berth__arena_take_run(block, berth__run_bytes_at(berth__chunk_of(block), block));
+}
+
+static void return_runs(void *const *evicted, unsigned count) {
+    for (unsigned i = 0; i < count; i++) {
+        berth__run_return(evicted[i]);
+    }
+    if (count > 0) {
+        berth__transit_end();
+    }
+}
+
+/* A full one is emptied by a quarter. */
+bool berth__run_cache_push(struct berth__arena *arena, void *run, size_t bytes,
+                           unsigned normal_class) {
+    size_t bytes_max = arena->arenas->policy.run_cache_bytes;
+    struct berth__cpu_cache *cache = bytes > bytes_max / 4 ? NULL : cpu_cache(arena->arenas);
+    if (cache == NULL || berth__ledger_is_short() || !berth__try_lock(&cache->lock)) {
+        return false;
+    }
+    void *evicted[CPU_CACHE_RUNS];
+    unsigned evicted_count = 0;
+    if (berth__load_relaxed(&cache->count) == CPU_CACHE_RUNS ||
+        berth__load_relaxed(&cache->bytes) + bytes > bytes_max) {
+        evicted_count = evict_locked(cache, berth__min(bytes_max - bytes, bytes_max / 4 * 3),
+                                     CPU_CACHE_RUNS / 4 * 3, evicted);
+    }
+    put_in_locked(cache, normal_class, run);
+    berth__count_add(&cache->returns, 1);
+    bool step = berth__load_relaxed(&cache->returns) % PUSHES_PER_STEP == 0;
+    berth__lock_release(&cache->lock);
+    return_runs(evicted, evicted_count);
+    if (step) {
+        berth__decay_step(arena);
+    }
+    return true;
+}
+
+/* Each cache gives up half of what it held at all times since the last look. */
+void berth__run_caches_trim(struct berth__arenas *arenas) {
+    uint64_t now_ms = berth__clock_coarse_ms();
+    uint64_t last = berth__load_relaxed(&arenas->run_caches_trimmed_ms);
+    if ((int64_t)(now_ms - last) < TRIM_MS || /* another thread may have looked later */
+        !berth__cas_acq_rel(&arenas->run_caches_trimmed_ms, &last, now_ms)) {
+        return;
+    }
+    for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
+        struct berth__cpu_cache *cache = berth__load_acquire(&arenas->cpu_caches[i]);
+        if (cache == NULL || !berth__try_lock(&cache->lock)) {
+            continue;
+        }
+        void *evicted[CPU_CACHE_RUNS];
+        uint32_t count = berth__load_relaxed(&cache->count);
+        uint32_t keep = count - (cache->least_count + 1) / 2;
+        unsigned evicted_count = evict_locked(cache, UINT64_MAX, keep, evicted);
+        cache->least_count = keep;
+        berth__lock_release(&cache->lock);
+        return_runs(evicted, evicted_count);
+    }
+}
+
+void berth__run_caches_flush(struct berth__arenas *arenas) {
+    for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
+        struct berth__cpu_cache *cache = berth__load_acquire(&arenas->cpu_caches[i]);
+        if (cache == NULL) {
+            continue;
+        }
+        void *evicted[CPU_CACHE_RUNS];
+        berth__lock_acquire(&cache->lock);
+        unsigned count = evict_locked(cache, 0, 0, evicted);
+        berth__lock_release(&cache->lock);
+        return_runs(evicted, count);
+    }
+}
+
+void berth__run_caches_read(struct berth__arenas *arenas, struct berth__run_cache_counts *counts) {
+    memset(counts, 0, sizeof(*counts));
+    for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
+        struct berth__cpu_cache *cache = berth__load_acquire(&arenas->cpu_caches[i]);
+        if (cache != NULL) {
+            counts->bytes += berth__load_relaxed(&cache->bytes);
+            counts->lends += berth__load_relaxed(&cache->lends);
+            counts->returns += berth__load_relaxed(&cache->returns);
+            counts->evictions += berth__load_relaxed(&cache->evictions);
+        }
+    }
+}
+
+void berth__run_caches_free(struct berth__arenas *arenas) {
+    for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
+        struct berth__cpu_cache *cache = berth__load_relaxed(&arenas->cpu_caches[i]);
+        if (cache != NULL) {
+            berth__meta_free(cache, sizeof(*cache));
+            berth__store_relaxed(&arenas->cpu_caches[i], NULL);
+        }
+    }
+}
+
+void berth__run_caches_visit_locks(struct berth__arenas *arenas,
+                                   void (*visit)(struct berth__lock *lock, void *context),
+                                   void *context) {
+    for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
+        struct berth__cpu_cache *cache = berth__load_acquire(&arenas->cpu_caches[i]);
+        if (cache != NULL) {
+            visit(&cache->lock, context);
+        }
+    }
+}
