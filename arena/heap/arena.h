@@ -20,6 +20,7 @@
 #include "chunk/twins.h"
 #include "os/lock.h"
 #include "os/pages.h"
+#include "os/topology.h"
 
 enum {
     BERTH_ARENAS_MAX = 64,
@@ -87,8 +88,6 @@ struct berth__arena {
     _Atomic uint64_t slab_purged_bytes; /* in part-used slabs, ever; any thread */
     _Atomic uint64_t slab_purge_calls;
 };
-
-enum { BERTH_NODE_ANY = UINT32_MAX };
 
 void berth__arena_init(struct berth__arena *arena, struct berth__arenas *arenas, unsigned index,
                        unsigned domain, unsigned node);

@@ -51,15 +51,11 @@ void berth__arenas_settle(struct berth__arenas *arenas) {
     }
 }
 
-static unsigned node_of(struct berth__place place) {
-    return place.node == BERTH_NODE_UNKNOWN ? BERTH_NODE_ANY : place.node;
-}
-
 /* The first arena of a domain, or NULL. */
 static struct berth__arena *first_of(struct berth__arenas *arenas, struct berth__place place) {
     struct berth__arena *arena;
     for (BERTH_EACH_ARENA(arena, arenas)) {
-        if (arena->domain == place.domain && arena->node == node_of(place)) {
+        if (arena->domain == place.domain && arena->node == place.node) {
             return arena;
         }
     }
@@ -110,7 +106,7 @@ struct berth__arena *berth__arenas_here(struct berth__arenas *arenas) {
         berth__lock_acquire(&arenas->lock);
         arena = first_of(arenas, place);
         if (arena == NULL && may_have_another(arenas)) {
-            arena = make_locked(arenas, place.domain, node_of(place));
+            arena = make_locked(arenas, place.domain, place.node);
         }
         berth__lock_release(&arenas->lock);
     }

@@ -319,6 +319,12 @@ static void sweep(struct berth__cache *cache, const struct berth__bin *in_use) {
     }
 }
 
+void berth__cache_look_around(struct berth__cache *cache) {
+    bool before = busy(cache);
+    sweep(cache, NULL);
+    idle(cache, before);
+}
+
 /* What every slow path does besides its own work, without a lock. */
 static void pay_dues(struct berth__cache *cache, const struct berth__bin *in_use) {
     enum { EVERY = 8 }; /* looking at the clocks costs as much as a small refill */

@@ -137,7 +137,7 @@ void berth__topology_refine(void) {
 static struct berth__place coarse_place(unsigned domain) {
     unsigned node = berth__cpu_current_node();
     if (coarse.nodes == 1 && node == 0) {
-        return (struct berth__place){domain, BERTH_NODE_UNKNOWN};
+        return (struct berth__place){domain, BERTH_NODE_ANY};
     }
     domain = domain % COARSE_NODES + COARSE_NODES * (node % COARSE_NODES);
     return (struct berth__place){domain, node};
@@ -150,7 +150,7 @@ struct berth__place berth__topology_here(void) {
         return coarse_place(domain);
     }
     unsigned node = topology->nodes > 1 ? topology->node_of_domain[domain] : BERTH_NODE_UNKNOWN;
-    return (struct berth__place){domain, node};
+    return (struct berth__place){domain, node == BERTH_NODE_UNKNOWN ? BERTH_NODE_ANY : node};
 }
 
 unsigned berth__topology_domain_count(void) {

@@ -52,8 +52,9 @@ bool berth__topology_set(const struct berth__topology *topology);
  * with the node, it does not mean one elsewhere. */
 struct berth__place {
     unsigned domain;
-    unsigned node; /* or BERTH_NODE_UNKNOWN, on all CPUs of a machine without NUMA */
+    unsigned node; /* BERTH_NODE_ANY everywhere on a machine without NUMA */
 };
+enum { BERTH_NODE_ANY = UINT32_MAX };
 
 /* Of the CPU that runs this thread. */
 struct berth__place berth__topology_here(void);

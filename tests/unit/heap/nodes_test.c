@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
+#include <time.h>
 
 enum { RUN = 64 << 10, RUNS = 100, HUGE_BYTES = 8 << 20 };
 
@@ -138,10 +139,82 @@ static void memory_of_another_node_is_given_back_first(void **state) {
     }
 }
 
+/* ---- buffers ---- */
+
+static void *buffer;
+
+static void allocate_buffer(void) {
+    buffer = berth_alloc(pool, RUN);
+    UNIT_CHECK(buffer != NULL);
+}
+
+static void free_buffer(void) {
+    berth_free(buffer);
+}
+
+static void a_cpu_keeps_no_buffers_of_another_node(void **state) {
+    /* A thread that frees what another node's threads fill would leave it to its neighbours. */
+    (void)state;
+    NEEDS_TWO_CPUS();
+    on_node(0, allocate_buffer);
+    on_node(0, free_buffer);
+    assert_int_equal(figures_of(pool).run_cached_bytes, RUN);
+    on_node(0, allocate_buffer);
+    on_node(1, free_buffer);
+    assert_int_equal(figures_of(pool).run_cached_bytes, 0);
+}
+
+/* ---- threads that move ---- */
+
+/* Keeps `count` blocks, of which it frees the oldest for each new one, until another arena serves
+ * it. The minute is for a test that fails. */
+struct traffic {
+    size_t size, count;
+};
+
+static void *move_with(void *context) {
+    const struct traffic *traffic = context;
+    void *blocks[200] = {NULL};
+    time_t end = time(NULL) + 60;
+    move_to_node(0);
+    blocks[0] = berth_alloc(pool, traffic->size);
+    UNIT_CHECK(blocks[0] != NULL && node_of_cache() == 0);
+    move_to_node(1);
+    for (size_t i = 0; node_of_cache() == 0; i = (i + 1) % traffic->count) {
+        UNIT_CHECK(time(NULL) <= end);
+        berth_free(blocks[i]);
+        blocks[i] = berth_alloc(pool, traffic->size);
+        UNIT_CHECK(blocks[i] != NULL);
+        if (i == 0) {
+            usleep(1000);
+        }
+    }
+    for (size_t i = 0; i < traffic->count; i++) {
+        berth_free(blocks[i]);
+    }
+    return NULL;
+}
+
+static void a_thread_that_was_moved_is_served_where_it_runs(void **state) {
+    /* It would have all its memory on the wrong node from then on. */
+    (void)state;
+    NEEDS_TWO_CPUS();
+    static struct traffic ways[] = {{1000, 200}, {20 << 10, 200}, {RUN, 1}, {HUGE_BYTES, 1}};
+    pthread_t threads[BERTH_ARRAY_COUNT(ways)];
+    for (unsigned i = 0; i < BERTH_ARRAY_COUNT(ways); i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, move_with, &ways[i]), 0);
+    }
+    for (unsigned i = 0; i < BERTH_ARRAY_COUNT(ways); i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    }
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start_of_test, end_of_test)
     const struct CMUnitTest tests[] = {
         TEST(memory_of_another_node_is_given_back_first),
+        TEST(a_cpu_keeps_no_buffers_of_another_node),
+        TEST(a_thread_that_was_moved_is_served_where_it_runs),
     };
 #undef TEST
     return UNIT_RUN(tests);

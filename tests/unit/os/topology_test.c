@@ -330,7 +330,7 @@ static void start_coarse(void *unused) {
     UNIT_CHECK(berth__cpus_allowed == cpus);
     UNIT_CHECK(topology_now->domains == (groups < BERTH_DOMAINS_MAX ? groups : BERTH_DOMAINS_MAX));
     UNIT_CHECK(berth__topology_here().domain < BERTH_DOMAINS_MAX);
-    UNIT_CHECK(berth__topology_here().node == BERTH_NODE_UNKNOWN);
+    UNIT_CHECK(berth__topology_here().node == BERTH_NODE_ANY);
     for (unsigned cpu = 1; cpu < BERTH_CPUS_MAX; cpu++) {
         UNIT_CHECK(topology_now->domain_of_cpu[cpu] >= topology_now->domain_of_cpu[cpu - 1]);
     }
@@ -399,7 +399,7 @@ static void start_on_one_node(void *unused) {
     machine_here.nodes = "0";
     berth__topology_init();
     UNIT_CHECK(berth__topology_domain_count() == 1);
-    check_place(0, 0, BERTH_NODE_UNKNOWN);
+    check_place(0, 0, BERTH_NODE_ANY);
 }
 
 static void nodes_are_told_apart_without_hwloc(void **state) {
