@@ -70,6 +70,7 @@ struct berth__chunk {
     struct berth__arena *arena; /* owner of a chunk or huge block; fixed while in use */
     struct berth__span *span;
     size_t committed;     /* bytes usable, from `at` on, and charged; whole pages */
+    uint32_t node;        /* as of the arena that committed it; while anything is committed */
     _Atomic uint32_t use; /* enum berth__slot_use */
     uint32_t free_pages;  /* committed and not lent */
     uint32_t dirty_pages;

@@ -322,6 +322,16 @@ void berth__arena_prepare_pages(const struct berth__arena *arena, char *at, size
     }
 }
 
+bool berth__arena_take_slot(const struct berth__arena *arena, struct berth__chunk *slot) {
+    if (slot->node == arena->node || slot->committed == 0) {
+        return false;
+    }
+    bool purged = berth__pages_purge(slot->at, slot->committed) == 0;
+    berth__arena_prepare_pages(arena, slot->at, slot->committed);
+    slot->node = arena->node;
+    return purged;
+}
+
 static int extend_chunk(struct berth__arena *arena, struct berth__chunk *chunk, size_t need,
                         unsigned charge_flags) {
     size_t room = arena->arenas->policy.chunk_bytes - chunk->committed;
@@ -396,9 +406,11 @@ static int start_chunk(struct berth__arena *arena, size_t need, unsigned charge_
         berth__slots_give(chunk, 1);
         return -ENOMEM;
     }
+    bool clean = berth__arena_take_slot(arena, chunk) || retained == 0;
+    chunk->node = arena->node;
     berth__arena_prepare_pages(arena, chunk->at + retained, total - retained);
     berth__decay_demand(&berth__slots_decay, total, retained == 0);
-    adopt_chunk(arena, chunk, total, retained == 0);
+    adopt_chunk(arena, chunk, total, clean);
     return 0;
 }
 

@@ -20,6 +20,7 @@
 #include "chunk/twins.h"
 #include "os/lock.h"
 #include "os/pages.h"
+#include "os/topology.h"
 
 enum {
     BERTH_ARENAS_MAX = 64,
@@ -88,10 +89,14 @@ struct berth__arena {
     _Atomic uint64_t slab_purge_calls;
 };
 
-enum { BERTH_NODE_ANY = UINT32_MAX };
-
 void berth__arena_init(struct berth__arena *arena, struct berth__arenas *arenas, unsigned index,
                        unsigned domain, unsigned node);
+
+/* True if both serve the same CPUs. */
+BERTH_INLINE bool berth__arena_is_near(const struct berth__arena *arena,
+                                       const struct berth__arena *other) {
+    return arena->domain == other->domain && arena->node == other->node;
+}
 
 /* Lend from what the arena has; NULL without asking for more. A unit's heap entry is written by the
  * caller, under the heap's lock. */
@@ -119,6 +124,10 @@ int berth__arena_grow(struct berth__arena *arena, size_t pages, size_t align_pag
 
 /* Of pages that were just committed: where they should be, and how large. Hints. */
 void berth__arena_prepare_pages(const struct berth__arena *arena, char *at, size_t bytes);
+
+/* The same for a slot whose memory is used again. What is of another node goes back to the kernel:
+ * true if all of it now reads as zero. */
+bool berth__arena_take_slot(const struct berth__arena *arena, struct berth__chunk *slot);
 
 /* Returns free bytes at the ends of chunks to the ledger, whole empty chunks first, until `bytes`
  * were or there are no more. Makes system calls. */

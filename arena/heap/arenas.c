@@ -52,10 +52,10 @@ void berth__arenas_settle(struct berth__arenas *arenas) {
 }
 
 /* The first arena of a domain, or NULL. */
-static struct berth__arena *first_of(struct berth__arenas *arenas, unsigned domain) {
+static struct berth__arena *first_of(struct berth__arenas *arenas, struct berth__place place) {
     struct berth__arena *arena;
     for (BERTH_EACH_ARENA(arena, arenas)) {
-        if (arena->domain == domain) {
+        if (arena->domain == place.domain && arena->node == place.node) {
             return arena;
         }
     }
@@ -73,16 +73,14 @@ static bool may_have_another(struct berth__arenas *arenas) {
 }
 
 /* NULL if there is no metadata memory. */
-static struct berth__arena *make_locked(struct berth__arenas *arenas, unsigned domain)
-    BERTH_REQUIRES(arenas->lock) {
+static struct berth__arena *make_locked(struct berth__arenas *arenas, unsigned domain,
+                                        unsigned node) BERTH_REQUIRES(arenas->lock) {
     struct berth__arena *arena = berth__meta_alloc(sizeof(*arena));
     if (arena == NULL) {
         return NULL;
     }
     unsigned index = berth__load_relaxed(&arenas->arena_count);
-    unsigned node = berth__topology_node_of(domain);
-    berth__arena_init(arena, arenas, index, domain,
-                      node == BERTH_NODE_UNKNOWN ? BERTH_NODE_ANY : node);
+    berth__arena_init(arena, arenas, index, domain, node);
     if (arenas->lent != NULL && index == 0) {
         berth__arena_lend_span(arena, arenas->lent);
     }
@@ -99,20 +97,20 @@ static struct berth__arena *substitute(struct berth__arenas *arenas, unsigned do
 }
 
 struct berth__arena *berth__arenas_here(struct berth__arenas *arenas) {
-    unsigned domain = berth__topology_domain_here();
-    struct berth__arena *arena = first_of(arenas, domain);
+    struct berth__place place = berth__topology_here();
+    struct berth__arena *arena = first_of(arenas, place);
     if (BERTH_LIKELY(arena != NULL)) {
         return arena;
     }
     if (may_have_another(arenas)) { /* may read files: without the lock */
         berth__lock_acquire(&arenas->lock);
-        arena = first_of(arenas, domain);
+        arena = first_of(arenas, place);
         if (arena == NULL && may_have_another(arenas)) {
-            arena = make_locked(arenas, domain);
+            arena = make_locked(arenas, place.domain, place.node);
         }
         berth__lock_release(&arenas->lock);
     }
-    return arena != NULL ? arena : substitute(arenas, domain);
+    return arena != NULL ? arena : substitute(arenas, place.domain);
 }
 
 /* A domain may have as many as it has CPUs; what domains there are have them in equal parts, so
@@ -122,21 +120,25 @@ static unsigned arenas_per_domain(struct berth__arenas *arenas) {
     return (unsigned)berth__max(limit / berth__topology_domain_count(), 1);
 }
 
-static struct berth__arena *least_used_locked(struct berth__arenas *arenas, unsigned domain)
+static struct berth__arena *least_used_locked(struct berth__arenas *arenas,
+                                              const struct berth__arena *near)
     BERTH_REQUIRES(arenas->lock) {
     struct berth__arena *best = NULL;
     struct berth__arena *arena;
     unsigned of_domain = 0;
     for (BERTH_EACH_ARENA(arena, arenas)) {
-        of_domain += arena->domain == domain;
-        if (arena->domain == domain && (best == NULL || berth__load_relaxed(&arena->owners) <
-                                                            berth__load_relaxed(&best->owners))) {
+        if (!berth__arena_is_near(arena, near)) {
+            continue;
+        }
+        of_domain++;
+        if (best == NULL ||
+            berth__load_relaxed(&arena->owners) < berth__load_relaxed(&best->owners)) {
             best = arena;
         }
     }
     bool crowded = best == NULL || berth__load_relaxed(&best->owners) > 0;
     if (crowded && may_have_another(arenas) && of_domain < arenas_per_domain(arenas)) {
-        arena = make_locked(arenas, domain);
+        arena = make_locked(arenas, near->domain, near->node);
         best = arena != NULL ? arena : best;
     }
     return best;
@@ -145,7 +147,7 @@ static struct berth__arena *least_used_locked(struct berth__arenas *arenas, unsi
 struct berth__arena *berth__arenas_admit(struct berth__arenas *arenas, struct berth__arena *near) {
     berth__arenas_settle(arenas); /* reads files: without the lock */
     berth__lock_acquire(&arenas->lock);
-    struct berth__arena *arena = least_used_locked(arenas, near->domain);
+    struct berth__arena *arena = least_used_locked(arenas, near);
     arena = arena != NULL ? arena : near;
     berth__add_relaxed(&arena->owners, 1);
     berth__lock_release(&arenas->lock);

@@ -116,7 +116,7 @@ static void follow(struct berth__cache *cache) {
         return;
     }
     struct berth__arena *here = berth__arenas_here(cache->arenas);
-    bool near = here == NULL || here->domain == cache->arena->domain;
+    bool near = here == NULL || berth__arena_is_near(here, cache->arena);
     cache->strays = near ? 0 : cache->strays + 1;
     if (cache->strays == STRAYS_MAX) {
         cache->strays = 0;
@@ -157,6 +157,12 @@ static void sweep(struct berth__cache *cache, const struct berth__bin *in_use) {
     if (granted > needed + BERTH_GRANT_STEP) {
         berth__grant_return(cache, granted - needed);
     }
+}
+
+void berth__cache_look_around(struct berth__cache *cache) {
+    bool before = busy(cache);
+    sweep(cache, NULL);
+    idle(cache, before);
 }
 
 /* What every slow path does besides its own work, without a lock. */

@@ -244,6 +244,10 @@ bool berth__cache_join(struct berth__cache *cache, struct berth__arena *arena);
  * of its own, perhaps in another arena, when they show real traffic. */
 void berth__cache_count_refill(struct berth__cache *cache);
 
+/* For threads that need none of the above for long: what bins do not use goes back, and a thread
+ * that was moved is served by another arena, cache->arena. Cheap until some time has passed. */
+void berth__cache_look_around(struct berth__cache *cache);
+
 /* At the thread's end: its own heap becomes an orphan. The cache must be empty. */
 void berth__cache_release_heap(struct berth__cache *cache);
 

@@ -138,9 +138,18 @@ static bool empty_slots(char *at, size_t count) {
     return true;
 }
 
-static void set_committed(struct berth__chunk *first, size_t bytes, size_t tail) {
+/* Memory that the slots hold already becomes this arena's. */
+static void take_slots(const struct berth__arena *arena, struct berth__chunk *first, size_t bytes) {
+    for (size_t i = 0; i < slots_for(bytes); i++) {
+        (void)berth__arena_take_slot(arena, nth(first, i));
+    }
+}
+
+static void set_committed(const struct berth__arena *arena, struct berth__chunk *first,
+                          size_t bytes, size_t tail) {
     size_t last = slots_for(bytes) - 1;
     for (size_t i = 0; i <= last; i++) {
+        nth(first, i)->node = arena->node;
         nth(first, i)->committed = bytes_in_slot(bytes, i) + (i == last ? tail : 0);
     }
 }
@@ -233,10 +242,11 @@ void *berth__huge_attempt(const struct berth__request *request, unsigned charge_
         berth__slots_give_at(at, slots_for(bytes));
         return NULL;
     }
+    take_slots(arena, first, bytes);
     if ((request->flags & BERTH_REQUEST_ZERO) != 0) {
         clear_retained(at, bytes, retained);
     }
-    set_committed(first, bytes, tail);
+    set_committed(arena, first, bytes, tail);
     berth__decay_demand(&berth__slots_decay, retained, false);
     berth__decay_demand(&berth__slots_decay, bytes - retained, true);
     berth__unpoison(at, bytes);
@@ -377,6 +387,7 @@ static bool charge_and_commit(struct berth__arena *arena, char *from, size_t byt
         return false;
     }
     if (berth__pages_commit(from, bytes) == 0) {
+        berth__arena_prepare_pages(arena, from, bytes);
         if (slot_count == 0 || berth__slots_open(slots, slot_count) != NULL) {
             return true;
         }
@@ -405,7 +416,7 @@ static bool grow_in_place(struct berth__chunk *first, size_t bytes, unsigned cha
     for (size_t i = first->huge.slots; i < slots_for(bytes); i++) {
         berth__store_release(&nth(first, i)->use, BERTH_SLOT_HUGE_BODY);
     }
-    set_committed(first, bytes, 0);
+    set_committed(first->arena, first, bytes, 0);
     count_resize(first, bytes);
     berth__unpoison(first->at, bytes);
     return true;
@@ -462,7 +473,7 @@ static int move(struct berth__chunk *from, char *at, size_t bytes, unsigned char
     }
     leave_slots(from, reserved_again);
     struct berth__chunk *to = berth__chunk_of(at);
-    set_committed(to, bytes, 0);
+    set_committed(arena, to, bytes, 0);
     berth__unpoison(at, bytes);
     to->huge.file = false;
     publish(arena, to, bytes, false);

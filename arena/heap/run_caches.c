@@ -16,6 +16,7 @@
 #include "heap/decay.h"
 #include "os/clock.h"
 #include "os/cpu.h"
+#include "os/topology.h"
 
 #include <string.h>
 
@@ -27,6 +28,7 @@ enum {
 
 struct berth__cpu_cache {
     struct berth__lock lock BERTH_LINE_ALIGNED;
+    unsigned node; /* of the CPU */
     _Atomic uint32_t count;
     uint32_t least_count; /* since the last look: what was not needed */
     berth__count bytes;
@@ -45,30 +47,32 @@ static void unpark(void *block) {
     berth__chunk_unpark_run(chunk, (size_t)((char *)block - chunk->at) / BERTH_PAGE);
 }
 
-static void cache_init(struct berth__cpu_cache *cache) {
+static void cache_init(struct berth__cpu_cache *cache, unsigned node) {
     berth__lock_init(&cache->lock, BERTH_RANK_CPU);
+    cache->node = node;
     for (unsigned i = 0; i + 1 < CPU_CACHE_RUNS; i++) {
         cache->next[i] = (uint8_t)(i + 2);
     }
     cache->unused = 1;
 }
 
-/* The cache of the CPU that runs this thread; NULL if there is no memory for it. Made under the
- * lock of the pool's parts, which a fork has taken before it takes those of the caches that there
- * are. */
+/* The cache of the CPU that runs this thread; NULL if there is no memory for it, or the thread was
+ * moved just now. Made under the lock of the pool's parts, which a fork has taken before it takes
+ * those of the caches that there are. */
 static struct berth__cpu_cache *cpu_cache(struct berth__arenas *arenas) {
-    _Atomic(struct berth__cpu_cache *) *at =
-        &arenas->cpu_caches[berth__cpu_current() % BERTH_CPU_CACHES];
+    unsigned cpu = berth__cpu_current() % BERTH_CPU_CACHES;
+    _Atomic(struct berth__cpu_cache *) *at = &arenas->cpu_caches[cpu];
     struct berth__cpu_cache *cache = berth__load_acquire(at);
     if (cache != NULL) {
         return cache;
     }
     berth__lock_acquire(&arenas->lock);
     cache = berth__load_relaxed(at);
-    if (cache == NULL) {
+    unsigned node = berth__topology_here().node;
+    if (cache == NULL && berth__cpu_current() % BERTH_CPU_CACHES == cpu) {
         cache = berth__meta_alloc(sizeof(*cache));
         if (cache != NULL) {
-            cache_init(cache);
+            cache_init(cache, node);
             berth__store_release(at, cache);
         }
     }
@@ -161,12 +165,21 @@ static void return_runs(void *const *evicted, unsigned count) {
     }
 }
 
+/* Those who allocate here next shall not get memory of another node. A thread whose arena is of
+ * another one than its CPU, for want of arenas, still has a cache for its own. */
+static bool is_of_node(const struct berth__arena *arena, const struct berth__cpu_cache *cache,
+                       const struct berth__cache *own) {
+    return arena->node == (own != NULL ? own->arena->node : cache->node);
+}
+
 /* A full one is emptied by a quarter. */
 bool berth__run_cache_push(struct berth__arena *arena, void *run, size_t bytes,
                            unsigned normal_class) {
     size_t bytes_max = arena->arenas->policy.run_cache_bytes;
     struct berth__cpu_cache *cache = bytes > bytes_max / 4 ? NULL : cpu_cache(arena->arenas);
-    if (cache == NULL || berth__ledger_is_short() || !berth__try_lock(&cache->lock)) {
+    struct berth__cache *own = berth__cache_peek(arena->arenas);
+    if (cache == NULL || !is_of_node(arena, cache, own) || berth__ledger_is_short() ||
+        !berth__try_lock(&cache->lock)) {
         return false;
     }
     void *evicted[CPU_CACHE_RUNS];
@@ -183,6 +196,9 @@ bool berth__run_cache_push(struct berth__arena *arena, void *run, size_t bytes,
     return_runs(evicted, evicted_count);
     if (step) {
         berth__decay_step(arena);
+        if (own != NULL) {
+            berth__cache_look_around(own);
+        }
     }
     return true;
 }

@@ -12,17 +12,20 @@
 /* By the thread's cache, which is made if need be: asking the machine costs a system call. */
 struct berth__arena *berth__arena_of_thread(struct berth__arenas *arenas) {
     struct berth__cache *cache = berth__cache_get(arenas);
-    return cache != NULL ? cache->arena : berth__arenas_here(arenas);
+    if (cache == NULL) {
+        return berth__arenas_here(arenas);
+    }
+    berth__cache_look_around(cache);
+    return cache->arena;
 }
 
 /* The same for a thread whose CPU's cache has nothing for it. */
 static struct berth__arena *arena_for_more(struct berth__arenas *arenas) {
     struct berth__cache *cache = berth__cache_get(arenas);
-    if (cache == NULL) {
-        return berth__arenas_here(arenas);
+    if (cache != NULL) {
+        berth__cache_count_refill(cache);
     }
-    berth__cache_count_refill(cache);
-    return cache->arena;
+    return berth__arena_of_thread(arenas);
 }
 
 /* What a request needs. */
@@ -63,7 +66,7 @@ static void *lend(struct berth__arena *arena, const struct need *need, bool *zer
  * their lock would serve the threads of both. */
 static bool may_take_from(const struct berth__arena *here, struct berth__arena *other,
                           size_t bytes) {
-    return other->domain == here->domain &&
+    return berth__arena_is_near(other, here) &&
            berth__load_relaxed(&other->chunk_bytes) <= berth__load_relaxed(&here->chunk_bytes) &&
            berth__load_relaxed(&other->free_bytes) + berth__load_relaxed(&other->twin_bytes) >=
                bytes;
@@ -145,10 +148,8 @@ void berth__run_free(void *block) {
     berth__chunk_park_run(chunk, page_of(chunk, block));
     berth__poison(block, bytes);
     struct berth__arena *arena = chunk->arena;
-    struct berth__cache *cache = berth__cache_peek(arena->arenas);
-    unsigned node = cache != NULL ? cache->arena->node : arena->node;
     unsigned normal_class = class_of_bytes(bytes);
-    if (normal_class == BERTH_NORMAL_CLASS_COUNT || node != arena->node ||
+    if (normal_class == BERTH_NORMAL_CLASS_COUNT ||
         !berth__run_cache_push(arena, block, bytes, normal_class)) {
         berth__run_return(block);
         berth__decay_step(arena);

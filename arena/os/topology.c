@@ -16,7 +16,7 @@
 #define BERTH_HWLOC 0
 #endif
 
-/* With so few CPUs that we may use, it is not worth asking much about them. */
+/* With so few CPUs that we may use, it is not worth asking hwloc about them. */
 enum { CPUS_OF_SMALL_MACHINE = 4, COARSE_NODES = 8 };
 
 /* By the affinity mask alone; replaced as a whole by an exact one, which other threads may see
@@ -114,7 +114,7 @@ void berth__topology_init(void) {
     berth__cpus_allowed = berth__cpu_allowed(&allowed);
     if (!from_memfd()) {
         from_mask(&allowed, berth__cpus_allowed);
-        coarse.nodes = berth__cpus_allowed > CPUS_OF_SMALL_MACHINE ? nodes_online() : 1;
+        coarse.nodes = berth__cpus_allowed > 1 ? nodes_online() : 1;
     }
     errno = saved_errno;
 }
@@ -134,28 +134,28 @@ void berth__topology_refine(void) {
 }
 
 /* Without an exact description, eight domains of each of eight nodes can be told apart. */
-unsigned berth__topology_domain_here(void) {
+static struct berth__place coarse_place(unsigned domain) {
+    unsigned node = berth__cpu_current_node();
+    if (coarse.nodes == 1 && node == 0) {
+        return (struct berth__place){domain, BERTH_NODE_ANY};
+    }
+    domain = domain % COARSE_NODES + COARSE_NODES * (node % COARSE_NODES);
+    return (struct berth__place){domain, node};
+}
+
+struct berth__place berth__topology_here(void) {
     const struct berth__topology *topology = berth__topology_now();
     unsigned domain = topology->domain_of_cpu[berth__cpu_current() % BERTH_CPUS_MAX];
-    if (topology == &exact) {
-        return domain;
+    if (topology != &exact) {
+        return coarse_place(domain);
     }
-    unsigned node = berth__cpu_current_node();
-    return node == 0 ? domain : domain % COARSE_NODES + COARSE_NODES * (node % COARSE_NODES);
+    unsigned node = topology->nodes > 1 ? topology->node_of_domain[domain] : BERTH_NODE_UNKNOWN;
+    return (struct berth__place){domain, node == BERTH_NODE_UNKNOWN ? BERTH_NODE_ANY : node};
 }
 
 unsigned berth__topology_domain_count(void) {
     const struct berth__topology *topology = berth__topology_now();
     return topology == &exact ? topology->domains : topology->domains * topology->nodes;
-}
-
-unsigned berth__topology_node_of(unsigned domain) {
-    const struct berth__topology *topology = berth__topology_now();
-    if (topology == &exact) {
-        return topology->nodes > 1 ? topology->node_of_domain[domain] : BERTH_NODE_UNKNOWN;
-    }
-    unsigned node = berth__cpu_current_node();
-    return node == 0 ? BERTH_NODE_UNKNOWN : node;
 }
 
 #if !BERTH_HWLOC

@@ -48,12 +48,19 @@ void berth__topology_refine(void);
 /* Checks and takes over a description; false: it is not one, nothing changed. */
 bool berth__topology_set(const struct berth__topology *topology);
 
-/* The domain of the CPU that runs this thread, < BERTH_DOMAINS_MAX, and its node. */
-unsigned berth__topology_domain_here(void);
+/* A number of a domain, < BERTH_DOMAINS_MAX, means another one after an exact description came;
+ * with the node, it does not mean one elsewhere. */
+struct berth__place {
+    unsigned domain;
+    unsigned node; /* BERTH_NODE_ANY everywhere on a machine without NUMA */
+};
+enum { BERTH_NODE_ANY = UINT32_MAX };
+
+/* Of the CPU that runs this thread. */
+struct berth__place berth__topology_here(void);
 
 /* How many domains that can answer, as far as is known. >= 1. */
 unsigned berth__topology_domain_count(void);
-unsigned berth__topology_node_of(unsigned domain);
 
 /* From hwloc; false where it is not linked in, or fails. The text names a synthetic topology of
  * hwloc's for tests, or is NULL for this machine. */

@@ -5,6 +5,7 @@
 #include "os/topology.h"
 
 #include "base/bits.h"
+#include "os/file.h"
 #include "unit.h"
 
 #include <errno.h>
@@ -21,12 +22,14 @@
 static struct {
     unsigned first_cpu, cpus; /* the affinity mask: every second one from the first on; 0: real */
     unsigned cpu, node;       /* what runs us */
+    const char *nodes;        /* those online, as a list; NULL: nothing says so */
 } machine_here;
 
 unsigned __real_berth__cpu_allowed(struct berth__cpu_set *set);
 unsigned __wrap_berth__cpu_allowed(struct berth__cpu_set *set);
 unsigned __wrap_berth__cpu_current(void);
 unsigned __wrap_berth__cpu_current_node(void);
+ssize_t __wrap_berth__file_read(const char *path, char *buffer, size_t capacity);
 
 unsigned __wrap_berth__cpu_allowed(struct berth__cpu_set *set) {
     if (machine_here.cpus == 0) {
@@ -45,6 +48,15 @@ unsigned __wrap_berth__cpu_current(void) {
 
 unsigned __wrap_berth__cpu_current_node(void) {
     return machine_here.node;
+}
+
+ssize_t __wrap_berth__file_read(const char *path, char *buffer, size_t capacity) {
+    (void)path; /* no other is read here */
+    if (machine_here.nodes == NULL) {
+        return -ENOENT;
+    }
+    snprintf(buffer, capacity, "%s\n", machine_here.nodes);
+    return (ssize_t)strlen(buffer);
 }
 
 /* ---- hwloc ---- */
@@ -186,8 +198,14 @@ static void three_uneven_nodes_keep_their_numbers(void **state) {
     static const unsigned nodes[] = {0, 0, 1, 2, 2};
     for (unsigned d = 0; d < 5; d++) {
         assert_int_equal(topology.node_of_domain[d], nodes[d]);
-        assert_int_equal(berth__topology_node_of(d), nodes[d]);
     }
+    static const unsigned cpus[] = {0, 19, 20, 40, 59};
+    for (unsigned d = 0; d < 5; d++) {
+        machine_here.cpu = cpus[d];
+        assert_int_equal(berth__topology_here().domain, d);
+        assert_int_equal(berth__topology_here().node, nodes[d]);
+    }
+    machine_here.cpu = 0;
 }
 
 static void this_machine_has_a_domain_for_each_of_its_cpus(void **state) {
@@ -197,7 +215,7 @@ static void this_machine_has_a_domain_for_each_of_its_cpus(void **state) {
     assert_true(berth__topology_set(&topology));
     assert_ptr_not_equal(berth__topology_now(), &topology);
     assert_memory_equal(berth__topology_now(), &topology, sizeof(topology));
-    assert_true(berth__topology_domain_here() < topology.domains);
+    assert_true(berth__topology_here().domain < topology.domains);
 }
 #else
 static void without_hwloc_there_is_no_answer(void **state) {
@@ -261,8 +279,8 @@ static void take_from_descriptor(void *unused) {
     berth__topology_init();
     UNIT_CHECK(errno == ERANGE);
     UNIT_CHECK(berth__topology_now()->domains == 2);
-    UNIT_CHECK(berth__topology_domain_here() == 1);
-    UNIT_CHECK(berth__topology_node_of(1) == 1);
+    UNIT_CHECK(berth__topology_here().domain == 1);
+    UNIT_CHECK(berth__topology_here().node == 1);
     UNIT_CHECK(close(fd) == 0); /* it was left open, for programs that we start */
     berth__topology_refine();   /* what was handed on is not asked for again */
     UNIT_CHECK(berth__topology_now()->domains == 2);
@@ -311,8 +329,8 @@ static void start_coarse(void *unused) {
     unsigned groups = (cpus + BERTH_DOMAIN_CPUS - 1) / BERTH_DOMAIN_CPUS;
     UNIT_CHECK(berth__cpus_allowed == cpus);
     UNIT_CHECK(topology_now->domains == (groups < BERTH_DOMAINS_MAX ? groups : BERTH_DOMAINS_MAX));
-    UNIT_CHECK(berth__topology_domain_here() < BERTH_DOMAINS_MAX);
-    UNIT_CHECK(berth__topology_node_of(0) == BERTH_NODE_UNKNOWN);
+    UNIT_CHECK(berth__topology_here().domain < BERTH_DOMAINS_MAX);
+    UNIT_CHECK(berth__topology_here().node == BERTH_NODE_ANY);
     for (unsigned cpu = 1; cpu < BERTH_CPUS_MAX; cpu++) {
         UNIT_CHECK(topology_now->domain_of_cpu[cpu] >= topology_now->domain_of_cpu[cpu - 1]);
     }
@@ -335,14 +353,14 @@ static void start_on_hundred_cpus(void *unused) {
         UNIT_CHECK(found->domain_of_cpu[10 + 2 * i] == i / BERTH_DOMAIN_CPUS);
     }
     machine_here.cpu = 10 + 2 * 99;
-    UNIT_CHECK(berth__topology_domain_here() == 6);
+    UNIT_CHECK(berth__topology_here().domain == 6);
     machine_here.node = 3;
-    UNIT_CHECK(berth__topology_domain_here() == 6 + 8 * 3);
-    UNIT_CHECK(berth__topology_node_of(6) == 3);
+    UNIT_CHECK(berth__topology_here().domain == 6 + 8 * 3);
+    UNIT_CHECK(berth__topology_here().node == 3);
     machine_here.node = 1000;
-    UNIT_CHECK(berth__topology_domain_here() < BERTH_DOMAINS_MAX);
+    UNIT_CHECK(berth__topology_here().domain < BERTH_DOMAINS_MAX);
     machine_here.cpu = UINT32_MAX;
-    UNIT_CHECK(berth__topology_domain_here() < BERTH_DOMAINS_MAX);
+    UNIT_CHECK(berth__topology_here().domain < BERTH_DOMAINS_MAX);
 }
 
 static void start_on_two_thousand_cpus(void *unused) {
@@ -351,7 +369,48 @@ static void start_on_two_thousand_cpus(void *unused) {
     berth__topology_init();
     UNIT_CHECK(berth__topology_now()->domains == BERTH_DOMAINS_MAX);
     machine_here.cpu = 2 * 1999;
-    UNIT_CHECK(berth__topology_domain_here() == BERTH_DOMAINS_MAX - 1);
+    UNIT_CHECK(berth__topology_here().domain == BERTH_DOMAINS_MAX - 1);
+}
+
+/* Where the mask and getcpu are all that is known. */
+static void check_place(unsigned node, unsigned domain, unsigned its_node) {
+    machine_here.node = node;
+    UNIT_CHECK(berth__topology_here().domain == domain);
+    UNIT_CHECK(berth__topology_here().node == its_node);
+}
+
+static void start_on_nodes(void *cpus) {
+    machine_here.cpus = *(const unsigned *)cpus;
+    machine_here.nodes = "0-1,3";
+    berth__topology_init();
+    UNIT_CHECK(berth__topology_domain_count() == 4 * berth__topology_now()->domains);
+    check_place(0, 0, 0); /* the first is one like the others */
+    check_place(1, 8, 1);
+    check_place(3, 24, 3);
+    machine_here.cpu = 2 * (machine_here.cpus - 1);
+    unsigned last = berth__topology_now()->domains - 1;
+    check_place(0, last % 8, 0);
+    check_place(1, 8 + last % 8, 1);
+}
+
+static void start_on_one_node(void *unused) {
+    (void)unused;
+    machine_here.cpus = 8;
+    machine_here.nodes = "0";
+    berth__topology_init();
+    UNIT_CHECK(berth__topology_domain_count() == 1);
+    check_place(0, 0, BERTH_NODE_ANY);
+}
+
+static void nodes_are_told_apart_without_hwloc(void **state) {
+    /* Chunks of the first node would be bound nowhere; on a machine with few CPUs, no thread would
+     * follow when it is moved to another node. */
+    (void)state;
+    unsigned cpus[] = {2, 4, 32, 400};
+    for (unsigned i = 0; i < BERTH_ARRAY_COUNT(cpus); i++) {
+        assert_int_equal(unit_in_child(start_on_nodes, &cpus[i]), 0);
+    }
+    assert_int_equal(unit_in_child(start_on_one_node, NULL), 0);
 }
 
 static void many_cpus_of_a_mask_are_grouped_in_order(void **state) {
@@ -399,6 +458,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_mask_alone_gives_groups_of_cpus),
         cmocka_unit_test(many_cpus_of_a_mask_are_grouped_in_order),
+        cmocka_unit_test(nodes_are_told_apart_without_hwloc),
         cmocka_unit_test(a_descriptor_handed_on_is_taken),
         cmocka_unit_test(a_descriptor_of_something_else_is_refused),
 #if BERTH_HWLOC
