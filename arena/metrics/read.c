@@ -83,7 +83,7 @@ static void read_process(struct berth_process_metrics *out) {
         .limit_used_bytes = berth__load_relaxed(&berth__ledger.used),
         .limit_peak_bytes = berth__load_relaxed(&berth__ledger.peak),
         .limit_refusals = berth__load_relaxed(&berth__ledger.failures),
-        .retained_bytes = berth__retained_bytes(),
+        .retained_bytes = berth__retained_charged(),
         .metadata_bytes = berth__meta_bytes(),
         .reserved_bytes = berth__reserved_elsewhere(),
         .cache_budget_bytes = budget,
