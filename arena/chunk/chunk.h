@@ -54,6 +54,14 @@ enum {
 };
 _Static_assert((int)BERTH_CHUNK_PAGES <= (int)BERTH_RUN_LENGTH, "a length and marks");
 
+/* What the count of mappings knows of a slot (chunk/mappings.h). Guarded by the lock of slots. */
+struct berth__mapped {
+    size_t bytes;         /* committed, from the slot's start on */
+    uint32_t first, last; /* kinds of the memory at both ends */
+    uint32_t joints;      /* places inside where mappings end, though both sides are committed */
+    bool joined;          /* it held memory before what lies left of it did, and now both do */
+};
+
 enum berth__slot_use {
     BERTH_SLOT_FREE,
     BERTH_SLOT_CHUNK,
@@ -78,6 +86,8 @@ struct berth__chunk {
     uint32_t bucket;              /* index in its arena's buckets */
     uint64_t free_units;          /* bit per unit: wholly free */
     uint32_t retained_ms;         /* coarse clock when a slot became retained */
+    bool hollow;                  /* what is retained here holds no memory (chunk/retained.h) */
+    struct berth__mapped mapped;
 
     /* Memory that the kernel may be using. A chunk with either count above 0 is never purged,
      * unmapped or moved. Any thread. */

@@ -3,6 +3,7 @@
 #include "base/atomics.h"
 #include "base/bits.h"
 #include "base/check.h"
+#include "chunk/mappings.h"
 #include "os/pages.h"
 
 #include <string.h>
@@ -57,6 +58,7 @@ static bool open_segment_locked(void) BERTH_REQUIRES(berth__meta_lock) {
         if (at != NULL) {
             open_at = committed_to = at;
             segment_end = at + bytes;
+            berth__mappings_add(2); /* what is usable of it, and what is not */
             return true;
         }
     }

@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "chunk/chunk.h"
 #include "chunk/ledger.h"
+#include "chunk/mappings.h"
 #include "chunk/meta.h"
 #include "chunk/retained.h"
 #include "os/pages.h"
@@ -13,6 +14,7 @@
 enum {
     RECORDS_STEP = 64 << 10, /* a power of two; 10 MiB of slots */
     ENTRIES_STEP = 16 << 10, /* 128 MiB of units */
+    SPAN_MAPPINGS = 7,       /* of its parts, usable and not, and of the slots while all are free */
 };
 static const size_t PRIMARY_MAX = (size_t)1 << 40;
 static const size_t PRIMARY_MIN = (size_t)16 << 20;
@@ -102,6 +104,7 @@ static struct berth__span *span_create_locked(size_t most, size_t least)
         if (at != NULL) {
             if (span_open(span, at, &layout) && span_publish(span)) {
                 berth__meta_count(layout.used);
+                berth__mappings_add(SPAN_MAPPINGS);
                 return span;
             }
             berth__pages_unreserve(at, layout.total);
@@ -134,7 +137,7 @@ bool berth__space_init(size_t reserve_bytes) {
     return span != NULL;
 }
 
-static struct berth__span *span_find(const void *address) {
+struct berth__span *berth__span_find(const void *address) {
     unsigned count = berth__load_acquire(&span_count);
     for (unsigned i = 0; i < count; i++) {
         struct berth__span *span = berth__load_acquire(&spans[i]);
@@ -146,13 +149,13 @@ static struct berth__span *span_find(const void *address) {
 }
 
 berth__entry *berth__entry_find_slow(const void *address) {
-    struct berth__span *span = span_find(address);
+    struct berth__span *span = berth__span_find(address);
     return span == NULL ? NULL
                         : &span->entries[((uintptr_t)address - (uintptr_t)span->base) / BERTH_UNIT];
 }
 
 struct berth__chunk *berth__chunk_find(const void *address) {
-    struct berth__span *span = span_find(address);
+    struct berth__span *span = berth__span_find(address);
     if (span == NULL || (const char *)address < span->slots) {
         return NULL;
     }
@@ -268,7 +271,7 @@ char *berth__slots_reserve(size_t count, size_t alignment) {
 }
 
 bool berth__slots_reserve_at(const void *at, size_t count) {
-    struct berth__span *span = span_find(at);
+    struct berth__span *span = berth__span_find(at);
     if (span == NULL || span->lent) {
         return false;
     }
@@ -289,7 +292,7 @@ size_t berth__slot_committed(const void *at) {
 }
 
 struct berth__chunk *berth__slots_open(const void *at, size_t count) {
-    struct berth__span *span = span_find(at);
+    struct berth__span *span = berth__span_find(at);
     size_t slot = berth__slot_of(span, at);
     berth__lock_acquire(&berth__slots_lock);
     bool open = open_slots_locked(span, slot + count);
@@ -311,7 +314,7 @@ struct berth__chunk *berth__chunk_next(const struct berth__chunk *chunk) {
 }
 
 void berth__slots_give_at(const void *at, size_t count) {
-    struct berth__span *span = span_find(at);
+    struct berth__span *span = berth__span_find(at);
     size_t slot = berth__slot_of(span, at);
     berth__lock_acquire(&berth__slots_lock);
     size_t end = berth__min(slot + count, berth__load_relaxed(&span->slots_open));
@@ -403,6 +406,7 @@ struct berth__span *berth__span_lend(void *memory, size_t bytes) {
         return NULL;
     }
     berth__meta_count(head);
+    berth__mappings_add(1);
     return span;
 }
 
@@ -416,6 +420,7 @@ void berth__span_return(struct berth__span *span) {
     berth__lock_release(&berth__slots_lock);
     size_t head = span->entries_ready + span->records_ready;
     berth__meta_count(0 - (uint64_t)head);
+    berth__mappings_add(-1);
     lent_undo(span, head);
 }
 

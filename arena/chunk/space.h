@@ -96,6 +96,9 @@ BERTH_INLINE berth__entry *berth__entry_find(const void *address) {
     return berth__entry_find_slow(address);
 }
 
+/* The span that an address lies in; NULL if it is foreign. */
+struct berth__span *berth__span_find(const void *address);
+
 /* The record of the slot that an address lies in; NULL if foreign, or if the slot was never used.
  */
 struct berth__chunk *berth__chunk_find(const void *address);

@@ -328,8 +328,16 @@ bool berth__arena_take_slot(const struct berth__arena *arena, struct berth__chun
     }
     bool purged = berth__pages_purge(slot->at, slot->committed) == 0;
     berth__arena_prepare_pages(arena, slot->at, slot->committed);
+    berth__mappings_set(slot->at, 1, 0, 0);
+    berth__mappings_set(slot->at, 1, slot->committed, berth__arena_kind(arena));
     slot->node = arena->node;
     return purged;
+}
+
+uint32_t berth__arena_kind(const struct berth__arena *arena) {
+    enum { POLICIES = 4 };
+    uint32_t node = arena->node == BERTH_NODE_ANY ? 0 : arena->node + 1;
+    return node * POLICIES + (uint32_t)arena->arenas->policy.thp;
 }
 
 static int extend_chunk(struct berth__arena *arena, struct berth__chunk *chunk, size_t need,
@@ -345,6 +353,7 @@ static int extend_chunk(struct berth__arena *arena, struct berth__chunk *chunk, 
         return -ENOMEM;
     }
     berth__arena_prepare_pages(arena, at, bytes);
+    berth__mappings_set(chunk->at, 1, chunk->committed + bytes, berth__arena_kind(arena));
     berth__lock_acquire(&arena->lock);
     struct page_counts before = counts_of(chunk);
     berth__chunk_extend(chunk, bytes);
@@ -377,7 +386,8 @@ static void adopt_chunk(struct berth__arena *arena, struct berth__chunk *chunk, 
 /* What a slot holds beyond `keep` goes: a pool with a small limit has no room for it. */
 static bool shorten_retained(struct berth__chunk *slot, size_t keep) {
     size_t excess = slot->committed - keep;
-    if (berth__pages_decommit(slot->at + keep, excess) != 0) {
+    if (berth__mappings_decommit(slot->at, 1, keep, slot->committed, BERTH_MAPPINGS_TO_SERVE) !=
+        BERTH_UNMAPPED) {
         return false;
     }
     slot->committed = keep;
@@ -385,13 +395,31 @@ static bool shorten_retained(struct berth__chunk *slot, size_t keep) {
     return true;
 }
 
-static int start_chunk(struct berth__arena *arena, size_t need, unsigned charge_flags) {
+/* Makes the slot hold `total` bytes, which are charged. */
+static bool commit_chunk(struct berth__arena *arena, const struct berth__chunk *slot,
+                         size_t total) {
+    size_t retained = slot->committed;
+    uint32_t kind = berth__arena_kind(arena);
+    if (total == retained) {
+        return true;
+    }
+    if (!berth__mappings_allow(slot->at, 1, total, kind, BERTH_MAPPINGS_TO_SERVE) ||
+        berth__pages_commit(slot->at + retained, total - retained) != 0) {
+        return false;
+    }
+    berth__arena_prepare_pages(arena, slot->at + retained, total - retained);
+    berth__mappings_set(slot->at, 1, total, kind);
+    return true;
+}
+
+static int start_chunk(struct berth__arena *arena, size_t need, unsigned charge_flags)
+    BERTH_REQUIRES(arena->grow_lock) {
     struct berth__chunk *chunk = berth__slots_take(1);
     if (chunk == NULL) {
         return -ENOMEM;
     }
     size_t retained = chunk->committed;
-    size_t wish = retained > 0 ? 0 : arena->next_commit;
+    size_t wish = berth__mappings_are_many() ? BERTH_CHUNK : retained > 0 ? 0 : arena->next_commit;
     size_t total = charge(arena, need, wish, retained, charge_flags);
     if (total == 0 && retained > need && shorten_retained(chunk, need)) {
         retained = need;
@@ -401,17 +429,21 @@ static int start_chunk(struct berth__arena *arena, size_t need, unsigned charge_
         berth__slots_give(chunk, 1);
         return -ENOMEM;
     }
-    if (total > retained && berth__pages_commit(chunk->at + retained, total - retained) != 0) {
+    bool clean = berth__arena_take_slot(arena, chunk) || retained == 0;
+    if (!commit_chunk(arena, chunk, total)) {
         uncharge(arena, total, retained);
         berth__slots_give(chunk, 1);
         return -ENOMEM;
     }
-    bool clean = berth__arena_take_slot(arena, chunk) || retained == 0;
     chunk->node = arena->node;
-    berth__arena_prepare_pages(arena, chunk->at + retained, total - retained);
     berth__decay_demand(&berth__slots_decay, total, retained == 0);
     adopt_chunk(arena, chunk, total, clean);
     return 0;
+}
+
+static bool may_extend(struct berth__arena *arena, const struct berth__chunk *chunk, size_t bytes) {
+    return berth__mappings_allow(chunk->at, 1, chunk->committed + bytes, berth__arena_kind(arena),
+                                 BERTH_MAPPINGS_TO_SERVE);
 }
 
 /* True if another thread made room while we waited for grow_lock. */
@@ -435,7 +467,7 @@ static int grow_locked(struct berth__arena *arena, size_t pages, size_t align_pa
     if (missing == 0) {
         return 0; /* freed meanwhile */
     }
-    if (missing != SIZE_MAX) {
+    if (missing != SIZE_MAX && may_extend(arena, open, missing)) {
         error = extend_chunk(arena, open, missing, charge_flags);
     } else {
         error = start_chunk(arena, berth__min(need, chunk_bytes), charge_flags);
@@ -470,25 +502,27 @@ void berth__arena_lend_span(struct berth__arena *arena, struct berth__span *span
 
 /* ---- giving back ---- */
 
-/* The first chunk from `from` on whose end can be unmapped. */
+/* The first chunk whose end can be unmapped. */
 static struct berth__chunk *next_with_tail_locked(struct berth__arena *arena,
-                                                  struct berth__list *from, size_t *tail)
-    BERTH_REQUIRES(arena->lock) {
-    for (struct berth__list *at = from; at != &arena->chunks; at = at->next) {
+                                                  enum berth__mappings_purpose purpose,
+                                                  size_t *tail) BERTH_REQUIRES(arena->lock) {
+    for (struct berth__list *at = arena->chunks.next; at != &arena->chunks; at = at->next) {
         struct berth__chunk *chunk = BERTH_LIST_ENTRY(at, struct berth__chunk, owner_link);
         *tail = berth__chunk_free_tail(chunk);
         if (*tail > 0 && *tail < chunk->committed && !chunk->span->lent &&
-            !berth__chunk_is_held(chunk)) {
+            !berth__chunk_is_held(chunk) &&
+            berth__mappings_allow(chunk->at, 1, chunk->committed - *tail, 0, purpose)) {
             return chunk;
         }
     }
     return NULL;
 }
 
-static size_t unmap_tail(struct berth__arena *arena) BERTH_REQUIRES(arena->grow_lock) {
+static size_t unmap_tail(struct berth__arena *arena, enum berth__mappings_purpose purpose)
+    BERTH_REQUIRES(arena->grow_lock) {
     size_t tail = 0;
     berth__lock_acquire(&arena->lock);
-    struct berth__chunk *chunk = next_with_tail_locked(arena, arena->chunks.next, &tail);
+    struct berth__chunk *chunk = next_with_tail_locked(arena, purpose, &tail);
     if (chunk == NULL) {
         berth__lock_release(&arena->lock);
         return 0;
@@ -501,6 +535,9 @@ static size_t unmap_tail(struct berth__arena *arena) BERTH_REQUIRES(arena->grow_
     berth__lock_release(&arena->lock);
 
     bool unmapped = berth__pages_decommit(chunk->at + page * BERTH_PAGE, tail) == 0;
+    if (unmapped) {
+        berth__mappings_set(chunk->at, 1, page * BERTH_PAGE, 0);
+    }
 
     berth__lock_acquire(&arena->lock);
     before = counts_of(chunk);
@@ -545,12 +582,13 @@ static void let_empty_go(struct berth__arena *arena) BERTH_REQUIRES(arena->grow_
     }
 }
 
-size_t berth__arena_trim(struct berth__arena *arena, size_t bytes) {
+size_t berth__arena_trim(struct berth__arena *arena, size_t bytes,
+                         enum berth__mappings_purpose purpose) {
     size_t returned = 0;
     berth__lock_acquire(&arena->grow_lock);
     let_empty_go(arena);
     for (size_t tail = 1; returned < bytes && tail != 0; returned += tail) {
-        tail = unmap_tail(arena);
+        tail = unmap_tail(arena, purpose);
     }
     arena->next_commit = BERTH_FIRST_COMMIT;
     berth__lock_release(&arena->grow_lock);

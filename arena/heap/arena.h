@@ -17,6 +17,7 @@
 #include "base/list.h"
 #include "chunk/chunk.h"
 #include "chunk/ledger.h"
+#include "chunk/mappings.h"
 #include "chunk/twins.h"
 #include "os/lock.h"
 #include "os/pages.h"
@@ -129,9 +130,13 @@ void berth__arena_prepare_pages(const struct berth__arena *arena, char *at, size
  * true if all of it now reads as zero. */
 bool berth__arena_take_slot(const struct berth__arena *arena, struct berth__chunk *slot);
 
+/* Tells apart memory of arenas that prepare it differently (chunk/mappings.h). */
+uint32_t berth__arena_kind(const struct berth__arena *arena);
+
 /* Returns free bytes at the ends of chunks to the ledger, whole empty chunks first, until `bytes`
  * were or there are no more. Makes system calls. */
-size_t berth__arena_trim(struct berth__arena *arena, size_t bytes);
+size_t berth__arena_trim(struct berth__arena *arena, size_t bytes,
+                         enum berth__mappings_purpose purpose);
 
 /* One purge of a stretch of dirty pages, at most `bytes`; returns bytes purged, 0 if none is left.
  */

@@ -1,6 +1,7 @@
 #include "heap/engine.h"
 
 #include "base/check.h"
+#include "chunk/mappings.h"
 #include "chunk/meta.h"
 #include "chunk/wait.h"
 #include "heap/decay.h"
@@ -61,6 +62,9 @@ static bool start(void) {
         berth__engine_configure(&config);
     }
     berth__pages_init(config.page_bytes);
+    if (config.mappings != 0) {
+        berth__mappings_set_bound(config.mappings);
+    }
     berth__topology_init();
     berth__meta_init();
     berth__wait_init();

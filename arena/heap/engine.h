@@ -45,6 +45,7 @@ enum {
 struct berth__engine_config {
     size_t reserve_bytes;        /* addresses of the primary span; 0: as much as can be had */
     size_t page_bytes;           /* 0: the machine's */
+    uint64_t mappings;           /* bound on them; 0: the default */
     uint64_t cache_bytes;        /* budget of all threads' caches; 0: by the number of CPUs */
     struct berth__policy policy; /* of the default pool */
 };

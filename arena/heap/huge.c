@@ -3,10 +3,14 @@
  *
  * A freed huge block leaves its memory in its slots (space.h), where the next chunk or huge block
  * finds it until the decay of unused slots unmaps it.
+ *
+ * A block that ends within a slot costs two mappings. When there are many, blocks get the whole of
+ * their last slots, and shrink by whole slots (chunk/mappings.h).
  */
 #include "heap/request.h"
 
 #include "base/check.h"
+#include "chunk/mappings.h"
 #include "chunk/retained.h"
 #include "chunk/wait.h"
 #include "heap/decay.h"
@@ -82,28 +86,49 @@ static size_t next_missing(const char *at, size_t bytes, size_t from, size_t *en
     return bytes;
 }
 
-/* If the kernel refuses, there is at least no memory in it. */
-static void decommit_missing(char *at, size_t bytes) {
+/* The kernel would not unmap what a failure is to undo: at least no memory is in it, and the slots
+ * hold it from now on, so that it stays charged until it is used or unmapped. */
+static void keep_in_slots(char *at, size_t from, size_t end) {
+    size_t first = from / BERTH_CHUNK;
+    (void)berth__pages_purge(at + from, end - from);
+    if (berth__slots_open(at, slots_for(end)) == NULL) {
+        berth__retained_lose(end - from);
+        return;
+    }
+    for (size_t i = first; i < slots_for(end); i++) {
+        struct berth__chunk *slot = berth__chunk_of(at + i * BERTH_CHUNK);
+        slot->hollow = slot->committed == 0;
+        slot->committed = bytes_in_slot(end, i);
+    }
+    berth__mappings_set(at + first * BERTH_CHUNK, slots_for(end) - first, end - first * BERTH_CHUNK,
+                        BERTH_KIND_ALONE);
+}
+
+/* Undoes what commit_missing did to the first `bytes`. Returns how many stay charged. */
+static size_t decommit_missing(char *at, size_t bytes) {
+    size_t stay = 0;
     size_t end = 0;
     for (size_t from = next_missing(at, bytes, 0, &end); from < bytes;
          from = next_missing(at, bytes, end, &end)) {
         if (berth__pages_decommit(at + from, end - from) != 0) {
-            (void)berth__pages_purge(at + from, end - from);
+            keep_in_slots(at, from, end);
+            stay += end - from;
         }
     }
+    return stay;
 }
 
-static bool commit_missing(struct berth__arena *arena, char *at, size_t bytes) {
+/* Commits what slots do not hold yet. Returns how far it came: `bytes`, or to a refusal. */
+static size_t commit_missing(struct berth__arena *arena, char *at, size_t bytes) {
     size_t end = 0;
     for (size_t from = next_missing(at, bytes, 0, &end); from < bytes;
          from = next_missing(at, bytes, end, &end)) {
         if (berth__pages_commit(at + from, end - from) != 0) {
-            decommit_missing(at, from);
-            return false;
+            return from;
         }
         berth__arena_prepare_pages(arena, at + from, end - from);
     }
-    return true;
+    return bytes;
 }
 
 /* Unmaps what is kept behind a block. False if that failed. */
@@ -113,7 +138,8 @@ static bool drop_tail(struct berth__chunk *first) {
     if (tail == 0) {
         return true;
     }
-    if (berth__pages_decommit(last->at + last->committed - tail, tail) != 0) {
+    if (berth__mappings_decommit(last->at, 1, last->committed - tail, last->committed,
+                                 BERTH_MAPPINGS_TO_SERVE) != BERTH_UNMAPPED) {
         berth__tail_keep(first, last, tail);
         return false;
     }
@@ -128,7 +154,8 @@ static bool empty_slots(char *at, size_t count) {
     for (size_t i = 0; i < count; i++) {
         struct berth__chunk *slot = berth__chunk_find(at + i * BERTH_CHUNK);
         if (slot != NULL && slot->committed > 0) {
-            if (berth__pages_decommit(slot->at, slot->committed) != 0) {
+            if (berth__mappings_decommit(slot->at, 1, 0, slot->committed,
+                                         BERTH_MAPPINGS_TO_SERVE) != BERTH_UNMAPPED) {
                 return false;
             }
             berth__ledger_uncharge(&berth__ledger, slot->committed);
@@ -145,13 +172,17 @@ static void take_slots(const struct berth__arena *arena, struct berth__chunk *fi
     }
 }
 
-static void set_committed(const struct berth__arena *arena, struct berth__chunk *first,
+/* From the slot `from` on. */
+static void set_committed(const struct berth__arena *arena, struct berth__chunk *first, size_t from,
                           size_t bytes, size_t tail) {
     size_t last = slots_for(bytes) - 1;
-    for (size_t i = 0; i <= last; i++) {
+    size_t before = from * BERTH_CHUNK;
+    for (size_t i = from; i <= last; i++) {
         nth(first, i)->node = arena->node;
         nth(first, i)->committed = bytes_in_slot(bytes, i) + (i == last ? tail : 0);
     }
+    berth__mappings_set(first->at + before, last + 1 - from, bytes + tail - before,
+                        berth__arena_kind(arena));
 }
 
 /* ---- blocks ---- */
@@ -196,28 +227,69 @@ static void unpublish(struct berth__chunk *first) {
     berth__lock_release(&arenas->huge_lock);
 }
 
+/* A block in the making. */
+struct extent {
+    char *at; /* slots that are reserved */
+    size_t bytes;
+    size_t retained; /* the part of them that the slots hold already */
+    size_t tail;     /* what the last slot holds beyond */
+};
+
 /* Charges a block in reserved slots and commits what they do not hold yet; only then are the slots'
  * records made. NULL: nothing changed. */
-static struct berth__chunk *fill_slots(struct berth__arena *arena, char *at, size_t bytes,
-                                       size_t retained, unsigned charge_flags) {
+static struct berth__chunk *fill_slots(struct berth__arena *arena, struct extent *extent,
+                                       unsigned charge_flags) {
     struct berth__ledger *ledger = arena->arenas->ledger;
-    size_t missing = bytes - retained;
-    if (!berth__ledger_charge_split(ledger, ledger->parent == NULL ? missing : bytes, missing,
+    char *at = extent->at;
+    size_t bytes = extent->bytes;
+    extent->retained = retained_in(at, bytes, &extent->tail);
+    size_t missing = bytes - extent->retained;
+    if (!berth__mappings_allow(at, slots_for(bytes), bytes + extent->tail, berth__arena_kind(arena),
+                               BERTH_MAPPINGS_TO_SERVE) ||
+        !berth__ledger_charge_split(ledger, ledger->parent == NULL ? missing : bytes, missing,
                                     charge_flags)) {
         return NULL;
     }
-    struct berth__chunk *first = NULL;
-    if (commit_missing(arena, at, bytes)) {
-        first = berth__slots_open(at, slots_for(bytes));
-        if (first == NULL) {
-            decommit_missing(at, bytes);
-        }
-    }
+    size_t reached = commit_missing(arena, at, bytes);
+    struct berth__chunk *first = reached == bytes ? berth__slots_open(at, slots_for(bytes)) : NULL;
     if (first == NULL) {
-        berth__ledger_uncharge_own(ledger, retained);
-        berth__ledger_uncharge(ledger, missing);
+        size_t stay = decommit_missing(at, reached);
+        berth__ledger_uncharge_own(ledger, extent->retained + stay);
+        berth__ledger_uncharge(ledger, missing - stay);
     }
     return first;
+}
+
+/* The same for whole slots, if there are many mappings; and if there is no room for so much, for
+ * what is needed. */
+static struct berth__chunk *fill_whole_slots(struct berth__arena *arena, struct extent *extent,
+                                             unsigned charge_flags) {
+    size_t bytes = extent->bytes;
+    struct berth__chunk *first = NULL;
+    if (berth__mappings_are_many()) {
+        extent->bytes = slots_for(bytes) * BERTH_CHUNK;
+        first = fill_slots(arena, extent, charge_flags);
+    }
+    if (first == NULL) {
+        extent->bytes = bytes;
+        first = fill_slots(arena, extent, charge_flags);
+    }
+    return first;
+}
+
+/* Makes filled slots a block. */
+static void start_block(struct berth__arena *arena, struct berth__chunk *first,
+                        const struct extent *extent) {
+    size_t bytes = extent->bytes;
+    set_committed(arena, first, 0, bytes, extent->tail);
+    berth__decay_demand(&berth__slots_decay, extent->retained, false);
+    berth__decay_demand(&berth__slots_decay, bytes - extent->retained, true);
+    berth__unpoison(extent->at, bytes);
+    first->huge.file = false;
+    if (extent->tail > 0) {
+        berth__tail_keep(first, nth(first, slots_for(bytes) - 1), extent->tail);
+    }
+    publish(arena, first, bytes, extent->retained == 0);
 }
 
 void *berth__huge_attempt(const struct berth__request *request, unsigned charge_flags,
@@ -231,31 +303,21 @@ void *berth__huge_attempt(const struct berth__request *request, unsigned charge_
     berth__limit_look(BERTH_LIMIT_AGE_MS);
     /* Nothing, aligned beyond a chunk, is still a block. */
     size_t bytes = berth__round_up(berth__max(request->size, 1), berth__page_bytes);
-    char *at = reserve(arenas, bytes, request->alignment);
-    if (at == NULL) {
+    struct extent extent = {.at = reserve(arenas, bytes, request->alignment), .bytes = bytes};
+    if (extent.at == NULL) {
         return NULL;
     }
-    size_t tail = 0;
-    size_t retained = retained_in(at, bytes, &tail);
-    struct berth__chunk *first = fill_slots(arena, at, bytes, retained, charge_flags);
+    struct berth__chunk *first = fill_whole_slots(arena, &extent, charge_flags);
     if (first == NULL) {
-        berth__slots_give_at(at, slots_for(bytes));
+        berth__slots_give_at(extent.at, slots_for(bytes));
         return NULL;
     }
-    take_slots(arena, first, bytes);
+    take_slots(arena, first, extent.bytes);
     if ((request->flags & BERTH_REQUEST_ZERO) != 0) {
-        clear_retained(at, bytes, retained);
+        clear_retained(extent.at, extent.bytes, extent.retained);
     }
-    set_committed(arena, first, bytes, tail);
-    berth__decay_demand(&berth__slots_decay, retained, false);
-    berth__decay_demand(&berth__slots_decay, bytes - retained, true);
-    berth__unpoison(at, bytes);
-    first->huge.file = false;
-    if (tail > 0) {
-        berth__tail_keep(first, nth(first, slots_for(bytes) - 1), tail);
-    }
-    publish(arena, first, bytes, retained == 0);
-    return at;
+    start_block(arena, first, &extent);
+    return extent.at;
 }
 
 static struct berth__chunk *checked_first(const void *block) {
@@ -273,11 +335,12 @@ static void free_file(struct berth__chunk *first) {
     size_t bytes = mapped_bytes(first);
     unpublish(first);
     if (berth__pages_decommit(first->at, bytes) == 0) {
+        berth__mappings_set(first->at, slots_for(bytes), 0, 0);
         berth__slots_give(first, slots_for(bytes));
         berth__ledger_uncharge(ledger, bytes);
     } else { /* it stays mapped, and charged to the process, for now */
         berth__ledger_uncharge_own(ledger, bytes);
-        berth__retained_add_file(first, bytes);
+        berth__retained_add_stuck(first, slots_for(bytes), bytes);
     }
 }
 
@@ -286,22 +349,28 @@ static int map_file(struct berth__arena *arena, char *at, size_t length,
                     const struct berth__file *file, unsigned charge_flags) {
     struct berth__ledger *ledger = arena->arenas->ledger;
     size_t bytes = berth__round_up(length, berth__page_bytes);
-    if (!empty_slots(at, slots_for(bytes)) || !berth__ledger_charge(ledger, bytes, charge_flags)) {
+    if (!empty_slots(at, slots_for(bytes)) ||
+        !berth__mappings_allow(at, slots_for(bytes), bytes, BERTH_KIND_ALONE,
+                               BERTH_MAPPINGS_TO_SERVE) ||
+        !berth__ledger_charge(ledger, bytes, charge_flags)) {
         return -ENOMEM;
     }
     int error = berth__pages_map_file(at, bytes, file->fd, file->offset, file->writable);
     struct berth__chunk *first = error == 0 ? berth__slots_open(at, slots_for(bytes)) : NULL;
     if (first != NULL) {
         first->huge.file = true;
+        berth__mappings_set(at, slots_for(bytes), bytes, BERTH_KIND_ALONE);
         berth__unpoison(at, bytes);
         publish(arena, first, length, false);
         return 0;
     }
-    if (error == 0) {
-        error = berth__pages_decommit(at, bytes) == 0 ? -ENOMEM : -EADDRINUSE;
+    if (error == 0 && berth__pages_decommit(at, bytes) != 0) {
+        berth__ledger_uncharge_own(ledger, bytes);
+        berth__retained_lose(bytes);
+        return -EADDRINUSE;
     }
     berth__ledger_uncharge(ledger, bytes);
-    return error;
+    return error == 0 ? -ENOMEM : error;
 }
 
 int berth__file_map(struct berth__arenas *arenas, const struct berth__file *file, size_t length,
@@ -341,7 +410,7 @@ void berth__huge_free(void *block) {
     berth__slots_give(first, first->huge.slots);
     berth__wait_notify();
     if (berth__wait_anyone()) {
-        berth__retained_release(bytes, 0); /* somebody waits for just that */
+        berth__retained_uncharge(bytes); /* somebody waits for just that */
     }
     berth__decay_pay(arena, bytes); /* what is due for it costs what munmap would have */
 }
@@ -357,14 +426,27 @@ static void count_resize(struct berth__chunk *first, size_t bytes) {
     berth__lock_release(&arenas->huge_lock);
 }
 
+/* What a block does not need of what cannot be unmapped: its slots may serve others as they are. */
+static void leave_whole_slots(struct berth__chunk *first, size_t keep) {
+    size_t slots_before = first->huge.slots;
+    size_t excess = first->huge.bytes - berth__min(keep * BERTH_CHUNK, first->huge.bytes);
+    if (excess > 0) {
+        count_resize(first, keep * BERTH_CHUNK);
+        berth__ledger_uncharge_own(first->arena->arenas->ledger, excess);
+        berth__slots_give(nth(first, keep), slots_before - keep);
+    }
+}
+
 static bool shrink(struct berth__chunk *first, size_t bytes) {
     size_t excess = first->huge.bytes - bytes;
     size_t slots_before = first->huge.slots;
     if (excess == 0 || !drop_tail(first)) {
         return true;
     }
-    if (berth__pages_decommit(first->at + bytes, excess) != 0) {
-        return true; /* it stays longer than asked for */
+    if (berth__mappings_decommit(first->at, slots_before, bytes, first->huge.bytes,
+                                 BERTH_MAPPINGS_TO_SAVE) != BERTH_UNMAPPED) {
+        leave_whole_slots(first, slots_for(bytes)); /* it stays longer than asked for */
+        return true;
     }
     for (size_t i = slots_for(bytes); i < slots_before; i++) {
         nth(first, i)->committed = 0;
@@ -391,35 +473,48 @@ static bool charge_and_commit(struct berth__arena *arena, char *from, size_t byt
         if (slot_count == 0 || berth__slots_open(slots, slot_count) != NULL) {
             return true;
         }
-        if (berth__pages_decommit(from, bytes) != 0) {
+        if (berth__pages_decommit(from, bytes) != 0) { /* whoever commits it again pays again */
             (void)berth__pages_purge(from, bytes);
+            berth__ledger_uncharge_own(ledger, bytes);
+            berth__retained_lose(bytes);
+            return false;
         }
     }
     berth__ledger_uncharge(ledger, bytes);
     return false;
 }
 
-static bool grow_in_place(struct berth__chunk *first, size_t bytes, unsigned charge_flags) {
+static bool grow_to(struct berth__chunk *first, size_t bytes, unsigned charge_flags) {
     size_t old = first->huge.bytes;
-    size_t more_slots = slots_for(bytes) - first->huge.slots;
-    char *behind = first->at + first->huge.slots * BERTH_CHUNK;
+    size_t slots_before = first->huge.slots;
+    size_t more_slots = slots_for(bytes) - slots_before;
+    char *behind = first->at + slots_before * BERTH_CHUNK;
     if (!drop_tail(first) || (more_slots > 0 && !berth__slots_reserve_at(behind, more_slots))) {
         return false;
     }
-    if (!charge_and_commit(first->arena, first->at + old, bytes - old, behind, more_slots,
+    if (!berth__mappings_allow(first->at, slots_for(bytes), bytes, berth__arena_kind(first->arena),
+                               BERTH_MAPPINGS_TO_SERVE) ||
+        !charge_and_commit(first->arena, first->at + old, bytes - old, behind, more_slots,
                            charge_flags)) {
         if (more_slots > 0) {
             berth__slots_give_at(behind, more_slots);
         }
         return false;
     }
-    for (size_t i = first->huge.slots; i < slots_for(bytes); i++) {
+    for (size_t i = slots_before; i < slots_for(bytes); i++) {
         berth__store_release(&nth(first, i)->use, BERTH_SLOT_HUGE_BODY);
     }
-    set_committed(first->arena, first, bytes, 0);
+    set_committed(first->arena, first, slots_before - 1, bytes, 0);
     count_resize(first, bytes);
     berth__unpoison(first->at, bytes);
     return true;
+}
+
+/* To whole slots, if there are many mappings and there is room for so much. */
+static bool grow_in_place(struct berth__chunk *first, size_t bytes, unsigned charge_flags) {
+    return (berth__mappings_are_many() &&
+            grow_to(first, slots_for(bytes) * BERTH_CHUNK, charge_flags)) ||
+           grow_to(first, bytes, charge_flags);
 }
 
 static bool keeps_its_place(struct berth__chunk *first) {
@@ -450,30 +545,58 @@ static void leave_slots(struct berth__chunk *from, bool reserved_again) {
     }
 }
 
+/* The room that was made for a block's longer end, in slots to which it could not move. */
+static void give_up_room(struct berth__arena *arena, char *at, size_t old, size_t bytes,
+                         bool reserved_again) {
+    struct berth__ledger *ledger = arena->arenas->ledger;
+    size_t slots = slots_for(bytes);
+    if (berth__pages_decommit(at + old, bytes - old) == 0) {
+        berth__ledger_uncharge(ledger, bytes - old);
+        if (reserved_again) {
+            berth__slots_give_at(at, slots);
+        }
+        return;
+    }
+    (void)berth__pages_purge(at + old, bytes - old);
+    berth__ledger_uncharge_own(ledger, bytes - old);
+    if (reserved_again) {
+        berth__mappings_set(at, slots, bytes, BERTH_KIND_ALONE);
+        berth__retained_add_stuck(berth__chunk_of(at), slots, bytes - old);
+    } else {
+        berth__retained_lose(bytes - old);
+    }
+}
+
+/* Moved memory merges with none, but a copy does; beyond the bound, blocks are copied. */
+static bool may_move(struct berth__chunk *from, const char *at, size_t slots) {
+    return berth__mappings_allow(from->at, from->huge.slots, 0, 0, BERTH_MAPPINGS_TO_SAVE) &&
+           berth__mappings_allow(at, slots, slots * BERTH_CHUNK - 1, BERTH_KIND_ALONE,
+                                 BERTH_MAPPINGS_TO_SAVE);
+}
+
 /* The pages move, and the old slots are left empty. Room beyond the old size is committed before
  * the move, so that a failure leaves the old block as it was. */
 static int move(struct berth__chunk *from, char *at, size_t bytes, unsigned charge_flags) {
     struct berth__arena *arena = from->arena;
     size_t old = from->huge.bytes;
     size_t slots = slots_for(bytes);
+    if (!may_move(from, at, slots)) {
+        berth__slots_give_at(at, slots);
+        return -ENOTSUP;
+    }
     if (!charge_and_commit(arena, at + old, bytes - old, at, slots, charge_flags)) {
         berth__slots_give_at(at, slots);
         return -ENOMEM;
     }
     bool reserved_again = true;
     if (berth__pages_move(from->at, at, old, &reserved_again) != 0) {
-        if (berth__pages_decommit(at + old, bytes - old) != 0) {
-            (void)berth__pages_purge(at + old, bytes - old);
-        }
-        berth__ledger_uncharge(arena->arenas->ledger, bytes - old);
-        if (reserved_again) {
-            berth__slots_give_at(at, slots);
-        }
+        give_up_room(arena, at, old, bytes, reserved_again);
         return -ENOTSUP;
     }
+    berth__mappings_move(from->at, at, old);
     leave_slots(from, reserved_again);
     struct berth__chunk *to = berth__chunk_of(at);
-    set_committed(arena, to, bytes, 0);
+    set_committed(arena, to, 0, bytes, 0);
     berth__unpoison(at, bytes);
     to->huge.file = false;
     publish(arena, to, bytes, false);
@@ -492,7 +615,10 @@ int berth__huge_grow(void **block, size_t size, unsigned charge_flags) {
     if (bytes <= first->huge.bytes || grow_in_place(first, bytes, charge_flags)) {
         return 0;
     }
-    char *at = drop_tail(first) ? reserve(first->arena->arenas, bytes, BERTH_CHUNK) : NULL;
+    if (!drop_tail(first)) {
+        return -ENOTSUP;
+    }
+    char *at = reserve(first->arena->arenas, bytes, BERTH_CHUNK);
     int error = at == NULL ? -ENOMEM : move(first, at, bytes, charge_flags);
     *block = error == 0 ? at : *block;
     return error;

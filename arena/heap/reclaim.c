@@ -69,7 +69,7 @@ static size_t trim_arenas(struct berth__arenas *arenas, size_t bytes) {
     struct berth__arena *arena;
     for (BERTH_EACH_ARENA(arena, arenas)) {
         if (returned < bytes) {
-            returned += berth__arena_trim(arena, bytes - returned);
+            returned += berth__arena_trim(arena, bytes - returned, BERTH_MAPPINGS_TO_SERVE);
         }
     }
     return returned;
@@ -86,7 +86,7 @@ static size_t wanted(const struct berth__request *request) {
  * of other pools', if it is the process's limit that is short. */
 static void return_memory(const struct berth__request *request, bool everywhere) {
     size_t bytes = wanted(request);
-    size_t returned = berth__retained_release(bytes, 0);
+    size_t returned = berth__retained_uncharge(bytes);
     if (returned < bytes) {
         returned += trim_arenas(request->arenas, bytes - returned);
     }
@@ -99,7 +99,7 @@ static void return_memory(const struct berth__request *request, bool everywhere)
             returned += trim_arenas(other, bytes - returned);
         }
     }
-    berth__retained_release(bytes, 0); /* chunks that became empty meanwhile */
+    berth__retained_uncharge(bytes); /* chunks that became empty meanwhile */
 }
 
 /* A callback that allocates does not come back here. */
@@ -275,7 +275,7 @@ size_t berth__reclaim_all(struct berth__arenas *arenas) {
     struct berth__arena *arena;
     for (BERTH_EACH_ARENA(arena, arenas)) {
         returned += berth__decay_purge_all(arena);
-        returned += berth__arena_trim(arena, SIZE_MAX);
+        returned += berth__arena_trim(arena, SIZE_MAX, BERTH_MAPPINGS_TO_SAVE);
     }
     return returned + berth__retained_release(SIZE_MAX, 0);
 }
@@ -284,8 +284,8 @@ void berth__reclaim_excess(struct berth__arena *arena, bool thoroughly) {
     struct berth__ledger *ledger = arena->arenas->ledger;
     if (thoroughly && berth__ledger_excess(ledger) > 0) {
         berth__run_caches_flush(arena->arenas);
-        berth__arena_trim(arena, (size_t)berth__ledger_excess(ledger));
+        berth__arena_trim(arena, (size_t)berth__ledger_excess(ledger), BERTH_MAPPINGS_TO_SERVE);
     }
-    berth__retained_release((size_t)berth__ledger_excess(&berth__ledger), 0);
+    berth__retained_uncharge((size_t)berth__ledger_excess(&berth__ledger));
     berth__ledger_settle(ledger);
 }

@@ -2,6 +2,7 @@
  * From the engine's counts to the public structures.
  */
 #include "heap/read.h"
+#include "chunk/mappings.h"
 #include "chunk/meta.h"
 #include "chunk/retained.h"
 #include "heap/request.h"
@@ -83,7 +84,7 @@ static void read_process(struct berth_process_metrics *out) {
         .limit_used_bytes = berth__load_relaxed(&berth__ledger.used),
         .limit_peak_bytes = berth__load_relaxed(&berth__ledger.peak),
         .limit_refusals = berth__load_relaxed(&berth__ledger.failures),
-        .retained_bytes = berth__retained_bytes(),
+        .retained_bytes = berth__retained_charged(),
         .metadata_bytes = berth__meta_bytes(),
         .reserved_bytes = berth__reserved_elsewhere(),
         .cache_budget_bytes = budget,
@@ -94,6 +95,7 @@ static void read_process(struct berth_process_metrics *out) {
         .ladder_return = berth__load_relaxed(&steps[BERTH_LADDER_RETURN]),
         .ladder_callbacks = berth__load_relaxed(&steps[BERTH_LADDER_CALLBACKS]),
         .ladder_waits = berth__load_relaxed(&steps[BERTH_LADDER_WAIT]),
+        .mappings = berth__mappings_count(),
     };
     struct berth__arenas *arenas = NULL;
     while ((arenas = berth__engine_next(arenas)) != NULL) {

@@ -37,6 +37,9 @@
     X(span, SIZE, "0", 0, INT64_MAX,                                                               \
       "Addresses to reserve at the start. 0: 1T, or an eighth of RLIMIT_AS; more follow as "       \
       "needed.")                                                                                   \
+    X(mappings, NUMBER, "32768", 64, INT32_MAX,                                                    \
+      "Mappings that the kernel may have to keep for berth's memory; half of vm.max_map_count. "   \
+      "Beyond half of this, chunks and large blocks take whole slots of 4M.")                      \
     X(stats_print, BOOL, "false", 0, 1, "Whether the metrics are printed on stderr at exit.")      \
     X(abort_conf, BOOL, "false", 0, 1, "Whether a bad option stops the process.")
 

@@ -30,6 +30,7 @@ static void configure(struct berth__engine_config *config) {
     const uint64_t *value = options->value;
     config->reserve_bytes = value[BERTH_OPTION_span];
     config->cache_bytes = value[BERTH_OPTION_cache];
+    config->mappings = value[BERTH_OPTION_mappings];
     config->policy.chunk_bytes = value[BERTH_OPTION_chunk];
     config->policy.arena_count = (unsigned)value[BERTH_OPTION_arenas];
     config->policy.decay_ms = (uint32_t)value[BERTH_OPTION_decay_ms];

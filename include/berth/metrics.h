@@ -56,7 +56,8 @@ extern "C" {
     X(ladder_return, COUNTER, NONE, "Reclaims: unused mapped memory was unmapped.")                \
     X(ladder_callbacks, COUNTER, NONE, "Reclaims: pressure callbacks were asked.")                 \
     X(ladder_waits, COUNTER, NONE, "Reclaims: the request waited for memory.")                     \
-    X(pools, GAUGE, NONE, "Pools, the default one included.")
+    X(pools, GAUGE, NONE, "Pools, the default one included.")                                      \
+    X(mappings, GAUGE, NONE, "Mappings that the kernel keeps for berth's memory, at most.")
 
 /** The metrics of a pool. Sums over its arenas, and what belongs to no arena. */
 #define BERTH_POOL_METRICS(X)                                                                      \

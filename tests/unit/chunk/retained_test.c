@@ -105,12 +105,13 @@ static void release_in_vain(void *unused) {
     slot->at[0] = 1;
     berth__slots_give(slot, 1);
     berth__os_fail_after(BERTH_OS_DECOMMIT, 0, 1);
-    UNIT_CHECK(berth__retained_release(SIZE_MAX, 0) == 0);
-    UNIT_CHECK(berth__retained_bytes() == MIB); /* it stays mapped, and charged */
+    UNIT_CHECK(berth__retained_release(MIB, 0) == MIB);
+    UNIT_CHECK(berth__retained_charged() == MIB); /* it stays mapped, and charged */
     UNIT_CHECK(charged() == MIB);
+    UNIT_CHECK(berth__retained_bytes() == 0); /* and is owed to nobody */
     UNIT_CHECK(unit_range_read(slot->at, MIB, true).resident == 0);
-    UNIT_CHECK(berth__retained_release(SIZE_MAX, 0) == MIB);
-    UNIT_CHECK(charged() == 0);
+    UNIT_CHECK(berth__retained_uncharge(SIZE_MAX) == MIB);
+    UNIT_CHECK(charged() == 0 && berth__retained_charged() == 0);
 }
 #endif
 
@@ -184,9 +185,18 @@ static void trim_in_vain(void *unused) {
     (void)unused;
     start(64 * MIB);
     struct berth__chunk *first = block_with_tail();
+    struct berth__chunk *last = berth__chunk_next(first);
     berth__os_fail_after(BERTH_OS_DECOMMIT, 0, 1);
-    UNIT_CHECK(berth__retained_release(SIZE_MAX, 0) == 0);
+    UNIT_CHECK(berth__retained_release(2 * MIB, 0) == 2 * MIB);
+    UNIT_CHECK(berth__retained_bytes() == 0 && berth__retained_charged() == 2 * MIB);
     UNIT_CHECK(charged() == 7 * MIB && berth__tail_take(first) == 2 * MIB);
+    UNIT_CHECK(berth__retained_charged() == 0);
+    berth__tail_keep(first, last, 2 * MIB);
+    UNIT_CHECK(berth__retained_bytes() == 2 * MIB); /* it may hold memory again */
+    berth__os_fail_after(BERTH_OS_DECOMMIT, 0, 2);
+    UNIT_CHECK(berth__retained_uncharge(1) == 0);
+    UNIT_CHECK(berth__retained_uncharge(1) == 2 * MIB);
+    UNIT_CHECK(charged() == 5 * MIB && last->committed == MIB);
 }
 #endif
 

@@ -62,6 +62,7 @@ static void every_option_takes_its_values(void **state) {
         {"thp:auto", BERTH_OPTION_thp, BERTH_OPTION_THP_AUTO},
         {"thp:always", BERTH_OPTION_thp, BERTH_OPTION_THP_ALWAYS},
         {"span:1T", BERTH_OPTION_span, (uint64_t)1 << 40},
+        {"mappings:64", BERTH_OPTION_mappings, 64},
         {"stats_print:yes", BERTH_OPTION_stats_print, 1},
         {"abort_conf:1", BERTH_OPTION_abort_conf, 1},
     };
@@ -93,6 +94,7 @@ static void the_defaults_are_what_the_table_says(void **state) {
     assert_int_equal(options.value[BERTH_OPTION_reclaim], 1);
     assert_int_equal(options.value[BERTH_OPTION_thp], BERTH_OPTION_THP_AUTO);
     assert_int_equal(options.value[BERTH_OPTION_decay_ms], 1000);
+    assert_int_equal(options.value[BERTH_OPTION_mappings], 32768);
     for (unsigned i = 0; i < BERTH_OPTION_COUNT; i++) {
         assert_false(options.is_set[i]);
         assert_non_null(berth__option_infos[i].help);
@@ -118,6 +120,7 @@ static void a_bad_value_is_named_with_its_option_and_changes_nothing(void **stat
         {"thp", "on"},           {"thp", "neve"},
         {"span", "1TT"},         {"stats_print", "y"},
         {"abort_conf", "nope"},  {"cache", "99999999999999999999999999"},
+        {"mappings", "63"},      {"mappings", "many"},
     };
     struct berth__options defaults;
     assert_int_equal(parse(&defaults, ""), 0);
