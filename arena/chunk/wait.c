@@ -84,17 +84,6 @@ static void leave_locked(struct berth__wait_place *place) BERTH_REQUIRES(berth__
 
 /* ---- a waiter ---- */
 
-void berth__wait_begin(struct berth__waiter *waiter, uint64_t wait_ms) {
-    place_init(&waiter->own, waiter);
-    place_init(&waiter->parent, waiter);
-    waiter->refused_by = NULL;
-    waiter->age = berth__add_relaxed(&next_age, 1);
-    waiter->deadline_ns = berth__clock_ns() + wait_ms * 1000000;
-    berth__store_relaxed(&waiter->word, WOKEN);
-    berth__add_relaxed(&berth__waiter_count, 1);
-    *berth__waiter_of_thread() = waiter;
-}
-
 void berth__wait_end(struct berth__waiter *waiter) {
     berth__lock_acquire(&berth__wait_lock);
     leave_locked(&waiter->own);
@@ -113,6 +102,18 @@ void berth__wait_stand(struct berth__waiter *waiter, struct berth__wait_queue *o
         leave_locked(&waiter->parent);
     }
     berth__lock_release(&berth__wait_lock);
+}
+
+void berth__wait_begin(struct berth__waiter *waiter, uint64_t wait_ms,
+                       struct berth__wait_queue *own) {
+    place_init(&waiter->own, waiter);
+    place_init(&waiter->parent, waiter);
+    waiter->refused_by = NULL;
+    waiter->age = berth__add_relaxed(&next_age, 1);
+    waiter->deadline_ns = berth__clock_ns() + wait_ms * 1000000;
+    *berth__waiter_of_thread() = waiter;
+    berth__wait_stand(waiter, own);
+    berth__add_relaxed(&berth__waiter_count, 1);
 }
 
 static bool is_first(struct berth__waiter *waiter) {

@@ -73,8 +73,9 @@ BERTH_INLINE bool berth__wait_anyone(void) {
 
 void berth__wait_init(void);
 
-/* From now on the calling thread waits, until berth__wait_end; it stands nowhere yet. */
-void berth__wait_begin(struct berth__waiter *waiter, uint64_t wait_ms);
+/* From now on the calling thread waits, until berth__wait_end, in the queue of its own ledger. */
+void berth__wait_begin(struct berth__waiter *waiter, uint64_t wait_ms,
+                       struct berth__wait_queue *own);
 void berth__wait_end(struct berth__waiter *waiter);
 
 /* After an attempt failed: stands in the queue of its own ledger, and in that of the parent's only

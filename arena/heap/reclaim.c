@@ -221,10 +221,9 @@ static void *wait_in_queue(const struct berth__request *request, berth__attempt 
     count_step(BERTH_LADDER_WAIT);
     berth__add_relaxed(&arenas->waits, 1);
     struct berth__waiter waiter;
-    berth__wait_begin(&waiter, wait_ms_of(request));
+    berth__wait_begin(&waiter, wait_ms_of(request), own_queue(arenas));
     void *block = NULL;
     uint64_t returns_seen = berth__load_relaxed(&berth__wait_returns);
-    berth__wait_stand(&waiter, own_queue(arenas));
     for (unsigned look = 1; block == NULL && berth__wait_sleep(&waiter); look++) {
         bool everywhere = should_look_everywhere(look, &returns_seen);
         block = climb(request, attempt, berth__request_charge_flags(request), everywhere);

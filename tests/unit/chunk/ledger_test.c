@@ -122,8 +122,7 @@ static void lowering_the_limit_stops_growth_and_tells_the_excess(void **state) {
 }
 
 static void wait_for(struct berth__waiter *waiter, struct berth__ledger *ledger) {
-    berth__wait_begin(waiter, 60000);
-    berth__wait_stand(waiter, &ledger->queue);
+    berth__wait_begin(waiter, 60000, &ledger->queue);
 }
 
 static void *charge_one_byte(void *ledger) {

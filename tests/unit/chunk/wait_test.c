@@ -19,8 +19,7 @@ static int start(void **state) {
 static struct berth__wait_queue queue;
 
 static void join(struct berth__waiter *waiter, uint64_t wait_ms) {
-    berth__wait_begin(waiter, wait_ms);
-    berth__wait_stand(waiter, &queue);
+    berth__wait_begin(waiter, wait_ms, &queue);
 }
 
 static void a_moment(void) {
@@ -247,8 +246,7 @@ static void who_waits_longest_is_first_in_every_queue(void **state) {
     (void)state;
     pthread_t thread;
     struct berth__waiter elder;
-    berth__wait_begin(&elder, LONG_MS);
-    berth__wait_stand(&elder, &queue);
+    berth__wait_begin(&elder, LONG_MS, &queue);
     assert_int_equal(pthread_create(&thread, NULL, stand_before_the_elder, NULL), 0);
     while (!atomic_load(&stands)) {
         a_moment();

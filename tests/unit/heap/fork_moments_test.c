@@ -303,8 +303,7 @@ static void no_cpu_cache_comes_up_while_a_fork_is_prepared(void **state) {
 static void *wait_in_vain(void *unused) {
     (void)unused;
     struct berth__waiter waiter;
-    berth__wait_begin(&waiter, 60000);
-    berth__wait_stand(&waiter, &berth__ledger.queue);
+    berth__wait_begin(&waiter, 60000, &berth__ledger.queue);
     while (other.step != 3) {
         a_moment();
     }
@@ -316,8 +315,7 @@ static void find_nobody_waiting(void) {
     UNIT_CHECK(!berth__wait_anyone());
     UNIT_CHECK(berth__load_relaxed(&berth__ledger.queue.count) == 0);
     struct berth__waiter waiter;
-    berth__wait_begin(&waiter, 60000);
-    berth__wait_stand(&waiter, &berth__ledger.queue);
+    berth__wait_begin(&waiter, 60000, &berth__ledger.queue);
     berth__wait_notify();
     UNIT_CHECK(berth__wait_sleep(&waiter)); /* as the head */
     berth__wait_end(&waiter);
