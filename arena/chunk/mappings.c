@@ -32,8 +32,9 @@ static struct berth__mapped *mapped_of(const struct berth__span *span, size_t sl
 /* Slots that were never used hold nothing, nor does what lies before the first. */
 static struct berth__mapped copy_of(const struct berth__span *span, size_t slot)
     BERTH_REQUIRES(berth__slots_lock) {
+    static const struct berth__mapped nothing;
     const struct berth__mapped *mapped = mapped_of(span, slot);
-    return mapped == NULL ? (struct berth__mapped){0} : *mapped;
+    return mapped == NULL ? nothing : *mapped;
 }
 
 static bool meet(const struct berth__mapped *left, const struct berth__mapped *right) {
