@@ -29,10 +29,11 @@ static struct berth__mapped *mapped_of(const struct berth__span *span, size_t sl
                                                          : NULL;
 }
 
-/* Slots that were never used hold nothing, nor does what lies before the first. */
+static const struct berth__mapped nothing;
+
+/* Slots that were never used hold nothing. */
 static struct berth__mapped copy_of(const struct berth__span *span, size_t slot)
     BERTH_REQUIRES(berth__slots_lock) {
-    static const struct berth__mapped nothing;
     const struct berth__mapped *mapped = mapped_of(span, slot);
     return mapped == NULL ? nothing : *mapped;
 }
@@ -75,8 +76,7 @@ static struct berth__mapped changed(struct berth__mapped slot, size_t bytes, uin
 static int64_t change_locked(const struct berth__span *span, size_t slot, size_t slots,
                              size_t bytes, uint32_t kind, bool apply)
     BERTH_REQUIRES(berth__slots_lock) {
-    struct berth__mapped left_before =
-        slot == 0 ? (struct berth__mapped){0} : copy_of(span, slot - 1);
+    struct berth__mapped left_before = slot == 0 ? nothing : copy_of(span, slot - 1);
     struct berth__mapped left_after = left_before;
     int64_t change = 0;
     for (size_t i = 0; i <= slots; i++) {
@@ -151,8 +151,7 @@ void berth__mappings_move(const char *from, const char *to, size_t bytes) {
     berth__lock_acquire(&berth__slots_lock);
     set_locked(to, slots, bytes, BERTH_KIND_ALONE);
     for (size_t i = 0; i < slots; i++) {
-        struct berth__mapped left =
-            i == 0 ? (struct berth__mapped){0} : copy_of(span, slot + i - 1);
+        struct berth__mapped left = i == 0 ? nothing : copy_of(span, slot + i - 1);
         struct berth__mapped here = copy_of(span, slot + i);
         uint32_t inside = here.joints + (i > 0 && end_between(&left, &here));
         mapped_of(to_span, to_slot + i)->joints += inside;

@@ -47,18 +47,46 @@ static int32_t distance(const struct message *carrier, const void *block) {
     return granules == (int32_t)granules ? (int32_t)granules : 0;
 }
 
-/* Packs as many of items[0..count) as fit behind the largest of them, and leaves the others at the
- * front of the array. Returns how many are left. */
-static unsigned pack_one(struct berth__remote_block *items, unsigned count, unsigned largest,
-                         struct message **packed) {
-    struct message *carrier = (struct message *)(void *)items[largest].block;
-    unsigned capacity = capacity_of(items[largest].size);
-    berth__unpoison(carrier, items[largest].size);
-    items[largest] = items[--count];
+/* A chain of messages, linked from `first` to `last`, whose own word is still to be set. */
+struct chain {
+    struct message *first, *last;
+    unsigned messages;
+    uint64_t carriers; /* a bit, by hash, for each message's address */
+};
+
+static void link_message(struct chain *chain, struct message *carrier, bool counted) {
+    carrier->next = word_of(chain->first, 0) | (counted ? COUNTED : 0);
+    chain->first = carrier;
+    chain->last = chain->last == NULL ? carrier : chain->last;
+    chain->messages++;
+}
+
+/* A block that was freed twice, and carries a message already, must not be written to again. Other
+ * blocks that are named twice are found when the heap takes them back. */
+static void check_carrier(struct chain *chain, const struct message *carrier) {
+    uint64_t hash = (uintptr_t)carrier / BERTH_GRANULE * UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t bit = UINT64_C(1) << (hash >> 58);
+    if ((chain->carriers & bit) != 0) {
+        for (struct message *at = chain->first; at != NULL; at = top_of(at->next)) {
+            if (BERTH_UNLIKELY(at == carrier)) {
+                berth__misuse("double free", carrier);
+            }
+        }
+    }
+    chain->carriers |= bit;
+}
+
+/* Packs the last of items[0..count), and as many of those before it as fit behind it. Returns how
+ * many are left. */
+static unsigned pack_last(struct chain *chain, const struct berth__remote_block *items,
+                          unsigned count, bool counted) {
+    struct message *carrier = (struct message *)(void *)items[--count].block;
+    unsigned capacity = capacity_of(items[count].size);
+    check_carrier(chain, carrier);
+    berth__unpoison(carrier, items[count].size);
     unsigned named = 0;
-    unsigned i = 0;
-    for (; i < count && named < capacity; i++) {
-        int32_t to = distance(carrier, items[i].block);
+    for (; named < capacity && count > 0; count--) {
+        int32_t to = distance(carrier, items[count - 1].block);
         if (BERTH_UNLIKELY(to == 0)) {
             break;
         }
@@ -67,41 +95,29 @@ static unsigned pack_one(struct berth__remote_block *items, unsigned count, unsi
     if (named < capacity) {
         carrier->others[named] = 0;
     }
-    unsigned left = 0;
-    for (; i < count; i++) {
-        if (BERTH_UNLIKELY(items[i].block == (char *)carrier)) {
-            berth__misuse("double free", carrier);
-        }
-        items[left++] = items[i];
-    }
-    *packed = carrier;
-    return left;
+    link_message(chain, carrier, counted);
+    return count;
 }
 
-/* The place of the largest block: it names the most others. */
-static unsigned largest_of(const struct berth__remote_block *items, unsigned count) {
+/* The largest block names the most others. */
+static void move_largest_last(struct berth__remote_block *items, unsigned count) {
     unsigned largest = 0;
     for (unsigned i = 1; i < count; i++) {
         largest = items[i].size > items[largest].size ? i : largest;
     }
-    return largest;
+    struct berth__remote_block item = items[largest];
+    items[largest] = items[count - 1];
+    items[count - 1] = item;
 }
 
-/* A chain of messages, linked from `first` to `last`, whose own word is still to be set. */
-struct chain {
-    struct message *first, *last;
-    unsigned messages;
-};
-
-static struct chain pack(struct berth__remote_block *items, unsigned count, bool counted) {
-    struct chain chain = {NULL, NULL, 0};
+static struct chain pack(struct berth__remote_block *items, unsigned count, bool counted,
+                         bool alike) {
+    struct chain chain = {NULL, NULL, 0, 0};
     while (count > 0) {
-        struct message *packed = NULL;
-        count = pack_one(items, count, largest_of(items, count), &packed);
-        packed->next = word_of(chain.first, 0) | (counted ? COUNTED : 0);
-        chain.first = packed;
-        chain.last = chain.last == NULL ? packed : chain.last;
-        chain.messages++;
+        if (!alike) {
+            move_largest_last(items, count);
+        }
+        count = pack_last(&chain, items, count, counted);
     }
     return chain;
 }
@@ -121,11 +137,13 @@ static void help(struct berth__heap *heap, unsigned depth) {
 static unsigned push(struct berth__heap *heap, struct berth__remote_block *items, unsigned count,
                      bool counted) {
     uint64_t bytes = 0;
+    bool alike = true;
     for (unsigned i = 0; i < count; i++) {
         bytes += items[i].size;
+        alike &= items[i].size == items[0].size;
     }
     berth__add_relaxed(&heap->remote_sent, bytes);
-    struct chain chain = pack(items, count, counted);
+    struct chain chain = pack(items, count, counted, alike);
     uint64_t below = berth__load_relaxed(&heap->remote);
     uint64_t above;
     do {
