@@ -66,7 +66,7 @@ static void *lend(struct berth__arena *arena, const struct need *need, bool *zer
  * their lock would serve the threads of both. */
 static bool may_take_from(const struct berth__arena *here, struct berth__arena *other,
                           size_t bytes) {
-    return berth__arena_is_near(other, here) &&
+    return berth__arena_is_near(here, other) &&
            berth__load_relaxed(&other->chunk_bytes) <= berth__load_relaxed(&here->chunk_bytes) &&
            berth__load_relaxed(&other->free_bytes) + berth__load_relaxed(&other->twin_bytes) >=
                bytes;
