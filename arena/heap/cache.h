@@ -160,23 +160,25 @@ BERTH_INLINE void *berth__cache_pop(struct berth__cache *cache, size_t size) {
     return block;
 }
 
-/* Caches a block if it is one of `mark`'s heap, is at least `size` bytes long unless any size will
- * do, and there is room; false: nothing was done. */
-BERTH_INLINE bool berth__cache_push_sized(struct berth__cache *cache, uint64_t mark, void *block,
-                                          size_t size, bool any_size) {
+/* Caches a block if it is one of `*mark`'s heap, is at least `size` bytes long unless any size will
+ * do, and there is room; false: nothing was done. By address, so that both are read where they are
+ * needed. */
+BERTH_INLINE bool berth__cache_push_sized(struct berth__cache *const *owner, const uint64_t *mark,
+                                          void *block, size_t size, bool any_size) {
     char *base = berth__primary.base;
     size_t unit = ((uintptr_t)block - (uintptr_t)base) / BERTH_UNIT;
     if (BERTH_UNLIKELY(unit >= berth__primary.units)) {
         return false;
     }
-    uint64_t offset = berth__load_relaxed((berth__entry *)(void *)base + unit) - mark;
-    if (BERTH_UNLIKELY(offset >= sizeof(cache->bins))) {
+    uint64_t offset = berth__load_relaxed((berth__entry *)(void *)base + unit) - *mark;
+    if (BERTH_UNLIKELY(offset >= sizeof((*owner)->bins))) {
         return false; /* another heap's, or no small block */
     }
     if (!any_size && (BERTH_UNLIKELY(size > BERTH_SMALL_MAX) ||
                       BERTH_UNLIKELY(berth__bin_of_granules[(size + 15) / 16] > offset))) {
         return false;
     }
+    struct berth__cache *cache = *owner;
     struct berth__bin *bin = (struct berth__bin *)(void *)((char *)cache + offset);
     uint32_t into_unit = (uint32_t)((uintptr_t)block % BERTH_UNIT);
     void **top = bin->top;
@@ -193,8 +195,9 @@ BERTH_INLINE bool berth__cache_push_sized(struct berth__cache *cache, uint64_t m
     return true;
 }
 
-BERTH_INLINE bool berth__cache_push(struct berth__cache *cache, uint64_t mark, void *block) {
-    return berth__cache_push_sized(cache, mark, block, 0, true);
+BERTH_INLINE bool berth__cache_push(struct berth__cache *const *owner, const uint64_t *mark,
+                                    void *block) {
+    return berth__cache_push_sized(owner, mark, block, 0, true);
 }
 
 /* ---- slow paths; cache.c ---- */

@@ -162,7 +162,7 @@ static void free_small(void *block, uint64_t entry) {
     struct berth__cache *cache = berth__cache_get(arenas);
     if (BERTH_UNLIKELY(cache == NULL)) {
         free_uncached(block, entry);
-    } else if (arenas->number == 0 || !berth__cache_push(cache, cache->mark, block)) {
+    } else if (arenas->number == 0 || !berth__cache_push(&cache, &cache->mark, block)) {
         berth__cache_take(cache, block, entry); /* of the default pool, it was tried before */
     }
 }

@@ -26,7 +26,7 @@ BERTH_INLINE void *berth__door_alloc(size_t size) {
 
 BERTH_INLINE void berth__door_free(void *block) {
     struct berth__tls *tls = &berth__tls;
-    if (BERTH_UNLIKELY(!berth__cache_push(tls->cache, tls->mark, block))) {
+    if (BERTH_UNLIKELY(!berth__cache_push(&tls->cache, &tls->mark, block))) {
         berth__block_free(block);
     }
 }
@@ -38,7 +38,7 @@ BERTH_NOINLINE void berth__door_free_sized_slow(void *block, size_t size);
  * been aligned, or have become smaller where it lies. */
 BERTH_INLINE void berth__door_free_sized(void *block, size_t size) {
     struct berth__tls *tls = &berth__tls;
-    if (BERTH_UNLIKELY(!berth__cache_push_sized(tls->cache, tls->mark, block, size, false))) {
+    if (BERTH_UNLIKELY(!berth__cache_push_sized(&tls->cache, &tls->mark, block, size, false))) {
         berth__door_free_sized_slow(block, size);
     }
 }

@@ -89,7 +89,7 @@ size_t berth__do_alloc_batch(berth_pool *pool, size_t size, size_t count, void *
 
 void berth__do_free(void *block) {
     struct berth__tls *tls = &berth__tls;
-    if (BERTH_UNLIKELY(!berth__cache_push(tls->cache, tls->mark, block))) {
+    if (BERTH_UNLIKELY(!berth__cache_push(&tls->cache, &tls->mark, block))) {
         berth__block_free(block);
     }
 }
@@ -111,7 +111,7 @@ static BERTH_NOINLINE void free_sized_slow(void *block, size_t size) {
  * become smaller where it lies. */
 void berth__do_free_sized(void *block, size_t size) {
     struct berth__tls *tls = &berth__tls;
-    if (BERTH_UNLIKELY(!berth__cache_push_sized(tls->cache, tls->mark, block, size, false))) {
+    if (BERTH_UNLIKELY(!berth__cache_push_sized(&tls->cache, &tls->mark, block, size, false))) {
         free_sized_slow(block, size);
     }
 }
