@@ -114,17 +114,21 @@ static void put_in_locked(struct berth__cpu_cache *cache, unsigned normal_class,
     berth__count_add(&cache->bytes, class_bytes(normal_class));
 }
 
-/* Takes runs out, class by class in turn, until no more than `bytes` and `count` are left. The
- * caller gives them to return_runs when it has released the lock. */
+/* Takes runs out, class by class in turn, until no more than `bytes` and `count` are left: those of
+ * classes that have another one first, so that as many classes as possible have one. The caller
+ * gives them to return_runs when it has released the lock. */
 static unsigned evict_locked(struct berth__cpu_cache *cache, uint64_t bytes, unsigned count,
                              void **runs) BERTH_REQUIRES(cache->lock) {
     unsigned evicted = 0;
+    unsigned in_vain = 0; /* classes in a row that had no second one */
     while (berth__load_relaxed(&cache->bytes) > bytes ||
            berth__load_relaxed(&cache->count) > count) {
         cache->hand = (cache->hand + 1) % BERTH_NORMAL_CLASS_COUNT;
-        void *run = take_out_locked(cache, cache->hand);
-        if (run != NULL) {
-            runs[evicted++] = run;
+        unsigned entry = cache->first[cache->hand];
+        bool has_two = entry != 0 && cache->next[entry - 1] != 0;
+        in_vain = has_two ? 0 : in_vain + 1;
+        if (has_two || (entry != 0 && in_vain > BERTH_NORMAL_CLASS_COUNT)) {
+            runs[evicted++] = take_out_locked(cache, cache->hand);
         }
     }
     if (evicted > 0) {
