@@ -139,12 +139,22 @@ void *berth__request_serve(const struct berth__request *request) {
 
 /* ---- freeing ---- */
 
-static uint64_t entry_or_misuse(const void *block) {
+/* 0: no block of an arena. */
+static uint64_t entry_of(const void *block) {
     berth__entry *entry = berth__entry_find(block);
-    if (BERTH_UNLIKELY(entry == NULL || berth__load_relaxed(entry) == 0)) {
+    return BERTH_LIKELY(entry != NULL) ? berth__load_relaxed(entry) : 0;
+}
+
+static uint64_t entry_or_misuse(const void *block) {
+    uint64_t entry = entry_of(block);
+    if (BERTH_UNLIKELY(entry == 0)) {
         berth__misuse_of_no_block("use", block);
     }
-    return berth__load_relaxed(entry);
+    return entry;
+}
+
+static bool is_small(uint64_t entry) {
+    return entry != 0 && BERTH_ENTRY_IS_SLAB(entry);
 }
 
 static void free_uncached(void *block, uint64_t entry) {
@@ -186,8 +196,7 @@ static void free_by_kind(void *block, uint64_t entry) {
 }
 
 void berth__block_free(void *block) {
-    berth__entry *at = berth__entry_find(block);
-    uint64_t entry = at == NULL ? 0 : berth__load_relaxed(at);
+    uint64_t entry = entry_of(block);
     if (BERTH_UNLIKELY(entry == 0)) {
         free_elsewhere(block);
         return;
@@ -223,19 +232,25 @@ static size_t huge_size(const void *block) {
     return first->huge.bytes;
 }
 
-size_t berth__block_size(const void *block) {
+static BERTH_NOINLINE size_t size_by_kind(const void *block) {
     if (BERTH_UNLIKELY(berth__emergency_owns(block))) {
         return berth__emergency_size(block);
     }
-    uint64_t entry = entry_or_misuse(block);
-    switch (BERTH_ENTRY_KIND(entry)) {
-    case BERTH_UNIT_SLAB:
-    case BERTH_UNIT_POOL_SLAB: return small_size(block, entry, "size of a pointer inside a block");
+    switch (BERTH_ENTRY_KIND(entry_or_misuse(block))) {
     case BERTH_UNIT_RUN: return berth__run_bytes(block);
     case BERTH_UNIT_HUGE: return huge_size(block);
+    case BERTH_UNIT_SLAB:
+    case BERTH_UNIT_POOL_SLAB:
     case BERTH_UNIT_SAMPLED:
     default: berth__misuse("size of a pointer inside a block", block);
     }
+}
+
+size_t berth__block_size(const void *block) {
+    uint64_t entry = entry_of(block);
+    return BERTH_LIKELY(is_small(entry))
+               ? small_size(block, entry, "size of a pointer inside a block")
+               : size_by_kind(block);
 }
 
 /* True if a block must stay as it is: what describes it is not there, or must not be touched. */
@@ -243,24 +258,29 @@ static bool is_fixed(const void *block) {
     return berth__fork_must_detour() || BERTH_UNLIKELY(berth__emergency_owns(block));
 }
 
-bool berth__block_resize(void *block, size_t size) {
+static bool resize_by_kind(void *block, size_t size) {
     if (is_fixed(block)) {
         return size <= berth__block_size(block);
     }
-    uint64_t entry = entry_or_misuse(block);
-    switch (BERTH_ENTRY_KIND(entry)) {
-    case BERTH_UNIT_SLAB:
-    case BERTH_UNIT_POOL_SLAB: {
-        uint32_t have = small_size(block, entry, "realloc of a pointer inside a block");
-        return size <= have && (size > have / 2 || have <= 4 * BERTH_GRANULE);
-    }
+    switch (BERTH_ENTRY_KIND(entry_or_misuse(block))) {
     case BERTH_UNIT_RUN:
         return size <= berth__chunk_of(block)->arena->arenas->policy.chunk_bytes &&
                berth__run_resize(block, size);
     case BERTH_UNIT_HUGE: return berth__huge_resize(block, size);
+    case BERTH_UNIT_SLAB:
+    case BERTH_UNIT_POOL_SLAB:
     case BERTH_UNIT_SAMPLED:
     default: berth__misuse("realloc of a pointer inside a block", block);
     }
+}
+
+bool berth__block_resize(void *block, size_t size) {
+    uint64_t entry = entry_of(block);
+    if (BERTH_UNLIKELY(!is_small(entry))) {
+        return resize_by_kind(block, size);
+    }
+    uint32_t have = small_size(block, entry, "realloc of a pointer inside a block");
+    return size <= have && (size > have / 2 || have <= 4 * BERTH_GRANULE);
 }
 
 /* A huge block that is to become longer: the ladder is climbed for the difference. */
