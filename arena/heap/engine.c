@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-void (*berth__engine_configure)(struct berth__engine_config *config);
+void (*_Atomic berth__engine_configure)(struct berth__engine_config *config);
 _Atomic(struct berth__arenas *) berth__engine_default;
 
 /* NOT_STARTED -> RUNNING, under the lock, which a fork takes: so a child finds the engine not
@@ -58,8 +58,10 @@ static bool start(void) {
                    .reclaim = true,
                    .thp = BERTH_THP_AUTO},
     };
-    if (berth__engine_configure != NULL) {
-        berth__engine_configure(&config);
+    void (*configure)(struct berth__engine_config *) =
+        berth__load_relaxed(&berth__engine_configure);
+    if (configure != NULL) {
+        configure(&config);
     }
     berth__pages_init(config.page_bytes);
     if (config.mappings != 0) {

@@ -55,7 +55,7 @@ struct berth__engine_config {
 bool berth__engine_start(void);
 
 /* Fills in the configuration before the engine starts; set by the layer that reads options. */
-extern void (*berth__engine_configure)(struct berth__engine_config *config);
+extern void (*_Atomic berth__engine_configure)(struct berth__engine_config *config);
 
 /* ---- the table of pools; number 0 is the default pool's ---- */
 

@@ -54,7 +54,7 @@ static void configure(struct berth__engine_config *config) {
 
 /* Idempotent: two threads that come at once store the same. */
 bool berth__start_slow(void) {
-    berth__engine_configure = configure;
+    berth__store_relaxed(&berth__engine_configure, configure);
     if (!berth__engine_start()) {
         return false;
     }
