@@ -17,7 +17,10 @@ class Programs:
     def __init__(self, folder):
         self.loads = os.path.join(folder, "loads")
         self.launch = os.path.join(folder, "launch")
-        for path in (self.loads, self.launch):
+        self.recorder = os.path.join(folder, "trace", "recorder.so")
+        self.finish = os.path.join(folder, "trace", "finish")
+        self.replay = os.path.join(folder, "trace", "replay")
+        for path in (self.loads, self.launch, self.recorder, self.finish, self.replay):
             if not os.access(path, os.X_OK):
                 raise ValueError(
                     f"{path} is not built: cmake --preset release -DBERTH_PERF=ON && "

@@ -1,5 +1,5 @@
-"""Measuring in rounds, and telling of it: round by round, row by row, allocator by allocator, so that
-whatever else the machine does meets all of them alike. What one run is, a subclass says."""
+"""Measuring in rounds, and telling of it: round by round, row by row, allocator by allocator, so
+that whatever else the machine does meets all of them alike. What one run is, a subclass says."""
 
 import json
 import os
