@@ -11,6 +11,8 @@ WERROR ?= OFF
 CMAKE_FLAGS ?=
 # Further arguments for perf/bench.py.
 BENCH_FLAGS ?=
+# Further arguments for perf/trace.py all.
+TRACE_FLAGS ?=
 
 release := build/release
 configure := cmake --preset release -DCMAKE_INSTALL_PREFIX="$(PREFIX)" \
@@ -20,7 +22,7 @@ build := env -u MAKELEVEL -u MAKEFLAGS cmake --build $(release) --parallel $(JOB
 export JOBS WERROR CMAKE_FLAGS
 unexport MAKEFLAGS
 
-.PHONY: all test test-all demo bench install lint docs coverage clean help
+.PHONY: all test test-all demo bench traces install lint docs coverage clean help
 
 all:
 	@$(configure)
@@ -46,6 +48,12 @@ bench:
 	@$(build)
 	@python3 perf/bench.py $(BENCH_FLAGS)
 
+traces:
+	@cmake/need-packages build bench
+	@$(configure) -DBERTH_PERF=ON
+	@$(build)
+	@python3 perf/trace.py all $(TRACE_FLAGS)
+
 install: all
 	@DESTDIR="$(DESTDIR)" cmake --install $(release)
 
@@ -69,9 +77,10 @@ help:
 	@echo 'make test-all   the same, and hardened, AddressSanitizer and ThreadSanitizer builds'
 	@echo 'make demo       the demonstration; installs what it needs by apt'
 	@echo 'make bench      the benchmarks against other allocators'
+	@echo 'make traces     records the calls of the servers that are installed, and replays them'
 	@echo 'make install    to PREFIX ($(PREFIX)), under DESTDIR if that is set'
 	@echo 'make lint       static checks; installs the checkers by apt'
 	@echo 'make docs       writes the generated parts of docs/ anew'
 	@echo 'make coverage   lines of arena/ that the tests run; fails if a file is below 85 %'
 	@echo 'make clean      removes build/'
-	@echo 'Variables: JOBS=$(JOBS) PREFIX=$(PREFIX) WERROR=$(WERROR) CMAKE_FLAGS BENCH_FLAGS'
+	@echo 'Variables: JOBS=$(JOBS) PREFIX=$(PREFIX) WERROR=$(WERROR) CMAKE_FLAGS BENCH_FLAGS TRACE_FLAGS'

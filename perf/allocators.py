@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import subprocess
+import sys
 from dataclasses import dataclass, field
 
 # Name, file names to look for, and Debian's package of it.
@@ -109,3 +110,18 @@ def apply_environment(allocators, settings):
         if not colon or not equals or name not in by_name:
             raise ValueError(f"{text}: write NAME:VARIABLE=VALUE, NAME one of {', '.join(by_name)}")
         by_name[name].environment[variable] = value
+
+
+def choose(build, named, settings, without):
+    """berth from its build folder, glibc, what is installed, and what is named as NAME=PATH."""
+    library = os.path.join(build, "libberth-malloc.so")
+    if not os.path.isfile(library):
+        raise ValueError(f"{library} is not built: run `make`, or name its folder with --build")
+    packaged, missing = find_packaged()
+    for name, package in missing:
+        print(f"{name} is not installed (Debian: {package}); going on without", file=sys.stderr)
+    found = [berth(library), glibc(), *packaged, *(from_argument(text) for text in named)]
+    if len({one.name for one in found}) < len(found):
+        raise ValueError("two allocators have the same name")
+    apply_environment(found, settings)
+    return [one for one in found if one.name not in without]

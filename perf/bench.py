@@ -20,13 +20,11 @@ import os
 import sys
 
 import allocators
-import figures
-import machine
 import measure
 import plots
 import redis
+import rounds
 import rows
-import tables
 
 FORMAT = 1
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -67,21 +65,6 @@ def parse_arguments():
     return parser, arguments
 
 
-def find_allocators(arguments):
-    library = os.path.join(arguments.build, "libberth-malloc.so")
-    if not os.path.isfile(library):
-        raise ValueError(f"{library} is not built: run `make`, or name its folder with --build")
-    packaged, missing = allocators.find_packaged()
-    for name, package in missing:
-        print(f"{name} is not installed (Debian: {package}); going on without", file=sys.stderr)
-    named = [allocators.from_argument(text) for text in arguments.library]
-    found = [allocators.berth(library), allocators.glibc(), *packaged, *named]
-    if len({one.name for one in found}) < len(found):
-        raise ValueError("two allocators have the same name")
-    allocators.apply_environment(found, arguments.set)
-    return [one for one in found if one.name not in arguments.without]
-
-
 def find_rows(arguments):
     chosen = rows.choose(rows.all_rows(arguments.threads, arguments.quick), arguments.only,
                          arguments.skip)
@@ -92,55 +75,27 @@ def find_rows(arguments):
     return chosen
 
 
-class Bench:
-    """One whole measurement: its settings, and the runs so far."""
+class Bench(rounds.Rounds):
+    """One whole measurement of the loads."""
 
     def __init__(self, arguments):
-        self.allocators = find_allocators(arguments)
-        self.rows = find_rows(arguments)
-        self.programs = measure.Programs(os.path.join(arguments.build, "perf"))
-        self.rounds = arguments.rounds
+        found = allocators.choose(arguments.build, arguments.library, arguments.set,
+                                  arguments.without)
         self.work_percent = 20 if arguments.quick else 100
         self.with_calls = not arguments.no_calls
         self.quick = arguments.quick
-        self.results = {
-            "format": FORMAT,
-            "machine": machine.describe(),
-            "settings": {"rounds": self.rounds, "threads": arguments.threads,
-                         "work_percent": self.work_percent, "quick": self.quick},
-            "allocators": [one.describe() for one in self.allocators],
-            "rows": [row.describe() for row in self.rows],
-            "runs": [],
-        }
+        super().__init__(arguments.build, arguments.rounds, found, find_rows(arguments), FORMAT,
+                         {"threads": arguments.threads, "work_percent": self.work_percent,
+                          "quick": self.quick})
 
     def run_one(self, round_number, row, allocator):
         if row.load == "redis":
-            run = redis.run(self.programs, allocator, self.quick)
-        else:
-            run = measure.run_load(self.programs, allocator, row, self.work_percent)
-            if row.calls and self.with_calls and round_number == 0:
-                run["calls_per_1000"] = measure.count_calls(
-                    self.programs, allocator, row, max(self.work_percent // 4, 1))
-        run.update(round=round_number, row=row.name, allocator=allocator.name)
+            return redis.run(self.programs, allocator, self.quick)
+        run = measure.run_load(self.programs, allocator, row, self.work_percent)
+        if row.calls and self.with_calls and round_number == 0:
+            run["calls_per_1000"] = measure.count_calls(
+                self.programs, allocator, row, max(self.work_percent // 4, 1))
         return run
-
-    def measure(self):
-        """All rounds. Who goes first in a row changes from round to round."""
-        for number in range(self.rounds):
-            turn = number % len(self.allocators)
-            order = self.allocators[turn:] + self.allocators[:turn]
-            for row in self.rows:
-                for allocator in order:
-                    run = self.run_one(number, row, allocator)
-                    self.results["runs"].append(run)
-                    self.tell(run)
-
-    def tell(self, run):
-        """One line of progress."""
-        what = run["failure"] or (f"{run['wall_s']:8.3f} s  cpu {run['cpu_s']:8.3f} s  "
-                                  f"peak {run['peak_kib'] / 1024:8.1f} MiB")
-        print(f"[{run['round'] + 1}/{self.rounds}] {run['row']:16} {run['allocator']:12} {what}",
-              file=sys.stderr, flush=True)
 
 
 def load_results(path):
@@ -151,32 +106,12 @@ def load_results(path):
     return results
 
 
-def write(folder, name, text):
-    path = os.path.join(folder, name)
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-    return path
-
-
-def publish(results, folder):
-    """Writes and prints everything. True if berth, and what is called so, never failed."""
-    os.makedirs(folder, exist_ok=True)
-    found = figures.Figures(results)
-    subject = allocators.BERTH if allocators.BERTH in found.allocators else found.allocators[0]
-    text = tables.report(results, found, subject)
-    print(text)
-    written = [write(folder, "results.json", json.dumps(results, indent=1) + "\n"),
-               write(folder, "report.txt", text + "\n")]
-    written += [write(folder, name, svg) for name, svg in plots.all_plots(found).items()]
-    print("written:", *(os.path.relpath(path) for path in written))
-    return not any(name not in found.peers for _, name, _, _ in found.failures())
-
-
 def main():
     parser, arguments = parse_arguments()
     try:
         if arguments.load:
-            return 0 if publish(load_results(arguments.load), arguments.out) else 1
+            results = load_results(arguments.load)
+            return 0 if rounds.publish(results, arguments.out, plots.all_plots) else 1
         bench = Bench(arguments)
     except (ValueError, OSError) as error:
         parser.error(str(error))
@@ -186,13 +121,7 @@ def main():
         for allocator in bench.allocators:
             print(f"{allocator.name:18} {allocator.version}  {allocator.path or ''}")
         return 0
-    status = 0
-    try:
-        bench.measure()
-    except KeyboardInterrupt:
-        print("stopped; what was measured so far:", file=sys.stderr)
-        status = 130
-    return status if publish(bench.results, arguments.out) else 1
+    return bench.measure_and_publish(arguments.out, plots.all_plots)
 
 
 if __name__ == "__main__":

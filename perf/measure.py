@@ -17,7 +17,10 @@ class Programs:
     def __init__(self, folder):
         self.loads = os.path.join(folder, "loads")
         self.launch = os.path.join(folder, "launch")
-        for path in (self.loads, self.launch):
+        self.recorder = os.path.join(folder, "trace", "recorder.so")
+        self.finish = os.path.join(folder, "trace", "finish")
+        self.replay = os.path.join(folder, "trace", "replay")
+        for path in (self.loads, self.launch, self.recorder, self.finish, self.replay):
             if not os.access(path, os.X_OK):
                 raise ValueError(
                     f"{path} is not built: cmake --preset release -DBERTH_PERF=ON && "
@@ -59,21 +62,25 @@ def why_not(figures, allocator, errors):
     return ""
 
 
-def run_load(programs, allocator, row, work_percent, count_calls=False):
-    """The figures of the load's own report and of the launcher's, in one dictionary."""
+def run_program(programs, allocator, arguments, count_calls=False):
+    """The figures of a program's own report and of the launcher's, in one dictionary."""
     with tempfile.TemporaryDirectory(prefix="berth-bench.") as folder:
         out = os.path.join(folder, "launch.json")
         command = launcher_command(programs, allocator, out, TIMEOUT_S, count_calls)
         others = machine.Others()
-        done = subprocess.run(command + [programs.loads] + row.arguments(work_percent),
-                              env=environment_for(allocator), capture_output=True, text=True,
-                              check=False)
+        done = subprocess.run(command + arguments, env=environment_for(allocator),
+                              capture_output=True, text=True, check=False)
         figures = read_json(done.stdout)
         with open(out, encoding="ascii") as file:
             figures.update(read_json(file.read()))
     figures["others"] = others.share()
     figures["failure"] = why_not(figures, allocator, done.stderr.strip()[-300:])
     return figures
+
+
+def run_load(programs, allocator, row, work_percent, count_calls=False):
+    return run_program(programs, allocator, [programs.loads] + row.arguments(work_percent),
+                       count_calls)
 
 
 def count_calls(programs, allocator, row, work_percent):

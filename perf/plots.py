@@ -5,6 +5,7 @@ from svg import Drawing, Panel
 
 WIDTH = 980
 BAR, GAP, LABELS = 8, 2, 116
+OVER_CLIP = 6.0  # resident over live
 CLIP = 4.0  # bars of more than this many times the best peer are cut, and say so
 
 
@@ -164,6 +165,54 @@ def redis(figures):
         x = panel.at(number, 0)[0]
         drawing.rule(x, panel.y, x, panel.y + panel.height)
     return drawing.svg()
+
+
+def resident_and_live(figures, row, allocator):
+    """Both in MiB, by the seconds of the record."""
+    run = median_run(figures, row, allocator)
+    samples = [sample for sample in run["samples"] if len(sample) > 2] if run else []
+    return [(at, resident / 1024, live / 1024) for at, resident, live in samples]
+
+
+def trace_panels(drawing, figures, row, y):
+    """Resident memory with what is live, and the one over the other while enough is live."""
+    points = {name: resident_and_live(figures, row, name) for name in figures.allocators}
+    most_live = max((live for one in points.values() for _, _, live in one), default=0)
+    if not most_live:
+        return
+    width, seconds = (WIDTH - 60) / 2 - 44, max(one[-1][0] for one in points.values() if one)
+    lines = {name: [(at, resident) for at, resident, _ in one] for name, one in points.items()}
+    longest = max(points.values(), key=len)
+    lines["live"] = [(at, live) for at, _, live in longest]
+    lines_panel(Panel(drawing, 48, y, width, 170), lines, row, seconds, "seconds of the record")
+    over = {name: [(at, min(resident / live, OVER_CLIP)) for at, resident, live in one
+                   if live * 4 > most_live] for name, one in points.items()}
+    panel = Panel(drawing, 92 + width, y, width, 170)
+    panel.axes(f"{row}: resident over live", seconds,
+               max(value for one in over.values() for _, value in one), "seconds of the record",
+               "where a quarter of the peak is live; 1 is best")
+    for series, one in enumerate(over.values()):
+        panel.plot(one, series, figures.allocators[series])
+
+
+def trace_memory(figures):
+    drawing = Drawing(WIDTH, "Resident memory of replayed servers")
+    drawing.legend(12, 42, [*figures.allocators, "live"], dashed=True)
+    for number, row in enumerate(figures.rows):
+        trace_panels(drawing, figures, row, 84 + number * 240)
+    drawing.reach(drawing.height + 10)
+    return drawing.svg()
+
+
+def trace_plots(figures):
+    """Those of trace.py."""
+    plots = {
+        "time.svg": bars(figures, "wall_s", "Wall time"),
+        "cpu.svg": bars(figures, "cpu_s", "Processor time"),
+        "peak.svg": bars(figures, "peak_kib", "Peak resident memory"),
+        "memory.svg": trace_memory(figures),
+    }
+    return {name: svg for name, svg in plots.items() if svg}
 
 
 def all_plots(figures):

@@ -109,6 +109,12 @@ def means_table(figures, subject):
             *aligned(["", "rows", *others, "hardest peer"], lines), ""]
 
 
+def amount(settings):
+    """What was done in a round."""
+    return settings.get("about") or (f"{settings['threads']} threads, "
+                                     f"{settings['work_percent']} % of the full work")
+
+
 def conditions(results, figures):
     machine, settings = results["machine"], results["settings"]
     caches = ", ".join(f"{level} {size}" for level, size in machine["caches"].items())
@@ -116,8 +122,7 @@ def conditions(results, figures):
              f"{' (virtual)' if machine['virtual'] else ''}, {caches}, "
              f"{machine['memory_mib']} MiB; Linux {machine['kernel']}, huge pages "
              f"{machine['huge_pages']}; {machine['date']}",
-             f"{settings['rounds']} rounds, {settings['threads']} threads, "
-             f"{settings['work_percent']} % of the full work; medians over the rounds"]
+             f"{settings['rounds']} rounds, {amount(settings)}; medians over the rounds"]
     lines += [f"{name}: {version}" for name, version in figures.versions.items()]
     noise, others = figures.noise(), figures.others()
     if noise:

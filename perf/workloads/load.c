@@ -4,6 +4,7 @@
  */
 #include "load.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -19,12 +20,33 @@ void load_fail(const char *what) {
     _exit(2);
 }
 
-void *load_map(size_t bytes) {
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+static void *map(size_t bytes, int sharing) {
+    void *memory =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, sharing | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED)
         load_fail("mmap failed");
     return memory;
+}
+
+void *load_map(size_t bytes) {
+    return map(bytes, MAP_PRIVATE);
+}
+
+void *load_map_shared(size_t bytes) {
+    return map(bytes, MAP_SHARED);
+}
+
+void load_read_file(const char *path, char *text, size_t size) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    size_t length = 0;
+    ssize_t more = fd < 0 ? 0 : 1; /* files of the kernel come in pieces */
+    while (more > 0 && length < size - 1) {
+        more = read(fd, text + length, size - 1 - length);
+        length += more > 0 ? (size_t)more : 0;
+    }
+    text[length] = 0;
+    if (fd >= 0)
+        close(fd);
 }
 
 struct rng rng_seeded(uint64_t seed) {

@@ -63,6 +63,12 @@ _Noreturn void load_fail(const char *what);
 /* Zeroed memory that comes straight from the kernel; never returned. */
 void *load_map(size_t bytes);
 
+/* The same in pages that do not count as anonymous memory of the process. */
+void *load_map_shared(size_t bytes);
+
+/* A small file's text, ended by a zero and cut off if it is longer; empty if there is none. */
+void load_read_file(const char *path, char *text, size_t size);
+
 /* ---- random numbers: a 64-bit linear congruential generator, of which the high half is used
    (Knuth, The Art of Computer Programming, volume 2, section 3.3.4) ---- */
 
@@ -156,6 +162,9 @@ void workers_run(unsigned count, worker_function *function, void *shared);
 void meter_begin(void);
 void meter_end(void);
 
+/* The same, for a part that was over at this time of clock_wall_s. */
+void meter_end_at(double wall_s);
+
 /* Around what lies between the two but is not to be timed. */
 void meter_pause(void);
 void meter_resume(void);
@@ -169,9 +178,24 @@ void meter_note(const char *name, double value);
 /* Memory that is resident now, exactly, in KiB; 0 if the kernel does not say. Any thread. */
 uint64_t meter_resident_kib(void);
 
-/* Starts and stops a thread that records the resident memory each interval. */
-void meter_sampler_start(unsigned interval_ms);
+/* The same, less what is of files or shared. Any thread. */
+uint64_t meter_anonymous_kib(void);
+
+struct sample {
+    double at_s;
+    uint64_t resident_kib;
+    uint64_t live_kib; /* where a load says what is live */
+};
+
+typedef void sample_read(struct sample *sample);
+
+/* Starts and stops a thread that records the resident memory each interval, or whatever `read` puts
+   into a sample. Where there is no room for all samples every second one is kept. */
+void meter_sampler_start(unsigned interval_ms, sample_read *read);
 void meter_sampler_stop(void);
+
+/* Takes a sample without such a thread. One thread at a time. */
+void meter_sample(sample_read *read);
 
 /* Prints all of it as one line of JSON. */
 void meter_report(const char *load_name, const struct load_args *args);

@@ -10,7 +10,6 @@
 #include "load.h"
 
 #include <dlfcn.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -25,12 +24,7 @@
    Without a tracer it fails with ENOSYS and costs a fraction of a microsecond. */
 enum { MARK_CALL = 0x7be5, MARK_BEGIN = 1, MARK_END = 2 };
 
-enum { NOTES_MAX = 64, SAMPLES_MAX = 4096, REPORT_MAX = 256 * 1024 };
-
-struct sample {
-    double at_s;
-    uint64_t resident_kib;
-};
+enum { NOTES_MAX = 64, SAMPLES_MAX = 4096, REPORT_MAX = 512 * 1024 };
 
 static struct {
     double wall_s; /* the clock at the beginning, later the difference */
@@ -48,6 +42,7 @@ static struct {
     pthread_t thread;
     _Atomic bool stop;
     unsigned interval_ms;
+    sample_read *read;
     double origin_s;
     size_t count;
     struct sample *samples;
@@ -76,9 +71,20 @@ void meter_begin(void) {
     meter.wall_s = clock_wall_s();
 }
 
+/* Processor time of the sampler, which is not the load's. */
+static double sampler_cpu_s(void) {
+    clockid_t clock;
+    bool running = sampler.read && pthread_getcpuclockid(sampler.thread, &clock) == 0;
+    return running ? clock_s(clock) : 0;
+}
+
 void meter_end(void) {
-    meter.wall_s = clock_wall_s() - meter.wall_s;
-    meter.cpu_s = clock_s(CLOCK_PROCESS_CPUTIME_ID) - meter.cpu_s;
+    meter_end_at(clock_wall_s());
+}
+
+void meter_end_at(double wall_s) {
+    meter.wall_s = wall_s - meter.wall_s;
+    meter.cpu_s = clock_s(CLOCK_PROCESS_CPUTIME_ID) - meter.cpu_s - sampler_cpu_s();
     syscall(MARK_CALL, MARK_END);
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
@@ -109,15 +115,6 @@ void meter_note(const char *name, double value) {
     meter.note[meter.notes++].value = value;
 }
 
-/* Reads a whole small file into text, which is ended by a zero; an empty text if that fails. */
-static void file_read(const char *path, char *text, size_t size) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t length = fd < 0 ? 0 : read(fd, text, size - 1);
-    text[length > 0 ? length : 0] = 0;
-    if (fd >= 0)
-        close(fd);
-}
-
 /* The number after "\nkey:" in a file of the smaps kind. */
 static uint64_t smaps_field(const char *text, const char *key) {
     const char *at = strstr(text, key);
@@ -126,32 +123,55 @@ static uint64_t smaps_field(const char *text, const char *key) {
 
 uint64_t meter_resident_kib(void) {
     char text[4096];
-    file_read("/proc/self/smaps_rollup", text, sizeof text);
+    load_read_file("/proc/self/smaps_rollup", text, sizeof text);
     return smaps_field(text, "\nRss:");
 }
 
-static uint64_t resident_roughly_kib(void) {
+uint64_t meter_anonymous_kib(void) {
+    char text[4096];
+    load_read_file("/proc/self/smaps_rollup", text, sizeof text);
+    return smaps_field(text, "\nAnonymous:");
+}
+
+static void resident_read(struct sample *sample) {
     char text[256];
-    file_read("/proc/self/statm", text, sizeof text);
+    load_read_file("/proc/self/statm", text, sizeof text);
     const char *second = strchr(text, ' ');
-    return second ? strtoull(second, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) / 1024 : 0;
+    uint64_t pages = second ? strtoull(second, NULL, 10) : 0;
+    sample->resident_kib = pages * (uint64_t)sysconf(_SC_PAGESIZE) / 1024;
+}
+
+static void samples_halve(void) {
+    for (size_t i = 0; i < SAMPLES_MAX / 2; i++)
+        sampler.samples[i] = sampler.samples[2 * i];
+    sampler.count = SAMPLES_MAX / 2;
+    sampler.interval_ms *= 2;
+}
+
+void meter_sample(sample_read *read) {
+    if (!sampler.samples) {
+        sampler.samples = load_map_shared(SAMPLES_MAX * sizeof *sampler.samples);
+        sampler.origin_s = clock_wall_s();
+    }
+    if (sampler.count == SAMPLES_MAX)
+        samples_halve();
+    struct sample *sample = &sampler.samples[sampler.count++];
+    sample->at_s = clock_wall_s() - sampler.origin_s;
+    read(sample);
 }
 
 static void *sampler_main(void *unused) {
     (void)unused;
-    while (!atomic_load(&sampler.stop) && sampler.count < SAMPLES_MAX) {
-        struct sample *sample = &sampler.samples[sampler.count++];
-        sample->at_s = clock_wall_s() - sampler.origin_s;
-        sample->resident_kib = resident_roughly_kib();
+    while (!atomic_load(&sampler.stop)) {
+        meter_sample(sampler.read);
         clock_sleep_ms(sampler.interval_ms);
     }
     return NULL;
 }
 
-void meter_sampler_start(unsigned interval_ms) {
-    sampler.samples = load_map(SAMPLES_MAX * sizeof *sampler.samples);
+void meter_sampler_start(unsigned interval_ms, sample_read *read) {
     sampler.interval_ms = interval_ms;
-    sampler.origin_s = clock_wall_s();
+    sampler.read = read ? read : resident_read;
     if (pthread_create(&sampler.thread, NULL, sampler_main, NULL))
         load_fail("pthread_create failed");
 }
@@ -188,7 +208,7 @@ static const char *malloc_file(void) {
 
 static void append_memory(struct text *text) {
     char rollup[4096];
-    file_read("/proc/self/smaps_rollup", rollup, sizeof rollup);
+    load_read_file("/proc/self/smaps_rollup", rollup, sizeof rollup);
     append(text, ", \"end_kib\": %lu, \"end_lazy_free_kib\": %lu, \"end_huge_kib\": %lu",
            smaps_field(rollup, "\nRss:"), smaps_field(rollup, "\nLazyFree:"),
            smaps_field(rollup, "\nAnonHugePages:"));
@@ -196,9 +216,13 @@ static void append_memory(struct text *text) {
 
 static void append_samples(struct text *text) {
     append(text, ", \"samples\": [");
-    for (size_t i = 0; i < sampler.count; i++)
-        append(text, "%s[%.3f, %lu]", i ? ", " : "", sampler.samples[i].at_s,
-               sampler.samples[i].resident_kib);
+    for (size_t i = 0; i < sampler.count; i++) {
+        const struct sample *sample = &sampler.samples[i];
+        append(text, "%s[%.3f, %lu", i ? ", " : "", sample->at_s, sample->resident_kib);
+        if (sample->live_kib)
+            append(text, ", %lu", sample->live_kib);
+        append(text, "]");
+    }
     append(text, "]");
 }
 

@@ -142,7 +142,7 @@ void shrink_run(const struct load_args *args) {
             load_fail("pthread_create failed");
     }
     meter_operations((uint64_t)((double)(mib * 1000000) / mix_mean(&shrink->mix)));
-    meter_sampler_start(SAMPLE_MS);
+    meter_sampler_start(SAMPLE_MS, NULL);
     shrink_phases(shrink, threads, args->threads);
     for (unsigned i = 0; i < args->threads; i++)
         pthread_join(handles[i], NULL);
