@@ -282,6 +282,30 @@ static void a_block_grows_and_shrinks_where_it_lies_if_it_can(void **state) {
     assert_int_equal(berth_pool_destroy(pool, BERTH_FORCE), 0);
 }
 
+static void a_block_is_extended_where_it_lies_or_not_at_all(void **state) {
+    /* Who holds the old address would lose its data. */
+    (void)state;
+    struct berth_pool_options options = BERTH_POOL_OPTIONS_INIT;
+    options.arenas = 1;
+    berth_pool *pool = berth_pool_create("extended", &options);
+    unsigned char *small = berth_alloc(pool, 100);
+    fill(small, 100);
+    assert_true(berth_extend(small, berth_usable_size(small)));
+    assert_false(berth_extend(small, berth_usable_size(small) + 1));
+    assert_true(berth_extend(small, 10)); /* nothing to do */
+    assert_true(is_filled(small, small, 100));
+    unsigned char *run = berth_alloc(pool, 64 * KiB);
+    fill(run, 64 * KiB);
+    assert_true(berth_extend(run, 80 * KiB));
+    assert_true(berth_usable_size(run) >= 80 * KiB);
+    assert_true(is_filled(run, run, 64 * KiB));
+    assert_false(berth_extend(run, 64 * MiB));
+    berth_free(small);
+    berth_free(run);
+    check_nothing_lives(pool);
+    assert_int_equal(berth_pool_destroy(pool, 0), 0);
+}
+
 static void a_huge_block_that_is_walled_in_moves_by_remapping(void **state) {
     /* Both copies would be charged at once: under a limit the move would fail. */
     (void)state;
@@ -486,6 +510,7 @@ int main(void) {
         cmocka_unit_test(zeroed_runs_are_zero_where_clean_and_dirty_pages_meet),
         cmocka_unit_test(realloc_keeps_what_fits_whatever_the_sizes),
         cmocka_unit_test(a_block_grows_and_shrinks_where_it_lies_if_it_can),
+        cmocka_unit_test(a_block_is_extended_where_it_lies_or_not_at_all),
         cmocka_unit_test(a_huge_block_that_is_walled_in_moves_by_remapping),
         cmocka_unit_test(a_block_shrinks_also_where_there_is_no_room_for_another),
         cmocka_unit_test(a_block_stays_in_its_pool_when_it_is_resized),
