@@ -5,6 +5,7 @@
  *   pool.h      pools, allocating and freeing
  *   limit.h     the limit on mapped memory, pressure callbacks
  *   metrics.h   what the memory is doing
+ *   slice.h     counted views of memory
  *   version.h
  * C++17 programs include memory_resource.hpp besides: a pool as std::pmr::memory_resource, and as
  * a standard allocator.
@@ -21,6 +22,7 @@
 #include <berth/limit.h>
 #include <berth/metrics.h>
 #include <berth/pool.h>
+#include <berth/slice.h>
 #include <berth/version.h>
 
 #endif
