@@ -6,6 +6,7 @@
  *   limit.h     the limit on mapped memory, pressure callbacks
  *   metrics.h   what the memory is doing
  *   slice.h     counted views of memory
+ *   chain.h     slices one after another
  *   version.h
  * C++17 programs include memory_resource.hpp besides: a pool as std::pmr::memory_resource, and as
  * a standard allocator.
@@ -19,6 +20,7 @@
 #ifndef BERTH_BERTH_H
 #define BERTH_BERTH_H
 
+#include <berth/chain.h>
 #include <berth/limit.h>
 #include <berth/metrics.h>
 #include <berth/pool.h>
