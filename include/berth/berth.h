@@ -5,8 +5,9 @@
  *   pool.h      pools, allocating and freeing
  *   limit.h     the limit on mapped memory, pressure callbacks
  *   metrics.h   what the memory is doing
- *   slice.h     counted views of memory
- *   chain.h     slices one after another
+ *   buffer.h    buffers, and with them
+ *   slice.h       counted views of memory
+ *   chain.h       slices one after another
  *   version.h
  * C++17 programs include memory_resource.hpp besides: a pool as std::pmr::memory_resource, and as
  * a standard allocator.
@@ -20,6 +21,7 @@
 #ifndef BERTH_BERTH_H
 #define BERTH_BERTH_H
 
+#include <berth/buffer.h>
 #include <berth/chain.h>
 #include <berth/limit.h>
 #include <berth/metrics.h>
