@@ -25,6 +25,7 @@ struct berth_owner *berth__owner_new(berth_pool *pool, enum berth__owner_kind ki
         .memory = memory,
         .bytes = bytes,
         .thread = berth__thread_self(),
+        .pool = pool,
     };
     berth__store_relaxed(&owner->count, 1);
     return owner;
@@ -53,11 +54,12 @@ void berth__owner_end(struct berth_owner *owner) {
     void *context = owner->context;
     size_t bytes = owner->bytes;
     int fd = owner->fd;
+    berth_pool *pool = owner->pool;
     owner->generation++;
     berth__store_relaxed(&owner->count, 0);
-    berth_free(owner);
+    berth_pool_free(pool, owner);
     if (BERTH_LIKELY(kind <= BERTH_OWNER_MAPPED)) {
-        berth_free(memory);
+        berth_pool_free(pool, memory);
     } else if (kind == BERTH_OWNER_WRAPPED) {
         int saved_errno = errno;
         release(context, memory, bytes);

@@ -45,6 +45,7 @@ struct berth_owner {
     unsigned char *memory;         /* BLOCK, MAPPED: what is freed */
     size_t bytes;                  /* of memory */
     uint64_t thread;               /* one_thread: who made it. For debug builds */
+    berth_pool *pool;              /* that the record is of, and a BLOCK */
     berth_slice_callback *release; /* WRAPPED */
     void *context;
 };

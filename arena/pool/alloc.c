@@ -96,6 +96,13 @@ void berth__do_free(void *block) {
     }
 }
 
+void berth__do_pool_free(berth_pool *pool, void *block) {
+    struct berth__cache *cache = cache_of(pool);
+    if (BERTH_UNLIKELY(!berth__cache_push(cache, cache->mark, block))) {
+        berth__block_free(block);
+    }
+}
+
 void berth__do_free_batch(void *const *blocks, size_t count) {
     for (size_t i = 0; i < count; i++) {
         berth__do_free(blocks[i]);

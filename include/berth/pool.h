@@ -242,6 +242,14 @@ BERTH_API void berth_free(void *block);
 BERTH_API void berth_free_sized(void *block, size_t size);
 
 /**
+ * Frees a block whose pool the caller knows: as berth_free, but found sooner if it is not the
+ * default pool's. A block of another pool is freed there.
+ *
+ * Otherwise as berth_free. Since: 0.1.
+ */
+BERTH_API void berth_pool_free(berth_pool *pool, void *block);
+
+/**
  * Bytes of a block, all of which may be written: at least what was asked for. 0 for NULL.
  *
  * Threads: any. Blocks: wait-free. Since: 0.1.

@@ -430,6 +430,23 @@ static void a_batch_gives_what_there_is(void **state) {
     assert_int_equal(berth_pool_destroy(pool, 0), 0);
 }
 
+static void a_block_is_freed_to_its_pool_whatever_pool_is_named(void **state) {
+    /* Blocks would be cached in a pool that they are not of. */
+    (void)state;
+    berth_pool *pools[] = {berth_pool_default(), berth_pool_create("one", NULL),
+                           berth_pool_create("two", NULL)};
+    for (unsigned i = 0; i < SIZES * 9 * 3; i++) {
+        berth_pool *of = pools[i % 3], *named = pools[i / 3 % 3];
+        berth_pool_free(named, berth_alloc(of, some_sizes[i / 9 % SIZES]));
+    }
+    berth_pool_free(pools[1], NULL);
+    for (unsigned i = 0; i < 3; i++) {
+        check_nothing_lives(pools[i]);
+    }
+    assert_int_equal(berth_pool_destroy(pools[1], 0), 0);
+    assert_int_equal(berth_pool_destroy(pools[2], 0), 0);
+}
+
 static void free_keeps_errno_and_ignores_null(void **state) {
     /* Error paths that free before they report would report something else. */
     (void)state;
@@ -515,6 +532,7 @@ int main(void) {
         cmocka_unit_test(a_block_shrinks_also_where_there_is_no_room_for_another),
         cmocka_unit_test(a_block_stays_in_its_pool_when_it_is_resized),
         cmocka_unit_test(a_batch_gives_what_there_is),
+        cmocka_unit_test(a_block_is_freed_to_its_pool_whatever_pool_is_named),
         cmocka_unit_test(free_keeps_errno_and_ignores_null),
         cmocka_unit_test(after_everything_is_freed_and_trimmed_nothing_is_mapped),
         cmocka_unit_test(a_hundred_large_buffers_one_after_another_use_one_buffer_s_memory),
