@@ -17,8 +17,8 @@
 
 #include <berth/buffer.h>
 
-/* Not more unread bytes than these are copied to a buffer's next block; see docs/decisions/
- * 0014-buffers.md. */
+/* Not more unread bytes than these are copied to a buffer's next block, which gives the old one up;
+ * see docs/decisions/0014-buffers.md. */
 enum { BERTH_CARRY_MAX = 1024 };
 
 BERTH_INLINE size_t berth__buf_in_block(const struct berth_buf *buf) {

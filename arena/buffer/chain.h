@@ -16,10 +16,10 @@
 
 /* A slice of up to this many bytes is copied behind its neighbour rather than kept beside it, where
  * that needs no block, or the neighbour is as short. See docs/decisions/0014-buffers.md. */
-enum { BERTH_COALESCE_MAX = 1024 };
+enum { BERTH_COALESCE_MAX = 512 };
 
-/* The least block that bytes are gathered in. */
-enum { BERTH_GATHER_MIN = 256 };
+/* Blocks in which short ones are gathered have room for four times as much, and at least: */
+enum { BERTH_GATHER_MIN = 512 };
 
 BERTH_INLINE struct berth_slice *berth__chain_at(const struct berth_chain *chain, uint32_t index) {
     struct berth_chain *mutable_chain = (struct berth_chain *)(uintptr_t)chain;

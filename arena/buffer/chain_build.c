@@ -13,6 +13,11 @@
 
 static const struct berth_slice empty = BERTH_SLICE_EMPTY;
 
+/* Bytes of a block in which so many are gathered. */
+static size_t gather_bytes(size_t bytes) {
+    return berth__max(4 * bytes, BERTH_GATHER_MIN);
+}
+
 /* Copies bytes behind the segment, into room that was found there. */
 static void grow_behind(struct berth_chain *chain, struct berth_slice *segment, const void *data,
                         uint32_t length) {
@@ -21,8 +26,8 @@ static void grow_behind(struct berth_chain *chain, struct berth_slice *segment, 
     chain->length_ += length;
 }
 
-/* Gathers the last segment and what is to follow in a new block, with as much room again; false if
- * they are not both short, or there is no memory. */
+/* Gathers the last segment and what is to follow in a new block, with room for more; false if they
+ * are not both short, or there is no memory. */
 static bool gather(struct berth_chain *chain, struct berth_slice *last,
                    const struct berth_slice *next) {
     if (last->length > BERTH_COALESCE_MAX || (last->flags_ & ~BERTH_SLICE_READ_ONLY) != 0) {
@@ -30,7 +35,7 @@ static bool gather(struct berth_chain *chain, struct berth_slice *last,
     }
     size_t both = (size_t)last->length + next->length;
     struct berth_slice block;
-    if (berth_slice_alloc(chain->pool_, berth__max(2 * both, BERTH_GATHER_MIN), &block) != 0) {
+    if (berth_slice_alloc(chain->pool_, gather_bytes(both), &block) != 0) {
         return false;
     }
     memcpy(block.owner_->memory, last->data, last->length);
@@ -102,7 +107,7 @@ int berth_chain_prepend(struct berth_chain *chain, struct berth_slice *slice) {
 /* A new block for bytes, with room for more if they are few, before or behind them. */
 static int block_for(const struct berth_chain *chain, const void *data, size_t length,
                      bool at_the_end, struct berth_slice *block) {
-    size_t bytes = length <= BERTH_COALESCE_MAX ? berth__max(2 * length, BERTH_GATHER_MIN) : length;
+    size_t bytes = length <= BERTH_COALESCE_MAX ? gather_bytes(length) : length;
     int error = berth_slice_alloc(chain->pool_, bytes, block);
     if (error == 0) {
         block->data += at_the_end ? bytes - length : 0;
