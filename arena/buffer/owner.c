@@ -46,7 +46,7 @@ struct berth_owner *berth__owner_alloc(berth_pool *pool, size_t bytes) {
 /* The record goes first: a callback may do anything, end the pool included. */
 void berth__owner_end(struct berth_owner *owner) {
     void *memory = owner->memory;
-    if (BERTH_UNLIKELY(berth__load_acquire(&owner->pins) != 0)) {
+    if (BERTH_UNLIKELY(berth__load_relaxed(&owner->pins) != 0)) {
         berth__owner_misuse("releasing the last reference to pinned memory", memory, owner);
     }
     enum berth__owner_kind kind = (enum berth__owner_kind)owner->kind;

@@ -142,7 +142,7 @@ BERTH_INLINE bool berth__owner_is_unique(struct berth_owner *owner) {
 
 /* Nobody else may see the memory. By who holds a reference. */
 BERTH_INLINE bool berth__owner_may_write(struct berth_owner *owner) {
-    return berth__owner_is_unique(owner) && berth__load_acquire(&owner->pins) == 0;
+    return berth__owner_is_unique(owner) && berth__load_relaxed(&owner->pins) == 0;
 }
 
 /* A slice of the owner's memory that takes over a reference. */

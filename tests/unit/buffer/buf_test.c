@@ -193,6 +193,13 @@ static void a_bound_holds(void **state) {
     assert_int_equal(berth_buf_length(&buf), 1000);
     assert_true(berth_buf_retained(&buf) <= 1024);
     assert_null(berth_buf_reserve(&buf, (size_t)BERTH_SLICE_MAX + 1));
+    berth_buf_clear(&buf);
+    berth_buf_init(&buf, pool, 65536, 70000); /* the block grows to more than that */
+    append_filler(65536, 'x');
+    append_filler(70000 - 65536 - 2, 'x');
+    assert_true(berth_buf_room(&buf) > 8);
+    assert_int_equal(berth_buf_put_u32be(&buf, 1), -EMSGSIZE);
+    assert_int_equal(berth_buf_put_u16be(&buf, 1), 0);
 }
 
 static void what_is_taken_stays_as_it_is(void **state) {

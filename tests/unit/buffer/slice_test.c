@@ -102,6 +102,11 @@ static void what_others_see_is_not_written(void **state) {
     assert_null(berth_slice_try_write(&one));
     berth_slice_unpin(&two);
     assert_ptr_equal(berth_slice_try_write(&one), one.data);
+    pinned = berth_slice_pin(&one);
+    berth_slice_release(&one); /* the kernel's is the only reference */
+    assert_null(berth_slice_try_write(&pinned));
+    one = berth_slice_retain(&pinned);
+    berth_slice_unpin(&pinned);
     berth_slice_set_read_only(&one);
     assert_int_equal(berth_slice_sub(&one, 0, 2, &two), 0);
     berth_slice_release(&one);
