@@ -190,6 +190,7 @@ BERTH_INLINE int ensure(struct berth_buf *buf, size_t bytes) {
     if (BERTH_UNLIKELY(bytes > buf->length_max_ || length > buf->length_max_ - bytes)) {
         return -EMSGSIZE;
     }
+    berth__buf_rewind(buf);
     bool fits = buf->memory_ != NULL && bytes <= buf->capacity_ - buf->write_;
     return BERTH_LIKELY(fits) ? 0 : make_room(buf, bytes);
 }

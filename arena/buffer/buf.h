@@ -25,10 +25,9 @@ BERTH_INLINE size_t berth__buf_in_block(const struct berth_buf *buf) {
     return buf->write_ - buf->read_;
 }
 
-/* Consumes bytes of the block. When it is empty and no slice views it, writing begins at its start
- * again, where the processor's caches have it. */
-BERTH_INLINE void berth__buf_advance(struct berth_buf *buf, uint32_t bytes) {
-    buf->read_ += bytes;
+/* An empty block that no slice views is written from its start again, where the processor's caches
+ * have it. Before writing, not after reading: a writer may be at work in the room. */
+BERTH_INLINE void berth__buf_rewind(struct berth_buf *buf) {
     if (buf->read_ == buf->write_ && buf->floor_ == 0) {
         uint32_t start = buf->head_room_ < buf->read_ ? buf->head_room_ : buf->read_;
         buf->read_ = buf->write_ = start;

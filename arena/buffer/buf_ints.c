@@ -28,6 +28,7 @@ BERTH_INLINE uint64_t turned(uint64_t value, unsigned bytes) {
 
 BERTH_INLINE int put(struct berth_buf *buf, uint64_t value, unsigned bytes) {
     uint64_t word = LITTLE_ENDIAN_OF(value);
+    berth__buf_rewind(buf);
     bool room_for_word =
         buf->capacity_ - buf->write_ >= WORD && buf->length_max_ - berth_buf_length(buf) >= WORD;
     if (BERTH_UNLIKELY(!room_for_word)) {
@@ -52,7 +53,7 @@ BERTH_INLINE int get(struct berth_buf *buf, uint64_t *value, unsigned bytes) {
     if (BERTH_LIKELY(buf->front_.count_ == 0 && berth__buf_in_block(buf) >= bytes &&
                      buf->capacity_ - buf->read_ >= WORD)) {
         memcpy(&word, buf->memory_ + buf->read_, WORD);
-        berth__buf_advance(buf, bytes);
+        buf->read_ += bytes;
     } else {
         error = berth_buf_read(buf, &word, bytes);
     }

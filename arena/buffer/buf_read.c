@@ -25,7 +25,7 @@ int berth_buf_consume(struct berth_buf *buf, uint64_t bytes) {
     if (BERTH_UNLIKELY(chained > 0)) {
         (void)berth_chain_consume(&buf->front_, chained);
     }
-    berth__buf_advance(buf, (uint32_t)(bytes - chained));
+    buf->read_ += (uint32_t)(bytes - chained);
     return 0;
 }
 
@@ -222,8 +222,7 @@ int berth_buf_compact(struct berth_buf *buf, unsigned factor) {
     if (length > BERTH_SLICE_MAX) {
         return -EMSGSIZE;
     }
-    bool wasteful =
-        kept > berth_good_size((size_t)length) && kept / (factor == 0 ? 1 : factor) >= length;
+    bool wasteful = kept > berth_good_size((size_t)length) && kept > length * factor;
     if (kept == 0 || (length > 0 && !wasteful)) {
         return 0;
     }

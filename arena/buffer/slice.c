@@ -222,7 +222,7 @@ size_t berth_slice_retained(const struct berth_slice *slice) {
 int berth_slice_compact(berth_pool *pool, struct berth_slice *slice, unsigned factor) {
     size_t kept = berth_slice_retained(slice);
     size_t copy_keeps = berth_good_size(slice->length);
-    bool wasteful = kept > copy_keeps && kept / (factor == 0 ? 1 : factor) >= slice->length;
+    bool wasteful = kept > copy_keeps && kept > (uint64_t)slice->length * factor;
     if (!wasteful) {
         return 0;
     }

@@ -86,7 +86,8 @@ static inline size_t berth_buf_room(const struct berth_buf *buf) {
  * all blocks together are the next power of two up to 4 MiB, and the next multiple of 4 MiB above.
  *
  * Errors: NULL with EMSGSIZE (beyond the buffer's bound), ENOMEM: nothing has changed. Threads: one
- * at a time per buffer. Owns: nothing new; the pointer is good until the next call that writes.
+ * at a time per buffer. Owns: nothing new; the pointer is good until the next call that writes or
+ * compacts: what is there may be read and taken meanwhile.
  * Blocks: as berth_alloc. Since: 0.1.
  */
 BERTH_API void *berth_buf_reserve(struct berth_buf *buf, size_t bytes);
