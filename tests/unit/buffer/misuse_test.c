@@ -134,6 +134,20 @@ static void another_thread_in_a_pool_of_one(void *unused) {
     join_thread(start_thread(retain_and_release, &slice));
 }
 
+static void *retain_for_long(void *slice) {
+    for (unsigned i = 0; i < 10000000; i++) {
+        retain_and_release(slice);
+    }
+    return NULL;
+}
+
+/* Seen when both count at the same time. */
+static void one_reference_in_two_threads(void *unused) {
+    (void)unused;
+    struct berth_slice slice = slice_of(100);
+    run_threads(2, retain_for_long, &slice);
+}
+
 static struct misuse {
     void (*commit)(void *);
     const char *line;
@@ -157,6 +171,8 @@ static struct misuse {
     {count_without_end, "berth: more references than can be counted", false, false},
     {another_thread_in_a_pool_of_one,
      "berth: a buffer of a pool with one_thread is used by another", true, false},
+    {one_reference_in_two_threads, "berth: a reference is used by two threads at once", true,
+     false},
 };
 
 static void misuse_ends_with_one_line_and_an_abort(void **state) {
