@@ -19,6 +19,7 @@
 #define berth__store_seq_cst(p, v) atomic_store_explicit((p), (v), memory_order_seq_cst)
 #define berth__add_relaxed(p, v) atomic_fetch_add_explicit((p), (v), memory_order_relaxed)
 #define berth__add_acq_rel(p, v) atomic_fetch_add_explicit((p), (v), memory_order_acq_rel)
+#define berth__sub_acq_rel(p, v) atomic_fetch_sub_explicit((p), (v), memory_order_acq_rel)
 #define berth__sub_relaxed(p, v) atomic_fetch_sub_explicit((p), (v), memory_order_relaxed)
 #define berth__exchange_acquire(p, v) atomic_exchange_explicit((p), (v), memory_order_acquire)
 #define berth__exchange_relaxed(p, v) atomic_exchange_explicit((p), (v), memory_order_relaxed)

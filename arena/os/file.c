@@ -40,3 +40,9 @@ ssize_t berth__file_read(const char *path, char *buffer, size_t capacity) {
     errno = saved_errno;
     return length;
 }
+
+void berth__file_close(int fd) {
+    int saved_errno = errno;
+    close(fd);
+    errno = saved_errno;
+}

@@ -12,4 +12,7 @@
  * nothing. */
 ssize_t berth__file_read(const char *path, char *buffer, size_t capacity);
 
+/* Closes a descriptor; keeps errno. */
+void berth__file_close(int fd);
+
 #endif

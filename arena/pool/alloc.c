@@ -5,6 +5,8 @@
 #include "pool/pool.h"
 
 #include "base/check.h"
+#include "chunk/chunk.h"
+#include "heap/emergency.h"
 #include "heap/misuse.h"
 
 #include <berth/pool.h>
@@ -94,6 +96,13 @@ void berth__do_free(void *block) {
     }
 }
 
+void berth__do_pool_free(berth_pool *pool, void *block) {
+    struct berth__cache *cache = cache_of(pool);
+    if (BERTH_UNLIKELY(!berth__cache_push(cache, cache->mark, block))) {
+        berth__block_free(block);
+    }
+}
+
 void berth__do_free_batch(void *const *blocks, size_t count) {
     for (size_t i = 0; i < count; i++) {
         berth__do_free(blocks[i]);
@@ -122,6 +131,32 @@ size_t berth__do_usable_size(const void *block) {
 
 size_t berth__do_good_size(size_t size) {
     return berth__good_size(size);
+}
+
+bool berth__do_extend(void *block, size_t size) {
+    return size <= berth__block_size(block) || berth__block_resize(block, size);
+}
+
+/* Blocks of one chunk share a count: what keeps its memory where it is does so for all of them. A
+ * huge block's count is that of its first slot; an emergency block's memory goes nowhere. NULL for
+ * such. Stops the process if it is no block. */
+static _Atomic uint32_t *pins_of(const void *block) {
+    (void)berth__block_size(block);
+    return berth__emergency_owns(block) ? NULL : &berth__chunk_of(block)->pins;
+}
+
+void berth__do_pin(const void *block) {
+    _Atomic uint32_t *pins = pins_of(block);
+    if (pins != NULL) {
+        berth__add_acq_rel(pins, 1);
+    }
+}
+
+void berth__do_unpin(const void *block) {
+    _Atomic uint32_t *pins = pins_of(block);
+    if (pins != NULL && BERTH_UNLIKELY(berth__sub_acq_rel(pins, 1) == 0)) {
+        berth__misuse("unpinning of a block that is not pinned", block);
+    }
 }
 
 void *berth__do_realloc(berth_pool *pool, void *block, size_t size) {

@@ -72,7 +72,12 @@
       (format, levels, sink, context))                                                             \
     X(int, metrics_write_fd, (int fd, enum berth_metrics_format format, unsigned levels),          \
       (fd, format, levels))                                                                        \
-    X(const char *, version, (void), ())
+    X(const char *, version, (void), ())                                                           \
+    X(bool, pool_is_one_thread, (const berth_pool *pool), (pool))                                  \
+    X(bool, extend, (void *block, size_t size), (block, size))                                     \
+    X(void, pin, (const void *block), (block))                                                     \
+    X(void, unpin, (const void *block), (block))                                                   \
+    X(void, pool_free, (berth_pool * pool, void *block), (pool, block))
 
 /* What this copy of the engine does for each call. */
 #define BERTH_X(result, name, parameters, arguments) result berth__do_##name parameters;

@@ -126,6 +126,10 @@ const char *berth__do_pool_name(const berth_pool *pool) {
     return pool->name;
 }
 
+bool berth__do_pool_is_one_thread(const berth_pool *pool) {
+    return pool->options.one_thread != 0;
+}
+
 berth_pool *berth__do_pool_of(const void *block) {
     return berth__pool_of_arenas(berth__block_arenas(block));
 }
@@ -157,7 +161,7 @@ static bool options_are_valid(const struct berth_pool_options *options) {
            options->arenas <= BERTH_ARENAS_MAX && options->decay_ms >= -1 &&
            options->wait_ms >= -1 && options->reclaim >= -1 && options->reclaim <= 1 &&
            options->thp >= BERTH_THP_AS_CONFIGURED && options->thp <= BERTH_THP_ON &&
-           memory_is_valid(options);
+           options->one_thread >= 0 && options->one_thread <= 1 && memory_is_valid(options);
 }
 
 /* The process's policy with the pool's options over it. */

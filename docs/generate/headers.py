@@ -62,7 +62,10 @@ def split_comment(comment):
 
 
 def declaration(text):
-    """One declaration, or None for what declares nothing (a pragma, a bare brace)."""
+    """One declaration, or None for what declares nothing (a pragma, a bare brace). Of a function
+    that is defined inline, what is before its body."""
+    if text.startswith("static inline "):
+        text = text[:text.index("{")].rstrip()
     code = re.sub(r"/\*.*?\*/", " ", text, flags=re.S).strip()
     if code.startswith("#define"):
         return Declaration("macro", [re.match(r"#define\s+(\w+)", code).group(1)], text)
@@ -85,7 +88,8 @@ def declaration(text):
 
 
 def split_declarations(code):
-    """Splits at semicolons and line ends of macros, outside braces and comments."""
+    """Splits at semicolons, ends of inline functions and line ends of macros, outside braces and
+    comments."""
     parts, start, depth, i = [], 0, 0, 0
     while i < len(code):
         if code.startswith("/*", i):
@@ -97,7 +101,8 @@ def split_declarations(code):
             start = i = max(end, i + 1)
             continue
         depth += {"{": 1, "}": -1}.get(code[i], 0)
-        if code[i] == ";" and depth == 0:
+        inline_end = code[i] == "}" and code[start:i].lstrip().startswith("static inline ")
+        if depth == 0 and (code[i] == ";" or inline_end):
             parts.append(code[start:i].strip())
             start = i + 1
         i += 1

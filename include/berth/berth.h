@@ -5,6 +5,9 @@
  *   pool.h      pools, allocating and freeing
  *   limit.h     the limit on mapped memory, pressure callbacks
  *   metrics.h   what the memory is doing
+ *   buffer.h    buffers, and with them
+ *   slice.h       counted views of memory
+ *   chain.h       slices one after another
  *   version.h
  * C++17 programs include memory_resource.hpp besides: a pool as std::pmr::memory_resource, and as
  * a standard allocator.
@@ -18,9 +21,12 @@
 #ifndef BERTH_BERTH_H
 #define BERTH_BERTH_H
 
+#include <berth/buffer.h>
+#include <berth/chain.h>
 #include <berth/limit.h>
 #include <berth/metrics.h>
 #include <berth/pool.h>
+#include <berth/slice.h>
 #include <berth/version.h>
 
 #endif

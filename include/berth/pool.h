@@ -49,10 +49,13 @@ struct berth_pool_options {
                         own: no block of a pool, nor of malloc where libberth-malloc.so serves it */
     size_t memory_size; /* bytes of it; at least 256 KiB after rounding both ends to 64 KiB. No
                            block in it is longer than a chunk */
+    int one_thread; /* 1: buffers of this pool (slice.h) are used by one thread each, the one that
+                       made them, for all of their life: counting needs no atomics. Blocks do not
+                       mind. Debug builds stop who breaks the promise */
 };
 
 #define BERTH_POOL_OPTIONS_INIT                                                                    \
-    { sizeof(struct berth_pool_options), 0, 0, 0, -1, -1, -1, 0, NULL, 0 }
+    { sizeof(struct berth_pool_options), 0, 0, 0, -1, -1, -1, 0, NULL, 0, 0 }
 
 /**
  * The default pool.
@@ -110,6 +113,13 @@ BERTH_API int berth_pool_reset(berth_pool *pool, unsigned flags);
  * Since: 0.1.
  */
 BERTH_API const char *berth_pool_name(const berth_pool *pool);
+
+/**
+ * Whether a pool was created with the option one_thread.
+ *
+ * Threads: any, while the pool lives. Blocks: wait-free. Since: 0.1.
+ */
+BERTH_API bool berth_pool_is_one_thread(const berth_pool *pool);
 
 /**
  * The pool with this name.
@@ -192,6 +202,27 @@ BERTH_API void berth_free_batch(void *const *blocks, size_t count);
 BERTH_API void *berth_realloc(berth_pool *pool, void *block, size_t size);
 
 /**
+ * Makes a block longer where it lies, if its class or the free memory behind it allow: true if it
+ * holds `size` bytes now. false: nothing changed.
+ *
+ * Threads: any, one block at a time. Owns: borrows the block. Blocks: may lock and make system
+ * calls, does not wait. Since: 0.1.
+ */
+BERTH_API bool berth_extend(void *block, size_t size);
+
+/**
+ * Says that the kernel may be using a block, until as many calls of berth_unpin: its pool is not
+ * ended or reset meanwhile, not even by force, nor is anything near it purged or unmapped.
+ *
+ * It does not keep the block from being freed: who pins a block holds it. Unpinning what is not
+ * pinned stops the process. Slices have counts of their own (berth_slice_pin).
+ *
+ * Threads: any. Owns: borrows the block. Blocks: wait-free. Since: 0.1.
+ */
+BERTH_API void berth_pin(const void *block);
+BERTH_API void berth_unpin(const void *block);
+
+/**
  * Frees a block of any pool; NULL is ignored. Keeps errno.
  *
  * Misuse (a block freed twice, a pointer into a block, foreign memory) stops the process with one
@@ -209,6 +240,14 @@ BERTH_API void berth_free(void *block);
  * Otherwise as berth_free. Since: 0.1.
  */
 BERTH_API void berth_free_sized(void *block, size_t size);
+
+/**
+ * Frees a block whose pool the caller knows: as berth_free, but found sooner if it is not the
+ * default pool's. A block of another pool is freed there.
+ *
+ * Otherwise as berth_free. Since: 0.1.
+ */
+BERTH_API void berth_pool_free(berth_pool *pool, void *block);
 
 /**
  * Bytes of a block, all of which may be written: at least what was asked for. 0 for NULL.

@@ -51,6 +51,22 @@ static void one_limit_holds_for_both(void) {
     free(more);
 }
 
+/* Buffers are in libberth alone; what they hold is of the engine that serves the process. */
+static void buffers_are_of_the_same_engine(void) {
+    enum { MORE = 20 << 20 };
+    uint64_t before = live_bytes();
+    struct berth_slice slice, part;
+    CHECK(berth_slice_alloc(berth_pool_default(), MORE, &slice) == 0);
+    CHECK(live_bytes() >= before + MORE);
+    CHECK(berth_pool_of(slice.data) == berth_pool_default());
+    CHECK(berth_slice_sub(&slice, MORE - 1, 1, &part) == 0);
+    berth_slice_release(&slice);
+    struct berth_slice pinned = berth_slice_pin(&part);
+    berth_slice_unpin(&pinned);
+    berth_slice_release(&part);
+    CHECK(live_bytes() < before + MORE);
+}
+
 static void metrics_tell_of_both(void) {
     enum { MORE = 30 << 20 };
     uint64_t before = live_bytes();
@@ -99,11 +115,9 @@ static void another_version_stops_the_process(void) {
 }
 
 static const struct edge_case cases[] = {
-    EDGE_CASE(one_ledger_counts_both),
-    EDGE_CASE(one_limit_holds_for_both),
-    EDGE_CASE(metrics_tell_of_both),
-    EDGE_CASE(blocks_are_of_one_engine),
-    EDGE_CASE(another_version_stops_the_process),
+    EDGE_CASE(one_ledger_counts_both),         EDGE_CASE(one_limit_holds_for_both),
+    EDGE_CASE(buffers_are_of_the_same_engine), EDGE_CASE(metrics_tell_of_both),
+    EDGE_CASE(blocks_are_of_one_engine),       EDGE_CASE(another_version_stops_the_process),
 };
 static const struct edge_case hidden[] = {EDGE_CASE(do_nothing)};
 

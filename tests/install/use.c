@@ -17,6 +17,15 @@ int main(void) {
     }
     memset(block, 1, 100);
     berth_free(block);
+    struct berth_buf buf;
+    uint32_t number = 0;
+    berth_buf_init(&buf, pool, 100, 0);
+    if (berth_buf_put_u32be(&buf, 7) != 0 || berth_buf_get_u32be(&buf, &number) != 0 ||
+        number != 7) {
+        fprintf(stderr, "a buffer did not give back what was written\n");
+        return 1;
+    }
+    berth_buf_clear(&buf);
     if (berth_pool_destroy(pool, 0) != 0) {
         fprintf(stderr, "berth_pool_destroy refused an empty pool\n");
         return 1;

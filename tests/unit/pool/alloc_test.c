@@ -282,6 +282,30 @@ static void a_block_grows_and_shrinks_where_it_lies_if_it_can(void **state) {
     assert_int_equal(berth_pool_destroy(pool, BERTH_FORCE), 0);
 }
 
+static void a_block_is_extended_where_it_lies_or_not_at_all(void **state) {
+    /* Who holds the old address would lose its data. */
+    (void)state;
+    struct berth_pool_options options = BERTH_POOL_OPTIONS_INIT;
+    options.arenas = 1;
+    berth_pool *pool = berth_pool_create("extended", &options);
+    unsigned char *small = berth_alloc(pool, 100);
+    fill(small, 100);
+    assert_true(berth_extend(small, berth_usable_size(small)));
+    assert_false(berth_extend(small, berth_usable_size(small) + 1));
+    assert_true(berth_extend(small, 10)); /* nothing to do */
+    assert_true(is_filled(small, small, 100));
+    unsigned char *run = berth_alloc(pool, 64 * KiB);
+    fill(run, 64 * KiB);
+    assert_true(berth_extend(run, 80 * KiB));
+    assert_true(berth_usable_size(run) >= 80 * KiB);
+    assert_true(is_filled(run, run, 64 * KiB));
+    assert_false(berth_extend(run, 64 * MiB));
+    berth_free(small);
+    berth_free(run);
+    check_nothing_lives(pool);
+    assert_int_equal(berth_pool_destroy(pool, 0), 0);
+}
+
 static void a_huge_block_that_is_walled_in_moves_by_remapping(void **state) {
     /* Both copies would be charged at once: under a limit the move would fail. */
     (void)state;
@@ -406,6 +430,23 @@ static void a_batch_gives_what_there_is(void **state) {
     assert_int_equal(berth_pool_destroy(pool, 0), 0);
 }
 
+static void a_block_is_freed_to_its_pool_whatever_pool_is_named(void **state) {
+    /* Blocks would be cached in a pool that they are not of. */
+    (void)state;
+    berth_pool *pools[] = {berth_pool_default(), berth_pool_create("one", NULL),
+                           berth_pool_create("two", NULL)};
+    for (unsigned i = 0; i < SIZES * 9 * 3; i++) {
+        berth_pool *of = pools[i % 3], *named = pools[i / 3 % 3];
+        berth_pool_free(named, berth_alloc(of, some_sizes[i / 9 % SIZES]));
+    }
+    berth_pool_free(pools[1], NULL);
+    for (unsigned i = 0; i < 3; i++) {
+        check_nothing_lives(pools[i]);
+    }
+    assert_int_equal(berth_pool_destroy(pools[1], 0), 0);
+    assert_int_equal(berth_pool_destroy(pools[2], 0), 0);
+}
+
 static void free_keeps_errno_and_ignores_null(void **state) {
     /* Error paths that free before they report would report something else. */
     (void)state;
@@ -486,10 +527,12 @@ int main(void) {
         cmocka_unit_test(zeroed_runs_are_zero_where_clean_and_dirty_pages_meet),
         cmocka_unit_test(realloc_keeps_what_fits_whatever_the_sizes),
         cmocka_unit_test(a_block_grows_and_shrinks_where_it_lies_if_it_can),
+        cmocka_unit_test(a_block_is_extended_where_it_lies_or_not_at_all),
         cmocka_unit_test(a_huge_block_that_is_walled_in_moves_by_remapping),
         cmocka_unit_test(a_block_shrinks_also_where_there_is_no_room_for_another),
         cmocka_unit_test(a_block_stays_in_its_pool_when_it_is_resized),
         cmocka_unit_test(a_batch_gives_what_there_is),
+        cmocka_unit_test(a_block_is_freed_to_its_pool_whatever_pool_is_named),
         cmocka_unit_test(free_keeps_errno_and_ignores_null),
         cmocka_unit_test(after_everything_is_freed_and_trimmed_nothing_is_mapped),
         cmocka_unit_test(a_hundred_large_buffers_one_after_another_use_one_buffer_s_memory),

@@ -107,6 +107,8 @@ static void options_out_of_range_are_refused(void **state) {
     REFUSED(reclaim, -2);
     REFUSED(thp, -1);
     REFUSED(thp, 4);
+    REFUSED(one_thread, 2);
+    REFUSED(one_thread, -1);
     REFUSED(memory, memory);
     REFUSED(memory_size, sizeof(memory));
 #undef REFUSED
@@ -393,6 +395,48 @@ static void a_forced_end_is_refused_while_the_kernel_uses_memory(void **state) {
     }
 }
 
+static void a_pinned_block_keeps_its_pool(void **state) {
+    /* A kernel that was told of the block would write into memory of somebody else. */
+    (void)state;
+    const size_t sizes[] = {100, 17000, 50000, 5 * MiB};
+    for (unsigned i = 0; i < BERTH_ARRAY_COUNT(sizes); i++) {
+        berth_pool *pool = berth_pool_create("pinned", NULL);
+        void *block = berth_alloc(pool, sizes[i]);
+        berth_pin(block);
+        berth_pin(block);
+        berth_unpin(block);
+        assert_int_equal(berth_pool_destroy(pool, BERTH_FORCE), -EBUSY);
+        berth_unpin(block);
+        assert_int_equal(berth_pool_destroy(pool, BERTH_FORCE), 0);
+    }
+}
+
+static void unpin_what_is_not_pinned(void *block) {
+    berth_unpin(block);
+}
+
+static void unpinning_what_is_not_pinned_stops_the_process(void **state) {
+    /* A count below zero would never again keep memory from being purged. */
+    (void)state;
+    char line[256];
+    void *block = berth_alloc(berth_pool_default(), 100);
+    assert_int_equal(unit_in_child_line(unpin_what_is_not_pinned, block, line, sizeof(line)),
+                     -SIGABRT);
+    assert_non_null(strstr(line, "berth: unpinning of a block that is not pinned"));
+    berth_free(block);
+}
+
+static void a_pool_tells_whether_it_promised_one_thread(void **state) {
+    /* Counts of its buffers would be kept in the wrong way. */
+    (void)state;
+    struct berth_pool_options options = BERTH_POOL_OPTIONS_INIT;
+    options.one_thread = 1;
+    berth_pool *pool = berth_pool_create("one-thread", &options);
+    assert_true(berth_pool_is_one_thread(pool));
+    assert_false(berth_pool_is_one_thread(berth_pool_default()));
+    assert_int_equal(berth_pool_destroy(pool, 0), 0);
+}
+
 static void a_reset_pool_is_like_a_new_one(void **state) {
     /* A request's heap would slow down, grow, or hand out what still belongs to the last request.
      */
@@ -590,6 +634,9 @@ int main(void) {
         cmocka_unit_test(what_other_threads_cache_hides_no_live_block),
         cmocka_unit_test(a_forced_end_returns_everything),
         cmocka_unit_test(a_forced_end_is_refused_while_the_kernel_uses_memory),
+        cmocka_unit_test(a_pinned_block_keeps_its_pool),
+        cmocka_unit_test(unpinning_what_is_not_pinned_stops_the_process),
+        cmocka_unit_test(a_pool_tells_whether_it_promised_one_thread),
         cmocka_unit_test(a_reset_pool_is_like_a_new_one),
         cmocka_unit_test(a_reset_forgets_what_was_on_its_way_home),
         cmocka_unit_test(a_pool_on_lent_memory_stays_in_it),

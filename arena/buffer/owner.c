@@ -1,0 +1,70 @@
+#include "buffer/owner.h"
+
+#include "os/file.h"
+
+#include <errno.h>
+
+void berth__owner_misuse(const char *fault, const void *data, const struct berth_owner *owner) {
+    berth__fatal("%s: data at %p (record %p, %u references)", fault, data, (const void *)owner,
+                 berth__load_relaxed(&((struct berth_owner *)(uintptr_t)owner)->count));
+}
+
+/* What the record's place held before is read on purpose: after a life as a record, its last
+ * generation plus one. */
+struct berth_owner *berth__owner_new(berth_pool *pool, enum berth__owner_kind kind, void *memory,
+                                     size_t bytes) {
+    struct berth_owner *owner = berth_alloc(pool, sizeof(*owner));
+    if (owner == NULL) {
+        return NULL;
+    }
+    uint16_t generation = owner->generation;
+    *owner = (struct berth_owner){
+        .generation = generation == 0 ? 1 : generation,
+        .kind = (uint8_t)kind,
+        .one_thread = berth_pool_is_one_thread(pool),
+        .memory = memory,
+        .bytes = bytes,
+        .thread = berth__thread_self(),
+        .pool = pool,
+    };
+    berth__store_relaxed(&owner->count, 1);
+    return owner;
+}
+
+struct berth_owner *berth__owner_alloc(berth_pool *pool, size_t bytes) {
+    void *block = berth_alloc(pool, bytes);
+    if (block == NULL) {
+        return NULL;
+    }
+    struct berth_owner *owner = berth__owner_new(pool, BERTH_OWNER_BLOCK, block, bytes);
+    if (owner == NULL) {
+        berth_free(block);
+    }
+    return owner;
+}
+
+/* The record goes first: a callback may do anything, end the pool included. */
+void berth__owner_end(struct berth_owner *owner) {
+    void *memory = owner->memory;
+    if (BERTH_UNLIKELY(berth__load_relaxed(&owner->pins) != 0)) {
+        berth__owner_misuse("releasing the last reference to pinned memory", memory, owner);
+    }
+    enum berth__owner_kind kind = (enum berth__owner_kind)owner->kind;
+    berth_slice_callback *release = owner->release;
+    void *context = owner->context;
+    size_t bytes = owner->bytes;
+    int fd = owner->fd;
+    berth_pool *pool = owner->pool;
+    owner->generation++;
+    berth__store_relaxed(&owner->count, 0);
+    berth_pool_free(pool, owner);
+    if (BERTH_LIKELY(kind <= BERTH_OWNER_MAPPED)) {
+        berth_pool_free(pool, memory);
+    } else if (kind == BERTH_OWNER_WRAPPED) {
+        int saved_errno = errno;
+        release(context, memory, bytes);
+        errno = saved_errno;
+    } else if (kind == BERTH_OWNER_FILE_TO_CLOSE) {
+        berth__file_close(fd);
+    }
+}
