@@ -98,7 +98,7 @@ void berth__do_free(void *block) {
 
 void berth__do_pool_free(berth_pool *pool, void *block) {
     struct berth__cache *cache = cache_of(pool);
-    if (BERTH_UNLIKELY(!berth__cache_push(cache, cache->mark, block))) {
+    if (BERTH_UNLIKELY(!berth__cache_push(&cache, &cache->mark, block))) {
         berth__block_free(block);
     }
 }
