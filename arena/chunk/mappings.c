@@ -54,19 +54,29 @@ static int64_t ends_in(const struct berth__mapped *left, const struct berth__map
     return (int64_t)end_between(left, slot) + partly + slot->joints;
 }
 
-static struct berth__mapped changed(struct berth__mapped slot, size_t bytes, uint32_t kind) {
+/* `apart`: what is added may not merge with what is left of it. */
+static struct berth__mapped changed(struct berth__mapped slot, size_t bytes, uint32_t kind,
+                                    bool apart) {
     if (bytes == 0) {
         return (struct berth__mapped){0};
     }
     if (slot.bytes == 0) {
         return (struct berth__mapped){.bytes = bytes, .first = kind, .last = kind};
     }
-    if (bytes > slot.bytes && kind != slot.last) {
+    if (bytes > slot.bytes && (kind != slot.last || apart)) {
         slot.joints++;
         slot.last = kind;
     }
     slot.bytes = bytes;
     return slot;
+}
+
+/* Memory gets its kind after it was committed, and until then is part of what lies right of it, if
+ * that is as the kernel makes it; what was touched there keeps it from merging to the left. */
+static bool was_of_right(const struct berth__mapped *before, size_t bytes, uint32_t kind,
+                         const struct berth__mapped *right) {
+    return before->bytes < bytes && bytes == BERTH_CHUNK && right->bytes > 0 &&
+           right->first != kind && right->first < ALONE_FIRST;
 }
 
 /* How the count changes when `bytes` from `slot` on are all that is committed of `slots` slots; if
@@ -82,13 +92,16 @@ static int64_t change_locked(const struct berth__span *span, size_t slot, size_t
     for (size_t i = 0; i <= slots; i++) {
         struct berth__mapped before = copy_of(span, slot + i);
         struct berth__mapped after = before;
+        bool apart = before.joined || (!meet(&left_before, &before) && before.bytes > 0);
         if (i < slots) {
             size_t beyond = i * BERTH_CHUNK;
-            size_t rest = bytes > beyond ? bytes - beyond : 0;
-            after = changed(before, berth__min(rest, BERTH_CHUNK), kind);
+            size_t here = berth__min(bytes > beyond ? bytes - beyond : 0, BERTH_CHUNK);
+            struct berth__mapped right = copy_of(span, slot + i + 1);
+            bool of_right = was_of_right(&before, here, kind, &right);
+            after = changed(before, here, kind, of_right);
+            apart = apart || (of_right && before.bytes == 0);
         }
-        bool came_together = !meet(&left_before, &before) && before.bytes > 0;
-        after.joined = meet(&left_after, &after) && (before.joined || came_together);
+        after.joined = meet(&left_after, &after) && apart;
         change += ends_in(&left_after, &after) - ends_in(&left_before, &before);
         struct berth__mapped *mapped = apply ? mapped_of(span, slot + i) : NULL;
         if (mapped != NULL) {

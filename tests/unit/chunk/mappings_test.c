@@ -153,6 +153,26 @@ static void of_what_is_filled_upwards_the_count_is_exact(void **state) {
     assert_int_equal(unit_in_child(fill_and_cut, NULL), 0);
 }
 
+static void fill_between(void *unused) {
+    (void)unused;
+    start();
+    commit(2, 1, BERTH_CHUNK, 0);
+    commit(0, 1, BERTH_CHUNK, 1);
+    slot_at(2)[0] = slot_at(0)[0] = 1;
+    commit(1, 1, BERTH_CHUNK, 1);
+    UNIT_CHECK(real_ends() <= counted_ends());
+    shorten(1, BERTH_CHUNK / 2);
+    slot_at(1)[0] = 1;
+    commit(1, 1, BERTH_CHUNK, 1);
+    UNIT_CHECK(real_ends() <= counted_ends());
+}
+
+static void what_gets_its_kind_late_may_not_merge(void **state) {
+    /* Such as a chunk of a pool with a policy of its own, among those of others. */
+    (void)state;
+    assert_int_equal(unit_in_child(fill_between, NULL), 0);
+}
+
 static void compare_all(void *unused) {
     (void)unused;
     start();
@@ -282,6 +302,7 @@ static void what_was_kept_is_used_again(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(of_what_is_filled_upwards_the_count_is_exact),
+        cmocka_unit_test(what_gets_its_kind_late_may_not_merge),
         cmocka_unit_test(there_are_never_more_than_are_counted),
         cmocka_unit_test(what_is_not_allowed_would_pass_the_bound),
         cmocka_unit_test(at_the_bound_memory_goes_back_and_stays_charged),
