@@ -131,6 +131,28 @@ void berth__mappings_set(const char *at, size_t slots, size_t bytes, uint32_t ki
     berth__lock_release(&berth__slots_lock);
 }
 
+/* Memory that is there may have been touched: where it meets its neighbours, the kernel keeps it
+ * apart, and so where mappings end inside. What moved or is of a file still merges with none. */
+void berth__mappings_change_kind(const char *at, uint32_t kind) {
+    const struct berth__span *span = berth__span_find(at);
+    size_t slot = berth__slot_of(span, at);
+    berth__lock_acquire(&berth__slots_lock);
+    struct berth__mapped left = slot == 0 ? nothing : copy_of(span, slot - 1);
+    struct berth__mapped right = copy_of(span, slot + 1);
+    struct berth__mapped *here = mapped_of(span, slot);
+    int64_t before = (int64_t)end_between(&left, here) + end_between(here, &right);
+    here->first = here->first < ALONE_FIRST ? kind : here->first;
+    here->last = here->last < ALONE_FIRST ? kind : here->last;
+    here->joined = meet(&left, here);
+    right.joined = meet(here, &right);
+    int64_t after = (int64_t)end_between(&left, here) + end_between(here, &right);
+    berth__add_relaxed(&count, (uint64_t)(after - before));
+    if (right.joined) {
+        mapped_of(span, slot + 1)->joined = true;
+    }
+    berth__lock_release(&berth__slots_lock);
+}
+
 static uint64_t most_for(enum berth__mappings_purpose purpose) {
     return berth__load_relaxed(&bound) / (purpose == BERTH_MAPPINGS_TO_SAVE ? 2 : 1);
 }

@@ -55,6 +55,9 @@ bool berth__mappings_allow(const char *at, size_t slots, size_t bytes, uint32_t 
  */
 void berth__mappings_set(const char *at, size_t slots, size_t bytes, uint32_t kind);
 
+/* Says that all of what a slot holds is of this kind now. By its owner. */
+void berth__mappings_change_kind(const char *at, uint32_t kind);
+
 /* Says that memory has moved, `bytes` from the start of one slot to the start of another. */
 void berth__mappings_move(const char *from, const char *to, size_t bytes);
 

@@ -63,8 +63,7 @@ bool berth__arena_take_slot(const struct berth__arena *arena, struct berth__chun
     }
     bool purged = berth__pages_purge(slot->at, slot->committed) == 0;
     berth__arena_prepare_pages(arena, slot->at, slot->committed);
-    berth__mappings_set(slot->at, 1, 0, 0);
-    berth__mappings_set(slot->at, 1, slot->committed, berth__arena_kind(arena));
+    berth__mappings_change_kind(slot->at, berth__arena_kind(arena));
     slot->node = arena->node;
     return purged;
 }

@@ -101,6 +101,13 @@ static void move(size_t from, size_t to) {
     held[from] = held[from + 1] = 0;
 }
 
+static void change_kind(size_t slot, uint32_t kind) {
+    if (held[slot] > 0 && kind != 0) {
+        berth__pages_want_huge(slot_at(slot), held[slot], kind == 1);
+        berth__mappings_change_kind(slot_at(slot), kind);
+    }
+}
+
 static size_t random_bytes(size_t count) {
     size_t last = 4096 * (1 + unit_random_below(&random_state, BERTH_CHUNK / 4096));
     bool whole = unit_random_below(&random_state, 2) == 0;
@@ -111,11 +118,12 @@ static void step(void) {
     size_t slot = unit_random_below(&random_state, SLOTS - 3);
     size_t count = 1 + unit_random_below(&random_state, 3);
     uint32_t kind = (uint32_t)unit_random_below(&random_state, KINDS);
-    switch (unit_random_below(&random_state, 6)) {
+    switch (unit_random_below(&random_state, 7)) {
     case 0: commit(slot, count, random_bytes(count), kind); break;
     case 1: shorten(slot, 0); break;
     case 2: shorten(slot, random_bytes(1)); break;
     case 3: move(slot, unit_random_below(&random_state, SLOTS - 2)); break;
+    case 4: change_kind(slot, kind); break;
     default: touch(slot); break;
     }
 }
