@@ -85,14 +85,14 @@ static struct berth__arena *make_locked(struct berth__arenas *arenas, unsigned d
         berth__arena_lend_span(arena, arenas->lent);
     }
     berth__store_release(&arenas->arena[index], arena);
-    berth__store_relaxed(&arenas->arena_count, index + 1);
+    berth__store_release(&arenas->arena_count, index + 1);
     return arena;
 }
 
 /* Where there can be no more arenas, threads of the domains that have none share those there are.
  */
 static struct berth__arena *substitute(struct berth__arenas *arenas, unsigned domain) {
-    unsigned count = berth__load_relaxed(&arenas->arena_count);
+    unsigned count = berth__load_acquire(&arenas->arena_count);
     return count == 0 ? NULL : berth__arenas_at(arenas, domain % count);
 }
 

@@ -77,7 +77,7 @@ static bool may_take_from(const struct berth__arena *here, struct berth__arena *
 static void *lend_from_others(const struct berth__arena *here, const struct need *need,
                               bool anywhere, bool *zero) {
     void *block = NULL;
-    unsigned count = berth__load_relaxed(&here->arenas->arena_count);
+    unsigned count = berth__load_acquire(&here->arenas->arena_count);
     for (unsigned i = 1; i < count && block == NULL; i++) {
         struct berth__arena *arena = berth__arenas_at(here->arenas, (here->index + i) % count);
         if (anywhere || may_take_from(here, arena, need->bytes)) {
