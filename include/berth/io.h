@@ -85,6 +85,92 @@ BERTH_API size_t berth_receiver_next(const struct berth_receiver *receiver);
 BERTH_API int64_t berth_io_receive(int fd, struct berth_chain *chain,
                                    struct berth_receiver *receiver);
 
+/**
+ * A TCP socket that sends without copying where that pays (MSG_ZEROCOPY): the kernel reads the
+ * chain's memory until it says otherwise, and until then the sender holds references that nobody
+ * can write through (pins). What such a handle is made of is not for users.
+ *
+ * The kernel says it in the socket's error queue, which makes epoll report EPOLLERR:
+ * berth_sender_collect reads that. Nobody else may read it, or send with MSG_ZEROCOPY on the
+ * socket, or close it. One thread at a time uses a sender, and a forked child none of its parent's.
+ *
+ * It copies where it must or should: short sends; sockets that cannot do without (AF_UNIX), or
+ * where the kernel says that it copied all the same (loopback and others), which are tried again
+ * ever more rarely; and when the kernel can hold no more, until it has given something back.
+ */
+typedef struct berth_sender berth_sender;
+
+/**
+ * Makes a sender for a connected socket on which nothing was sent with MSG_ZEROCOPY before. Sends
+ * of fewer than `threshold` bytes (0: 16 KiB) copy, as do those of slices shorter than 2 KiB on
+ * average.
+ *
+ * Errors: NULL with ENOMEM. Threads: any. Owns: the caller, until berth_sender_try_close or
+ * berth_sender_close; takes the descriptor, if it succeeds. Blocks: as berth_alloc. Since: 0.1.
+ */
+BERTH_API berth_sender *berth_sender_create(berth_pool *pool, int fd, size_t threshold);
+
+/**
+ * The socket, for receiving and waiting.
+ *
+ * Errors: none. Threads: any. Blocks: wait-free. Since: 0.1.
+ */
+BERTH_API int berth_sender_fd(const berth_sender *sender);
+
+/**
+ * Sends a chain as berth_io_send does. What was sent has left the chain; its memory may still be
+ * held.
+ *
+ * Errors and the rest as berth_io_send: with too little memory it copies. Threads: one at a time
+ * per sender. Since: 0.1.
+ */
+BERTH_API int64_t berth_sender_send(berth_sender *sender, struct berth_chain *chain, uint64_t most);
+
+/**
+ * Reads what the kernel has given back, and releases it: to be called upon EPOLLERR. Callbacks of
+ * wrapped memory run in it; they must not end this sender.
+ *
+ * Returns by how many the sends in flight are fewer. Errors: none; an error of the connection is
+ * for the next send or receive to tell. Threads: one at a time per sender. Blocks: as berth_free,
+ * and makes system calls. Since: 0.1.
+ */
+BERTH_API int berth_sender_collect(berth_sender *sender);
+
+/**
+ * How many sends the kernel has not given back. Threads: one at a time per sender. Blocks:
+ * wait-free. Since: 0.1.
+ */
+BERTH_API unsigned berth_sender_in_flight(const berth_sender *sender);
+
+/**
+ * Ends a sender and closes its socket, if the kernel has given all memory back. If not, it says to
+ * the peer that no more follows, and is to be called again upon EPOLLERR.
+ *
+ * A socket that is closed while memory is in flight can never tell when that is free.
+ *
+ * Errors: -EBUSY: memory is in flight, the sender lives. Threads: one at a time per sender. Owns:
+ * takes the sender unless -EBUSY. Blocks: as berth_free, and makes system calls. Since: 0.1.
+ */
+BERTH_API int berth_sender_try_close(berth_sender *sender);
+
+/**
+ * Resets the connection, so that the kernel gives up what the peer has not taken: for peers that
+ * stall. The sender is still to be ended, which then is a matter of moments.
+ *
+ * Threads: one at a time per sender. Blocks: makes system calls. Since: 0.1.
+ */
+BERTH_API void berth_sender_reset(berth_sender *sender);
+
+/**
+ * Ends a sender: waits for the peer to take what was sent, at most `wait_ms`, then resets the
+ * connection.
+ *
+ * Errors: -ETIMEDOUT: it was reset, and has ended; -EBUSY: a device has not let go of memory within
+ * a second after that, and the sender lives. Threads: one at a time per sender. Owns: takes the
+ * sender unless -EBUSY. Blocks: makes system calls, and waits. Since: 0.1.
+ */
+BERTH_API int berth_sender_close(berth_sender *sender, unsigned wait_ms);
+
 #ifdef __cplusplus
 }
 #endif
