@@ -15,7 +15,10 @@
     X(COMMIT)                                                                                      \
     X(DECOMMIT)                                                                                    \
     X(PURGE)                                                                                       \
-    X(POPULATE) X(RELEASE) X(MOVE) X(ADVISE) X(BIND) X(FILE) X(MAP_FILE) X(AFFINITY) X(THREAD)
+    X(POPULATE)                                                                                    \
+    X(RELEASE)                                                                                     \
+    X(MOVE)                                                                                        \
+    X(ADVISE) X(BIND) X(FILE) X(MAP_FILE) X(AFFINITY) X(THREAD) X(SEND) X(SEND_FILE) X(RECEIVE)
 
 enum berth__os_call {
 #define BERTH_X(name) BERTH_OS_##name,

@@ -1,0 +1,188 @@
+#include "io/sender.h"
+
+#include "io/send.h"
+#include "io/socket.h"
+
+#include "os/clock.h"
+#include "os/file.h"
+
+#include <errno.h>
+
+enum {
+    ENTRIES_MAX = 64,   /* of one send that does not copy */
+    AVERAGE_MIN = 2048, /* below it, copying a slice costs less than another entry */
+    THRESHOLD = 16384,  /* twice where it begins to pay, for reading the notification */
+    COLLECT_AT = 32,    /* sends under way: the kernel's memory for notifications is bounded */
+    NOTIFICATIONS_MAX = 1024,
+    RESET_WAIT_MS = 1000,
+};
+
+berth_sender *berth_sender_create(berth_pool *pool, int fd, size_t threshold) {
+    berth_sender *sender = berth_alloc(pool, sizeof(*sender));
+    if (sender == NULL) {
+        return NULL;
+    }
+    *sender = (berth_sender){
+        .pool = pool,
+        .threshold_bytes = threshold != 0 ? threshold : THRESHOLD,
+        .fd = fd,
+        .zero_copy = berth__socket_enable_zero_copy(fd) == 0,
+        .pause_copied = BERTH_PAUSE_COPIED,
+        .flights = {.pool = pool},
+    };
+    return sender;
+}
+
+int berth_sender_fd(const berth_sender *sender) {
+    return sender->fd;
+}
+
+unsigned berth_sender_in_flight(const berth_sender *sender) {
+    return sender->flights.count;
+}
+
+/* ---- sending ---- */
+
+static void pause_crowded(berth_sender *sender) {
+    sender->crowded = true;
+    sender->copies_left = BERTH_PAUSE_CROWDED;
+}
+
+/* -ENOBUFS: it is to be copied. */
+static int64_t send_in_place(berth_sender *sender, const struct berth_chain *chain, uint64_t most,
+                             uint64_t *offered) {
+    struct iovec entries[ENTRIES_MAX];
+    struct berth__batch batch = berth__batch_of(chain, entries, ENTRIES_MAX, most);
+    if (batch.bytes < sender->threshold_bytes || batch.bytes / batch.count < AVERAGE_MIN) {
+        return -ENOBUFS;
+    }
+    struct berth__flight *flight = berth__flights_prepare(&sender->flights, batch.count);
+    if (flight == NULL) {
+        pause_crowded(sender);
+        return -ENOBUFS;
+    }
+    int flags = MSG_ZEROCOPY | (batch.more ? MSG_MORE : 0);
+    ssize_t sent = berth__socket_send(sender->fd, entries, batch.count, flags);
+    if (sent <= 0) {
+        berth_free(flight);
+    } else {
+        berth__flights_depart(&sender->flights, flight, chain, (uint64_t)sent);
+    }
+    if (sent == -ENOBUFS || sent == -ENOMEM) {
+        pause_crowded(sender);
+        return -ENOBUFS;
+    }
+    *offered = batch.bytes;
+    return sent;
+}
+
+/* Whether to try the next step without copying. Counts what is copied meanwhile. */
+static bool is_worth_trying(berth_sender *sender, const struct berth_chain *chain, uint64_t most) {
+    uint64_t length = berth_chain_length(chain);
+    if (!sender->zero_copy || (length < most ? length : most) < sender->threshold_bytes) {
+        return false;
+    }
+    if (sender->copies_left > 0) {
+        sender->copies_left--;
+        return false;
+    }
+    return true;
+}
+
+static int64_t sender_step(void *context, const struct berth_chain *chain, uint64_t most,
+                           uint64_t *offered) {
+    berth_sender *sender = context;
+    int64_t sent = -ENOBUFS;
+    if (is_worth_trying(sender, chain, most)) {
+        sent = send_in_place(sender, chain, most, offered);
+    }
+    return sent == -ENOBUFS ? berth__send_copying(sender->fd, chain, most, offered) : sent;
+}
+
+int64_t berth_sender_send(berth_sender *sender, struct berth_chain *chain, uint64_t most) {
+    if (sender->flights.count >= COLLECT_AT) {
+        (void)berth_sender_collect(sender);
+    }
+    return berth__send_by(sender_step, sender, chain, most);
+}
+
+/* ---- notifications ---- */
+
+/* Of several that were under way, the first that was copied begins the pause. */
+void berth__sender_notified(berth_sender *sender, uint32_t first, uint32_t last, bool copied) {
+    if (sender->crowded) {
+        sender->crowded = false;
+        sender->copies_left = 0;
+    }
+    if (!copied) {
+        sender->pause_copied = BERTH_PAUSE_COPIED;
+    } else if (sender->copies_left == 0) {
+        sender->copies_left = sender->pause_copied;
+        if (sender->pause_copied < BERTH_PAUSE_COPIED_MAX) {
+            sender->pause_copied *= 2;
+        }
+    }
+    (void)berth__flights_land(&sender->flights, first, last);
+}
+
+int berth_sender_collect(berth_sender *sender) {
+    uint32_t before = sender->flights.count;
+    for (unsigned i = 0; i < NOTIFICATIONS_MAX && sender->flights.count > 0; i++) {
+        struct berth__notification notification;
+        int error = berth__socket_notification(sender->fd, &notification);
+        if (error != 0 && error != -ENOMSG) {
+            break;
+        }
+        if (error == 0) {
+            berth__sender_notified(sender, notification.first, notification.last,
+                                   notification.copied);
+        }
+    }
+    /* A callback of memory that landed may have sent more. */
+    return before > sender->flights.count ? (int)(before - sender->flights.count) : 0;
+}
+
+/* ---- the end ---- */
+
+int berth_sender_try_close(berth_sender *sender) {
+    if (!sender->is_shut) {
+        sender->is_shut = true;
+        berth__socket_shut(sender->fd);
+    }
+    (void)berth_sender_collect(sender);
+    if (sender->flights.count > 0) {
+        return -EBUSY;
+    }
+    berth__flights_end(&sender->flights);
+    berth__file_close(sender->fd);
+    berth_free(sender);
+    return 0;
+}
+
+void berth_sender_reset(berth_sender *sender) {
+    sender->is_shut = true;
+    berth__socket_disconnect(sender->fd);
+}
+
+/* Tries until a time. A socket that has an error or an end is always ready, and a wait for it none:
+ * then it is a pause. */
+static int close_until(berth_sender *sender, uint64_t deadline_ms) {
+    int error;
+    while ((error = berth_sender_try_close(sender)) == -EBUSY) {
+        uint64_t now_ms = berth__clock_coarse_ms();
+        if (now_ms >= deadline_ms) {
+            break;
+        }
+        berth__socket_wait(sender->fd, deadline_ms - now_ms);
+    }
+    return error;
+}
+
+int berth_sender_close(berth_sender *sender, unsigned wait_ms) {
+    if (close_until(sender, berth__clock_coarse_ms() + wait_ms) == 0) {
+        return 0;
+    }
+    berth_sender_reset(sender);
+    int error = close_until(sender, berth__clock_coarse_ms() + RESET_WAIT_MS);
+    return error == 0 ? -ETIMEDOUT : error;
+}
