@@ -8,6 +8,7 @@
  *   buffer.h    buffers, and with them
  *   slice.h       counted views of memory
  *   chain.h       slices one after another
+ *   leak.h      where memory of buffers that nobody releases came from
  *   version.h
  * C++17 programs include memory_resource.hpp besides: a pool as std::pmr::memory_resource, and as
  * a standard allocator.
@@ -23,6 +24,7 @@
 
 #include <berth/buffer.h>
 #include <berth/chain.h>
+#include <berth/leak.h>
 #include <berth/limit.h>
 #include <berth/metrics.h>
 #include <berth/pool.h>
