@@ -140,7 +140,7 @@ static uint64_t next_block_bytes(const struct berth_buf *buf, size_t carried, si
 
 /* Goes on in a new block. Unread bytes of the old one are carried over if they are few, else they
  * become a slice, which takes the buffer's reference. */
-static int next_block(struct berth_buf *buf, size_t bytes) {
+static int next_block(struct berth_buf *buf, size_t bytes, void *site) {
     size_t readable = berth__buf_in_block(buf);
     size_t carried = readable <= BERTH_CARRY_MAX ? readable : 0;
     uint64_t block_bytes = next_block_bytes(buf, carried, bytes);
@@ -167,10 +167,10 @@ static int next_block(struct berth_buf *buf, size_t bytes) {
     buf->read_ = buf->head_room_;
     buf->write_ = buf->head_room_ + (uint32_t)carried;
     buf->floor_ = 0;
-    return 0;
+    return berth__owner_made(owner, site);
 }
 
-static BERTH_NOINLINE int make_room(struct berth_buf *buf, size_t bytes) {
+static BERTH_NOINLINE int make_room(struct berth_buf *buf, size_t bytes, void *site) {
     if (bytes > BERTH_SLICE_MAX) {
         return -EMSGSIZE;
     }
@@ -181,7 +181,7 @@ static BERTH_NOINLINE int make_room(struct berth_buf *buf, size_t bytes) {
             return 0;
         }
     }
-    return next_block(buf, bytes);
+    return next_block(buf, bytes, site);
 }
 
 /* 0 when there is room for `bytes` more. */
@@ -192,7 +192,7 @@ BERTH_INLINE int ensure(struct berth_buf *buf, size_t bytes) {
     }
     berth__buf_rewind(buf);
     bool fits = buf->memory_ != NULL && bytes <= buf->capacity_ - buf->write_;
-    return BERTH_LIKELY(fits) ? 0 : make_room(buf, bytes);
+    return BERTH_LIKELY(fits) ? 0 : make_room(buf, bytes, BERTH_CALLER);
 }
 
 /* ---- writing ---- */

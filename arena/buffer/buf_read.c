@@ -240,6 +240,7 @@ int berth_buf_compact(struct berth_buf *buf, unsigned factor) {
         buf->owner_ = owner;
         buf->memory_ = owner->memory;
         buf->write_ = buf->capacity_ = (uint32_t)length;
+        (void)berth__owner_made(owner, BERTH_CALLER);
     }
     return 1;
 }

@@ -29,13 +29,13 @@ static void grow_behind(struct berth_chain *chain, struct berth_slice *segment, 
 /* Gathers the last segment and what is to follow in a new block, with room for more; false if they
  * are not both short, or there is no memory. */
 static bool gather(struct berth_chain *chain, struct berth_slice *last,
-                   const struct berth_slice *next) {
+                   const struct berth_slice *next, void *site) {
     if (last->length > BERTH_COALESCE_MAX || (last->flags_ & ~BERTH_SLICE_READ_ONLY) != 0) {
         return false;
     }
     size_t both = (size_t)last->length + next->length;
     struct berth_slice block;
-    if (berth_slice_alloc(chain->pool_, gather_bytes(both), &block) != 0) {
+    if (berth__slice_alloc(chain->pool_, gather_bytes(both), &block, site) != 0) {
         return false;
     }
     memcpy(block.owner_->memory, last->data, last->length);
@@ -47,7 +47,7 @@ static bool gather(struct berth_chain *chain, struct berth_slice *last,
 }
 
 /* Puts a short slice into its neighbour. */
-static bool coalesce(struct berth_chain *chain, const struct berth_slice *slice) {
+static bool coalesce(struct berth_chain *chain, const struct berth_slice *slice, void *site) {
     struct berth_slice *last = berth__chain_last(chain);
     if (last == NULL || slice->length > BERTH_COALESCE_MAX) {
         return false;
@@ -56,7 +56,7 @@ static bool coalesce(struct berth_chain *chain, const struct berth_slice *slice)
         grow_behind(chain, last, slice->data, slice->length);
         return true;
     }
-    return gather(chain, last, slice);
+    return gather(chain, last, slice, site);
 }
 
 static bool is_pinned(const struct berth_slice *slice) {
@@ -75,7 +75,7 @@ int berth_chain_append(struct berth_chain *chain, struct berth_slice *slice) {
     if (is_pinned(slice)) {
         return -EINVAL;
     }
-    if (slice->length == 0 || (!is_next(chain, slice) && coalesce(chain, slice))) {
+    if (slice->length == 0 || (!is_next(chain, slice) && coalesce(chain, slice, BERTH_CALLER))) {
         berth_slice_release(slice);
         return 0;
     }
@@ -106,9 +106,9 @@ int berth_chain_prepend(struct berth_chain *chain, struct berth_slice *slice) {
 
 /* A new block for bytes, with room for more if they are few, before or behind them. */
 static int block_for(const struct berth_chain *chain, const void *data, size_t length,
-                     bool at_the_end, struct berth_slice *block) {
+                     bool at_the_end, struct berth_slice *block, void *site) {
     size_t bytes = length <= BERTH_COALESCE_MAX ? gather_bytes(length) : length;
-    int error = berth_slice_alloc(chain->pool_, bytes, block);
+    int error = berth__slice_alloc(chain->pool_, bytes, block, site);
     if (error == 0) {
         block->data += at_the_end ? bytes - length : 0;
         block->length = (uint32_t)length;
@@ -127,9 +127,9 @@ int berth_chain_append_bytes(struct berth_chain *chain, const void *data, size_t
     if (fits < length) {
         struct berth_slice rest;
         int error = berth__chain_reserve(chain, 1);
-        error = error != 0
-                    ? error
-                    : block_for(chain, (const char *)data + fits, length - fits, false, &rest);
+        error = error != 0 ? error
+                           : block_for(chain, (const char *)data + fits, length - fits, false,
+                                       &rest, BERTH_CALLER);
         if (error != 0) {
             return error;
         }
@@ -159,7 +159,7 @@ int berth_chain_prepend_bytes(struct berth_chain *chain, const void *data, size_
     }
     struct berth_slice block;
     int error = berth__chain_reserve(chain, 1);
-    error = error != 0 ? error : block_for(chain, data, length, true, &block);
+    error = error != 0 ? error : block_for(chain, data, length, true, &block, BERTH_CALLER);
     if (error == 0) {
         berth__chain_push_front(chain, block);
     }
@@ -193,6 +193,7 @@ int berth_chain_append_file(struct berth_chain *chain, int fd, int64_t offset, u
         return -ENOMEM;
     }
     owner->fd = fd;
+    (void)berth__owner_made(owner, BERTH_CALLER);
     struct berth_slice region = {.data = (const unsigned char *)(uintptr_t)offset,
                                  .owner_ = owner,
                                  .generation_ = owner->generation,

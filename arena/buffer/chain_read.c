@@ -53,9 +53,9 @@ int berth_chain_copy_out(const struct berth_chain *chain, uint64_t offset, void 
 
 /* Puts one block in the place of the first `length` bytes, of which no segment has all. So a
  * segment goes, and there is room for one. */
-static int replace_front(struct berth_chain *chain, size_t length) {
+static int replace_front(struct berth_chain *chain, size_t length, void *site) {
     struct berth_slice block;
-    int error = berth_slice_alloc(chain->pool_, length, &block);
+    int error = berth__slice_alloc(chain->pool_, length, &block, site);
     if (error != 0) {
         return error;
     }
@@ -79,7 +79,7 @@ const void *berth_chain_linearise(struct berth_chain *chain, size_t length) {
         error = -ENOTSUP;
     }
     if (error == 0 && first->length < length) {
-        error = replace_front(chain, length);
+        error = replace_front(chain, length, BERTH_CALLER);
     }
     if (error != 0) {
         errno = -error;
@@ -115,7 +115,7 @@ int berth_chain_segment(const struct berth_chain *chain, size_t index,
     struct berth_owner *owner = berth__slice_owner(at);
     segment->data = file ? NULL : at->data;
     segment->length = at->length;
-    segment->fd = file ? owner->fd : -1;
+    segment->fd = file ? (int)owner->fd : -1;
     segment->offset = file ? (int64_t)(uintptr_t)at->data : 0;
     return 0;
 }

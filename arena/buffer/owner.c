@@ -9,6 +9,25 @@ void berth__owner_misuse(const char *fault, const void *data, const struct berth
                  berth__load_relaxed(&((struct berth_owner *)(uintptr_t)owner)->count));
 }
 
+int berth__owner_put_on_record(struct berth_owner *owner, void *site) {
+    owner->leak = berth__leak_begin(owner->pool, owner->memory, owner->bytes, site);
+    if (owner->leak != NULL) {
+        owner->traits |= BERTH_OWNER_ON_RECORD;
+    }
+    return 0;
+}
+
+/* While the caller has its reference, the owner cannot end, nor its record. */
+void berth__owner_retain_noted(struct berth_owner *owner, void *site) {
+    berth__leak_note(owner->leak, "retained", NULL, site);
+    berth__owner_count_up(owner, berth__load_acquire(&owner->count)); /* B2 */
+}
+
+bool berth__owner_drop_noted(struct berth_owner *owner, void *site) {
+    berth__leak_note(owner->leak, "released", NULL, site);
+    return berth__owner_count_down(owner, berth__load_acquire(&owner->count)); /* B2 */
+}
+
 /* What the record's place held before is read on purpose: after a life as a record, its last
  * generation plus one. */
 struct berth_owner *berth__owner_new(berth_pool *pool, enum berth__owner_kind kind, void *memory,
@@ -21,10 +40,10 @@ struct berth_owner *berth__owner_new(berth_pool *pool, enum berth__owner_kind ki
     *owner = (struct berth_owner){
         .generation = generation == 0 ? 1 : generation,
         .kind = (uint8_t)kind,
-        .one_thread = berth_pool_is_one_thread(pool),
+        .traits = berth_pool_is_one_thread(pool) ? BERTH_OWNER_ONE_THREAD : 0,
         .memory = memory,
         .bytes = bytes,
-        .thread = berth__thread_self(),
+        .thread = BERTH_DEBUG ? berth__owner_thread() : 0,
         .pool = pool,
     };
     berth__store_relaxed(&owner->count, 1);
@@ -49,11 +68,13 @@ void berth__owner_end(struct berth_owner *owner) {
     if (BERTH_UNLIKELY(berth__load_relaxed(&owner->pins) != 0)) {
         berth__owner_misuse("releasing the last reference to pinned memory", memory, owner);
     }
+    if (BERTH_UNLIKELY((owner->traits & BERTH_OWNER_ON_RECORD) != 0)) {
+        berth__leak_end(owner->leak);
+    }
     enum berth__owner_kind kind = (enum berth__owner_kind)owner->kind;
     berth_slice_callback *release = owner->release;
     void *context = owner->context;
     size_t bytes = owner->bytes;
-    int fd = owner->fd;
     berth_pool *pool = owner->pool;
     owner->generation++;
     berth__store_relaxed(&owner->count, 0);
@@ -65,6 +86,6 @@ void berth__owner_end(struct berth_owner *owner) {
         release(context, memory, bytes);
         errno = saved_errno;
     } else if (kind == BERTH_OWNER_FILE_TO_CLOSE) {
-        berth__file_close(fd);
+        berth__file_close((int)(intptr_t)context);
     }
 }

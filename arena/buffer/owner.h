@@ -22,6 +22,7 @@
 
 #include "base/atomics.h"
 #include "base/check.h"
+#include "buffer/leak.h"
 #include "os/fault.h"
 #include "os/lock.h"
 
@@ -39,18 +40,27 @@ struct berth_owner {
     _Atomic uint32_t count;
     uint16_t generation; /* never 0; another one for each life of the record */
     uint8_t kind;        /* enum berth__owner_kind */
-    bool one_thread;     /* of a pool that promised it */
+    uint8_t traits;      /* what few have, in one byte, so that counting looks at it once */
     _Atomic uint32_t pins;
-    int fd;                        /* FILE */
-    unsigned char *memory;         /* BLOCK, MAPPED: what is freed */
-    size_t bytes;                  /* of memory */
-    uint64_t thread;               /* one_thread: who made it. For debug builds */
-    berth_pool *pool;              /* that the record is of, and a BLOCK */
+    uint32_t thread;       /* ONE_THREAD: who made it, as berth__owner_thread. For debug builds */
+    unsigned char *memory; /* BLOCK, MAPPED: what is freed */
+    size_t bytes;          /* of memory */
+    struct berth__leak *leak; /* ON_RECORD */
+    berth_pool *pool;         /* that the record is of, and a BLOCK */
+    union {
+        void *context; /* of release */
+        intptr_t fd;   /* FILE */
+    };
     berth_slice_callback *release; /* WRAPPED */
-    void *context;
 };
 _Static_assert(sizeof(struct berth_owner) > 48 && sizeof(struct berth_owner) <= 64,
                "of the class of 64 bytes, whose blocks are cache lines");
+
+/* In an owner's traits. */
+enum {
+    BERTH_OWNER_ONE_THREAD = 1, /* of a pool that promised it */
+    BERTH_OWNER_ON_RECORD = 2,  /* buffer/leak.h */
+};
 
 /* In a slice's flags_. */
 enum {
@@ -61,12 +71,19 @@ enum {
 
 enum { BERTH_OWNER_COUNT_MAX = 1 << 30 };
 
-/* A record with one reference, for memory that its kind says; NULL if there is no memory for it. */
+/* Where the public call that this is expanded in was called from. */
+#define BERTH_CALLER __builtin_return_address(0)
+
+/* A record with one reference, for memory that its kind says; NULL if there is no memory for it.
+ * Who calls this, or the next, calls berth__owner_made then. */
 struct berth_owner *berth__owner_new(berth_pool *pool, enum berth__owner_kind kind, void *memory,
                                      size_t bytes);
 
 /* The same with a block of at least `bytes` bytes; `bytes` is what was asked for. */
 struct berth_owner *berth__owner_alloc(berth_pool *pool, size_t bytes);
+
+/* berth_slice_alloc on behalf of who called from `site`. */
+int berth__slice_alloc(berth_pool *pool, size_t length, struct berth_slice *slice, void *site);
 
 /* The last reference has gone. */
 BERTH_NOINLINE void berth__owner_end(struct berth_owner *owner);
@@ -75,22 +92,37 @@ BERTH_NOINLINE void berth__owner_end(struct berth_owner *owner);
 BERTH_NORETURN BERTH_COLD void berth__owner_misuse(const char *fault, const void *data,
                                                    const struct berth_owner *owner);
 
+/* Threads differ in these bits, if their control blocks are less than 256 GiB apart. */
+BERTH_INLINE uint32_t berth__owner_thread(void) {
+    return (uint32_t)(berth__thread_self() >> 6);
+}
+
 BERTH_INLINE void berth__owner_check_thread(const struct berth_owner *owner) {
-    if (BERTH_DEBUG && owner->thread != berth__thread_self()) {
+    if (BERTH_DEBUG && owner->thread != berth__owner_thread()) {
         berth__owner_misuse("a buffer of a pool with one_thread is used by another thread",
                             owner->memory, owner);
     }
 }
 
-/* By who holds a reference. */
-BERTH_INLINE void berth__owner_retain(struct berth_owner *owner) {
-    uint32_t count = berth__load_acquire(&owner->count); /* B2 */
-    if (BERTH_UNLIKELY(count - 1 >= BERTH_OWNER_COUNT_MAX)) {
-        berth__owner_misuse(count == 0 ? "retaining a slice that was released"
-                                       : "more references than can be counted",
-                            owner->memory, owner);
-    }
-    if (owner->one_thread) {
+BERTH_INLINE bool berth__owner_is_one_thread(const struct berth_owner *owner) {
+    return (owner->traits & BERTH_OWNER_ONE_THREAD) != 0;
+}
+
+BERTH_NOINLINE int berth__owner_put_on_record(struct berth_owner *owner, void *site);
+
+/* Puts a new owner on record, if one is due. `site` is where the program asked for it. Here, and
+ * not in berth__owner_new, because passing it on would cost all that have no record. Returns 0, so
+ * that it can be the last call of a function, which costs those least. */
+BERTH_INLINE int berth__owner_made(struct berth_owner *owner, void *site) {
+    return BERTH_UNLIKELY(berth__leak_is_due()) ? berth__owner_put_on_record(owner, site) : 0;
+}
+
+/* The same for an owner on record. */
+BERTH_NOINLINE void berth__owner_retain_noted(struct berth_owner *owner, void *site);
+BERTH_NOINLINE bool berth__owner_drop_noted(struct berth_owner *owner, void *site);
+
+BERTH_INLINE void berth__owner_count_up(struct berth_owner *owner, uint32_t count) {
+    if (berth__owner_is_one_thread(owner)) {
         berth__owner_check_thread(owner);
         berth__store_relaxed(&owner->count, count + 1);
         return;
@@ -105,20 +137,24 @@ BERTH_INLINE void berth__owner_retain(struct berth_owner *owner) {
     }
 }
 
-/* True if it was the last one, so that the caller must call berth__owner_end. */
-BERTH_INLINE bool berth__owner_drop(struct berth_owner *owner) {
+/* By who holds a reference. */
+BERTH_INLINE void berth__owner_retain(struct berth_owner *owner) {
     uint32_t count = berth__load_acquire(&owner->count); /* B2 */
-    berth__delay_point();
-    if (count == 1) {
-        if (BERTH_DEBUG && !owner->one_thread && !berth__cas_acq_rel(&owner->count, &count, 0)) {
-            berth__owner_misuse("a reference is used by two threads at once", owner->memory, owner);
-        }
-        if (owner->one_thread) {
-            berth__owner_check_thread(owner);
-        }
-        return true;
+    if (BERTH_UNLIKELY(count - 1 >= BERTH_OWNER_COUNT_MAX)) {
+        berth__owner_misuse(count == 0 ? "retaining a slice that was released"
+                                       : "more references than can be counted",
+                            owner->memory, owner);
     }
-    if (owner->one_thread) {
+    if (BERTH_UNLIKELY((owner->traits & BERTH_OWNER_ON_RECORD) != 0)) {
+        berth__owner_retain_noted(owner, BERTH_CALLER);
+    } else {
+        berth__owner_count_up(owner, count);
+    }
+}
+
+/* Another reference than the last is given up; true if it was the last after all. */
+BERTH_INLINE bool berth__owner_count_down(struct berth_owner *owner, uint32_t count) {
+    if (berth__owner_is_one_thread(owner)) {
         berth__owner_check_thread(owner);
         berth__store_relaxed(&owner->count, count - 1);
     } else {
@@ -128,6 +164,23 @@ BERTH_INLINE bool berth__owner_drop(struct berth_owner *owner) {
         berth__owner_misuse("releasing a slice that was released", owner->memory, owner);
     }
     return count == 1;
+}
+
+/* True if it was the last one, so that the caller must call berth__owner_end. */
+BERTH_INLINE bool berth__owner_drop(struct berth_owner *owner) {
+    uint32_t count = berth__load_acquire(&owner->count); /* B2 */
+    berth__delay_point();
+    if (count != 1) {
+        return BERTH_UNLIKELY((owner->traits & BERTH_OWNER_ON_RECORD) != 0)
+                   ? berth__owner_drop_noted(owner, BERTH_CALLER)
+                   : berth__owner_count_down(owner, count);
+    }
+    if (berth__owner_is_one_thread(owner)) {
+        berth__owner_check_thread(owner);
+    } else if (BERTH_DEBUG && !berth__cas_acq_rel(&owner->count, &count, 0)) {
+        berth__owner_misuse("a reference is used by two threads at once", owner->memory, owner);
+    }
+    return true;
 }
 
 BERTH_INLINE void berth__owner_release(struct berth_owner *owner) {

@@ -14,7 +14,7 @@ static int check_length(size_t length, struct berth_slice *slice) {
     return length <= BERTH_SLICE_MAX ? 0 : -EMSGSIZE;
 }
 
-int berth_slice_alloc(berth_pool *pool, size_t length, struct berth_slice *slice) {
+BERTH_INLINE int allocate(berth_pool *pool, size_t length, struct berth_slice *slice, void *site) {
     int error = check_length(length, slice);
     if (error != 0) {
         return error;
@@ -24,15 +24,28 @@ int berth_slice_alloc(berth_pool *pool, size_t length, struct berth_slice *slice
         return -ENOMEM;
     }
     *slice = berth__owner_slice(owner, 0, length);
-    return 0;
+    return berth__owner_made(owner, site);
 }
 
-int berth_slice_copy(berth_pool *pool, const void *data, size_t length, struct berth_slice *slice) {
-    int error = berth_slice_alloc(pool, length, slice);
+int berth__slice_alloc(berth_pool *pool, size_t length, struct berth_slice *slice, void *site) {
+    return allocate(pool, length, slice, site);
+}
+
+int berth_slice_alloc(berth_pool *pool, size_t length, struct berth_slice *slice) {
+    return allocate(pool, length, slice, BERTH_CALLER);
+}
+
+static int copy(berth_pool *pool, const void *data, size_t length, struct berth_slice *slice,
+                void *site) {
+    int error = allocate(pool, length, slice, site);
     if (error == 0 && length > 0) {
         memcpy(slice->owner_->memory, data, length);
     }
     return error;
+}
+
+int berth_slice_copy(berth_pool *pool, const void *data, size_t length, struct berth_slice *slice) {
+    return copy(pool, data, length, slice, BERTH_CALLER);
 }
 
 /* ---- memory from elsewhere ---- */
@@ -50,7 +63,7 @@ int berth_slice_wrap(berth_pool *pool, void *data, size_t length, berth_slice_ca
     owner->release = release;
     owner->context = context;
     *slice = berth__owner_slice(owner, 0, length);
-    return 0;
+    return berth__owner_made(owner, BERTH_CALLER);
 }
 
 int berth_slice_wrap_static(const void *data, size_t length, struct berth_slice *slice) {
@@ -85,12 +98,12 @@ int berth_slice_map_file(berth_pool *pool, int fd, int64_t offset, size_t length
     }
     *slice = berth__owner_slice(owner, before, length);
     slice->flags_ = writable ? 0 : BERTH_SLICE_READ_ONLY;
-    return 0;
+    return berth__owner_made(owner, BERTH_CALLER);
 }
 
 /* ---- references ---- */
 
-static struct berth_slice retained(const struct berth_slice *slice) {
+BERTH_INLINE struct berth_slice retained(const struct berth_slice *slice) {
     struct berth_owner *owner = berth__slice_owner(slice);
     if (owner != NULL) {
         berth__owner_retain(owner);
@@ -191,18 +204,18 @@ void *berth_slice_try_write(struct berth_slice *slice) {
 }
 
 /* Puts a copy in the place of a slice. */
-static int copy_over(berth_pool *pool, struct berth_slice *slice) {
-    struct berth_slice copy;
-    int error = berth_slice_copy(pool, slice->data, slice->length, &copy);
+static int copy_over(berth_pool *pool, struct berth_slice *slice, void *site) {
+    struct berth_slice another;
+    int error = copy(pool, slice->data, slice->length, &another, site);
     if (error == 0) {
         berth_slice_release(slice);
-        *slice = copy;
+        *slice = another;
     }
     return error;
 }
 
 int berth_slice_make_writable(berth_pool *pool, struct berth_slice *slice) {
-    return write_fault(slice) == 0 ? 0 : copy_over(pool, slice);
+    return write_fault(slice) == 0 ? 0 : copy_over(pool, slice, BERTH_CALLER);
 }
 
 void berth_slice_set_read_only(struct berth_slice *slice) {
@@ -226,6 +239,6 @@ int berth_slice_compact(berth_pool *pool, struct berth_slice *slice, unsigned fa
     if (!wasteful) {
         return 0;
     }
-    int error = copy_over(pool, slice);
+    int error = copy_over(pool, slice, BERTH_CALLER);
     return error == 0 ? 1 : error;
 }

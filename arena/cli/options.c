@@ -18,6 +18,7 @@ static const char *type_name(enum berth__option_type type) {
         [BERTH_OPTION_BOOL] = "true|false",
         [BERTH_OPTION_LIMIT] = "size|none|auto",
         [BERTH_OPTION_THP] = "never|auto|always",
+        [BERTH_OPTION_LEAK] = "off|simple|advanced|paranoid",
     };
     return names[type];
 }

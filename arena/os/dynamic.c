@@ -8,6 +8,7 @@
 /* NOLINTBEGIN(readability-redundant-declaration) */
 __attribute__((weak)) extern __typeof__(dlsym) dlsym;
 __attribute__((weak)) extern __typeof__(dladdr) dladdr;
+__attribute__((weak)) extern int backtrace(void **stack, int depth_max); /* of glibc */
 /* NOLINTEND(readability-redundant-declaration) */
 
 /* dlsym looks at its return address to know who asks. If it is called as the last act of a
@@ -26,4 +27,21 @@ const char *berth__dynamic_path(const void *address) {
     Dl_info info;
     bool found = dladdr != NULL && dladdr(address, &info) != 0 && info.dli_fname != NULL;
     return found ? info.dli_fname : "?";
+}
+
+struct berth__symbol berth__dynamic_symbol(const void *address) {
+    Dl_info info;
+    if (dladdr == NULL || dladdr(address, &info) == 0) {
+        return (struct berth__symbol){NULL, 0, NULL, 0};
+    }
+    const char *at = address;
+    struct berth__symbol symbol = {.name = info.dli_sname, .path = info.dli_fname};
+    symbol.offset = info.dli_saddr == NULL ? 0 : (size_t)(at - (const char *)info.dli_saddr);
+    symbol.path_offset = (size_t)(at - (const char *)info.dli_fbase);
+    return symbol;
+}
+
+unsigned berth__dynamic_stack(void **stack, unsigned depth_max) {
+    int depth = backtrace == NULL ? 0 : backtrace(stack, (int)depth_max);
+    return depth < 0 ? 0 : (unsigned)depth;
 }

@@ -17,6 +17,10 @@
 #include <berth/metrics.h>
 #include <berth/pool.h>
 
+/* Is told of every attempt to end or reset a pool, with what the attempt returns, when no lock is
+ * held and the pool's name is still there. For what keeps records of a pool's blocks elsewhere. */
+typedef void berth__pool_end_hook(berth_pool *pool, int error);
+
 /* X(result, name, parameters, arguments) */
 #define BERTH_PUBLIC_CALLS(X)                                                                      \
     X(berth_pool *, pool_default, (void), ())                                                      \
@@ -77,7 +81,11 @@
     X(bool, extend, (void *block, size_t size), (block, size))                                     \
     X(void, pin, (const void *block), (block))                                                     \
     X(void, unpin, (const void *block), (block))                                                   \
-    X(void, pool_free, (berth_pool * pool, void *block), (pool, block))
+    X(void, pool_free, (berth_pool * pool, void *block), (pool, block))                            \
+    X(void, pool_hook_end, (berth__pool_end_hook * hook), (hook))
+
+/* In the table, but in no public header and not exported: there is one hook, of buffers. */
+void berth_pool_hook_end(berth__pool_end_hook *hook);
 
 /* What this copy of the engine does for each call. */
 #define BERTH_X(result, name, parameters, arguments) result berth__do_##name parameters;

@@ -48,6 +48,13 @@ static bool parse_thp(const char *text, size_t length, uint64_t *value) {
     return word >= 0;
 }
 
+static bool parse_leak(const char *text, size_t length, uint64_t *value) {
+    static const char *const words[] = {"off", "simple", "advanced", "paranoid", NULL};
+    int word = find_word(text, length, words);
+    *value = (uint64_t)word;
+    return word >= 0;
+}
+
 static bool parse_number(const char *text, size_t length, uint64_t *value) {
     bool digits = length > 0 && text[length - 1] >= '0' && text[length - 1] <= '9';
     return digits && berth__parse_size(text, length, value);
@@ -63,6 +70,7 @@ static bool parse_value(const struct berth__option_info *info, const char *text,
     switch (info->type) {
     case BERTH_OPTION_BOOL: return parse_bool(text, length, value);
     case BERTH_OPTION_THP: return parse_thp(text, length, value);
+    case BERTH_OPTION_LEAK: return parse_leak(text, length, value);
     case BERTH_OPTION_NUMBER: return parse_number(text, length, value) && in_bounds(info, *value);
     case BERTH_OPTION_LIMIT:
         if (equals(text, length, "none") || equals(text, length, "auto")) {
@@ -79,6 +87,7 @@ static const char *expected(const struct berth__option_info *info) {
     switch (info->type) {
     case BERTH_OPTION_BOOL: return "true or false";
     case BERTH_OPTION_THP: return "never, auto or always";
+    case BERTH_OPTION_LEAK: return "off, simple, advanced or paranoid";
     case BERTH_OPTION_LIMIT: return "a size such as 64M (at least 1M), none, or auto";
     case BERTH_OPTION_NUMBER: return "a number";
     case BERTH_OPTION_SIZE: break;

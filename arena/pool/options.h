@@ -15,7 +15,8 @@ enum berth__option_type {
     BERTH_OPTION_NUMBER,
     BERTH_OPTION_BOOL,
     BERTH_OPTION_LIMIT,
-    BERTH_OPTION_THP
+    BERTH_OPTION_THP,
+    BERTH_OPTION_LEAK /* the value is an enum berth_leak_level */
 };
 
 /* Values of LIMIT besides bytes, and of THP. */

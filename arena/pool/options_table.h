@@ -3,7 +3,8 @@
  * parser, `berth options`, the man page and docs/options.md.
  *
  * X(name, type, default, least, most, text)
- *   type     SIZE (bytes; takes K, M, G, T), NUMBER, BOOL, LIMIT (SIZE, or none, or auto), THP
+ *   type     SIZE (bytes; takes K, M, G, T), NUMBER, BOOL, LIMIT (SIZE, or none, or auto), THP,
+ *            LEAK
  *   default  as it would be written
  *   least, most: bounds of SIZE and NUMBER; a value beyond is refused with a warning
  */
@@ -41,6 +42,12 @@
       "Mappings that the kernel may have to keep for berth's memory; half of vm.max_map_count. "   \
       "Beyond half of this, chunks and large blocks take whole slots of 4M.")                      \
     X(stats_print, BOOL, "false", 0, 1, "Whether the metrics are printed on stderr at exit.")      \
+    X(leak_detect, LEAK, "off", 0, 0,                                                              \
+      "Records of slices' and buffers' memory, to find what is never released: off; simple (one "  \
+      "in 128, where it was allocated); advanced (with the whole stack, and the last uses); "      \
+      "paranoid (advanced, of all).")                                                              \
+    X(leak_report, BOOL, "false", 0, 1,                                                            \
+      "Whether what is on record then, and was not released, is printed on stderr at exit.")       \
     X(abort_conf, BOOL, "false", 0, 1, "Whether a bad option stops the process.")
 
 #endif

@@ -262,6 +262,19 @@ berth_pool *berth__do_pool_create(const char *name, const struct berth_pool_opti
 
 /* ---- ending ---- */
 
+static _Atomic(berth__pool_end_hook *) end_hook;
+
+void berth__do_pool_hook_end(berth__pool_end_hook *hook) {
+    berth__store_release(&end_hook, hook); /* pairs with the load in tell_of_end */
+}
+
+static void tell_of_end(berth_pool *pool, int error) {
+    berth__pool_end_hook *hook = berth__load_acquire(&end_hook);
+    if (hook != NULL) {
+        hook(pool, error);
+    }
+}
+
 static int check_end(const berth_pool *pool, unsigned flags) {
     bool valid = pool != NULL && pool != &default_pool && (flags & ~(unsigned)BERTH_FORCE) == 0;
     return !valid ? -EINVAL : berth__fork_must_detour() ? -EAGAIN : 0;
@@ -300,6 +313,7 @@ int berth__do_pool_destroy(berth_pool *pool, unsigned flags) {
         error = -EBUSY;
     }
     berth__lock_release(&pools_lock);
+    tell_of_end(pool, error);
     if (error == 0) {
         berth__meta_free(pool, sizeof(*pool));
     }
@@ -320,5 +334,6 @@ int berth__do_pool_reset(berth_pool *pool, unsigned flags) {
     }
     berth__engine_open(arenas);
     berth__lock_release(&pools_lock);
+    tell_of_end(pool, error);
     return error;
 }

@@ -17,7 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum type { SIZE, NUMBER, BOOL, LIMIT, THP };
+enum type { SIZE, NUMBER, BOOL, LIMIT, THP, LEAK };
 
 struct option {
     const char *name;
@@ -69,6 +69,7 @@ static void print_values(const struct option *option) {
     case NUMBER: print_range(option, "number", false); return;
     case BOOL: printf("true or false"); return;
     case THP: printf("never, auto or always"); return;
+    case LEAK: printf("off, simple, advanced or paranoid"); return;
     case LIMIT: print_range(option, "none, auto, or a size", true); return;
     }
 }

@@ -9,6 +9,7 @@
  *   slice.h       counted views of memory
  *   chain.h       slices one after another
  *   io.h        chains to and from sockets
+ *   leak.h      where memory of buffers that nobody releases came from
  *   version.h
  * C++17 programs include memory_resource.hpp besides: a pool as std::pmr::memory_resource, and as
  * a standard allocator.
@@ -25,6 +26,7 @@
 #include <berth/buffer.h>
 #include <berth/chain.h>
 #include <berth/io.h>
+#include <berth/leak.h>
 #include <berth/limit.h>
 #include <berth/metrics.h>
 #include <berth/pool.h>

@@ -64,6 +64,11 @@ static void every_option_takes_its_values(void **state) {
         {"span:1T", BERTH_OPTION_span, (uint64_t)1 << 40},
         {"mappings:64", BERTH_OPTION_mappings, 64},
         {"stats_print:yes", BERTH_OPTION_stats_print, 1},
+        {"leak_detect:off", BERTH_OPTION_leak_detect, 0},
+        {"leak_detect:simple", BERTH_OPTION_leak_detect, 1},
+        {"leak_detect:advanced", BERTH_OPTION_leak_detect, 2},
+        {"leak_detect:paranoid", BERTH_OPTION_leak_detect, 3},
+        {"leak_report:true", BERTH_OPTION_leak_report, 1},
         {"abort_conf:1", BERTH_OPTION_abort_conf, 1},
     };
     bool seen[BERTH_OPTION_COUNT] = {false};
@@ -121,6 +126,7 @@ static void a_bad_value_is_named_with_its_option_and_changes_nothing(void **stat
         {"span", "1TT"},         {"stats_print", "y"},
         {"abort_conf", "nope"},  {"cache", "99999999999999999999999999"},
         {"mappings", "63"},      {"mappings", "many"},
+        {"leak_detect", "true"}, {"leak_detect", "simpl"},
     };
     struct berth__options defaults;
     assert_int_equal(parse(&defaults, ""), 0);
