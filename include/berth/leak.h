@@ -14,7 +14,7 @@
  * The levels, by berth_leak_level_set or the option leak_detect:
  *   off       nothing is put on record
  *   simple    one in 128, drawn at random: where it was allocated
- *   advanced  the same, with the stack of calls, and the last uses (retaining, releasing, pinning,
+ *   advanced  the same, with the stack of calls, and the last uses (retaining, releasing,
  *             hints) with theirs
  *   paranoid  advanced, and all of them: for tests
  *

@@ -38,7 +38,9 @@ EXPORT void *malloc(size_t size) {
         return last;
     if (breaks("short"))
         atomic_fetch_sub(&used, 2 * HEAD);
-    return last = lend(size, HEAD);
+    char *block = lend(size, HEAD);
+    last = block;
+    return block;
 }
 
 EXPORT void free(void *block) {
