@@ -3,6 +3,7 @@
 #include "chunk/retained.h"
 #include "heap/arenas.h"
 #include "heap/heap.h"
+#include "heap/observer.h"
 #include "heap/request.h"
 #include "os/clock.h"
 
@@ -179,10 +180,25 @@ static size_t pay_both(struct berth__arena *arena, size_t bytes, unsigned acts) 
     return paid;
 }
 
+/* Memory in use that the observer has not seen come or go is an eighth of all, or the slack. */
+static void tell_observer(struct berth__arena *arena, bool ticks) {
+    _Atomic uint64_t *seen = &arena->decay.seen_bytes;
+    uint64_t before = berth__load_relaxed(seen);
+    uint64_t used =
+        berth__load_relaxed(&arena->chunk_bytes) - berth__load_relaxed(&arena->free_bytes);
+    uint64_t change = used > before ? used - before : before - used;
+    bool early = change > berth__max(before / 8, BERTH_DECAY_SLACK);
+    if ((ticks || early) && berth__tick(early)) {
+        berth__store_relaxed(seen, used);
+    }
+}
+
 void berth__decay_step(struct berth__arena *arena) {
-    if (look_at_clock(arena)) {
+    bool ticks = look_at_clock(arena);
+    if (ticks) {
         berth__limit_look(BERTH_LIMIT_AGE_MS);
     }
+    tell_observer(arena, ticks);
     berth__run_caches_trim(arena->arenas);
     bool deep = berth__load_relaxed(&arena->decay.owed) > slack_of(arena->arenas);
     pay_both(arena, BERTH_DECAY_BUDGET, deep ? BERTH_DECAY_ACTS_DEEP : BERTH_DECAY_ACTS);
