@@ -67,7 +67,7 @@ static int unknown_command(const char *name) {
 
 static void print_overview(FILE *to) {
     fprintf(to, "Usage: berth COMMAND [ARGUMENT...]\n\n"
-                "Run programs on the berth allocator.\n\n");
+                "Run programs on the berth allocator, and look at them.\n\n");
     for (size_t i = 0; i < BERTH_ARRAY_COUNT(commands); i++) {
         fprintf(to, "  %-*s%s\n", NAME_WIDTH, commands[i]->name, commands[i]->summary);
     }
