@@ -38,10 +38,6 @@ void berth__meta_count(uint64_t bytes) {
     berth__add_relaxed(&bytes_mapped, bytes);
 }
 
-void berth__meta_uncount(uint64_t bytes) {
-    berth__sub_relaxed(&bytes_mapped, bytes);
-}
-
 uint64_t berth__meta_bytes(void) {
     return berth__load_relaxed(&bytes_mapped);
 }

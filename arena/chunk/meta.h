@@ -30,7 +30,6 @@ void berth__meta_free(void *block, size_t bytes);
  * add by berth__meta_count (the address table and the chunk records). */
 uint64_t berth__meta_bytes(void);
 void berth__meta_count(uint64_t bytes);
-void berth__meta_uncount(uint64_t bytes);
 
 void berth__meta_init(void);
 

@@ -86,6 +86,18 @@ static bool look(struct berth__decay *decay, uint64_t unused, uint64_t slack, ui
     return ticks;
 }
 
+enum { AS_CONFIGURED = UINT32_MAX };
+static _Atomic uint32_t decay_ms_set = AS_CONFIGURED;
+
+void berth__decay_set_ms(uint32_t decay_ms) {
+    berth__store_relaxed(&decay_ms_set, decay_ms);
+}
+
+static uint32_t decay_ms_of(const struct berth__arenas *arenas) {
+    uint32_t set = berth__load_relaxed(&decay_ms_set);
+    return set != AS_CONFIGURED ? set : arenas->policy.decay_ms;
+}
+
 /* An arena's part. */
 static uint64_t slack_of(struct berth__arenas *arenas) {
     return BERTH_DECAY_SLACK / berth__max(berth__load_relaxed(&arenas->arena_count), 1);
@@ -94,7 +106,7 @@ static uint64_t slack_of(struct berth__arenas *arenas) {
 /* True once per tick of the arena. */
 static bool look_at_clock(struct berth__arena *arena) {
     uint64_t now_ms = berth__clock_coarse_ms();
-    uint32_t decay_ms = arena->arenas->policy.decay_ms;
+    uint32_t decay_ms = decay_ms_of(arena->arenas);
     bool ticks =
         look(&arena->decay, unused_in_arena(arena), slack_of(arena->arenas), decay_ms, now_ms);
     if (ticks) {

@@ -5,9 +5,11 @@
 #include "chunk/meta.h"
 #include "heap/engine.h"
 #include "heap/observer.h"
+#include "metrics/mail.h"
 #include "metrics/read.h"
 #include "metrics/snapshot.h"
 #include "os/clock.h"
+#include "os/fault.h"
 #include "os/lock.h"
 #include "os/pages.h"
 #include "pool/api.h"
@@ -47,13 +49,15 @@ static uint64_t offset_of(const struct berth__stats_head *head, const void *at) 
     return (uint64_t)((const char *)at - (const char *)head);
 }
 
-/* ---- memory ---- */
-
-static void unmap(struct berth__stats_head *head, size_t bytes) {
-    berth__pages_unreserve((char *)head - berth__page_bytes, bytes + 2 * berth__page_bytes);
-    berth__meta_uncount(bytes);
-    berth__mappings_add(-MAPPINGS);
+static struct berth__stats_mail *mail_of(struct berth__stats_head *head) {
+    return (struct berth__stats_mail *)(void *)(head + 1);
 }
+
+static struct berth__stats_level *levels_of(struct berth__stats_head *head) {
+    return (struct berth__stats_level *)(void *)(mail_of(head) + 1);
+}
+
+/* ---- memory ---- */
 
 static struct berth__stats_head *map(size_t bytes) {
     size_t around = bytes + 2 * berth__page_bytes;
@@ -103,7 +107,7 @@ static void write_level(struct berth__stats_head *head, struct berth__stats_leve
 
 /* Returns the offset of what follows. */
 static uint64_t write_tables(struct berth__stats_head *head) {
-    struct berth__stats_level *levels = (struct berth__stats_level *)(void *)(head + 1);
+    struct berth__stats_level *levels = levels_of(head);
     struct berth__stats_field *fields =
         (struct berth__stats_field *)(void *)(levels + BERTH_LEVEL_COUNT);
     size_t field_count = 0;
@@ -117,6 +121,8 @@ static uint64_t write_tables(struct berth__stats_head *head) {
     head->levels = (uint32_t)offset_of(head, levels);
     head->level_count = BERTH_LEVEL_COUNT;
     head->level_bytes = sizeof(*levels);
+    head->mail = (uint32_t)offset_of(head, mail_of(head));
+    head->mail_bytes = sizeof(struct berth__stats_mail);
     strncpy(head->berth_version, berth__do_version(), sizeof(head->berth_version) - 1);
     head->made_ns = berth__clock_ns();
     for (unsigned i = 0; i < BERTH_LEVEL_COUNT; i++) {
@@ -194,9 +200,10 @@ static bool take_snapshot(struct berth__stats_head *head) {
     uint32_t forks_before = berth__load_relaxed(&forks);
     uint64_t sequence = berth__load_relaxed(&head->sequence) | 1;
     berth__store_relaxed(&head->sequence, sequence); /* S3 */
+    berth__delay_point();
     bool fresh = berth__load_relaxed(&head->magic) != BERTH_STATS_MAGIC;
     first_row = fresh ? write_tables(head) : first_row;
-    struct berth__stats_level *levels = (struct berth__stats_level *)(void *)(head + 1);
+    struct berth__stats_level *levels = levels_of(head);
     struct writing writing = {.head = head, .at = first_row};
     berth__store_release(&head->taken_ns, berth__clock_ns());
     count_pools();
@@ -210,18 +217,20 @@ static bool take_snapshot(struct berth__stats_head *head) {
     if (berth__load_relaxed(&forks) == forks_before) { /* else the tables were wiped meanwhile */
         berth__store_release(&head->magic, BERTH_STATS_MAGIC);
     }
+    berth__delay_point();
     berth__store_release(&head->sequence, sequence + 1); /* S4 */
     return writing.left_out == 0;
 }
 
-/* Twice the page, if there may be more of it. Readers that had found the old one look again. */
+/* Twice the page, if there may be more of it. Readers that had found the old one look again. It is
+ * not unmapped, because another thread may be looking into its mailbox. */
 static struct berth__stats_head *grow(struct berth__stats_head *head) {
     uint64_t bytes = mapped_bytes;
     struct berth__stats_head *larger = bytes < BERTH_STATS_BYTES_MOST ? map(bytes * 2) : NULL;
     if (larger != NULL) {
         berth__store_relaxed(&page, larger);
         mapped_bytes = bytes * 2;
-        unmap(head, bytes);
+        (void)berth__pages_purge(head, bytes);
     }
     return larger;
 }
@@ -282,6 +291,10 @@ static void refresh_and_note(void) {
 
 bool berth__stats_tick(bool early) {
     uint64_t nobody = 0;
+    struct berth__stats_head *head = berth__load_acquire(&page);
+    if (head != NULL) {
+        berth__mail_look(mail_of(head));
+    }
     uint64_t next = berth__load_relaxed(&next_ms);
     bool due = berth__clock_coarse_ms() >= next || (early && next != UINT64_MAX && is_due_early());
     if (!due || berth__default_arenas() == NULL ||

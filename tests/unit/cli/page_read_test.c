@@ -68,6 +68,11 @@ static struct berth__stats_head *head_of(char *page) {
     return (struct berth__stats_head *)(void *)page;
 }
 
+static struct berth__stats_level *level_of(char *page, unsigned number) {
+    char *levels = page + head_of(page)->levels;
+    return (struct berth__stats_level *)(void *)levels + number;
+}
+
 static void faults_are_told_apart(void **state) {
     /* The tool would tell a user of another version that memory is damaged. */
     (void)state;
@@ -88,12 +93,16 @@ static void faults_are_told_apart(void **state) {
     memcpy(page, sound, sound_bytes);
     head_of(page)->level_count = 0;
     assert_int_equal(judge(page, sound_bytes), BERTH_PAGE_DAMAGED);
+    memcpy(page, sound, sound_bytes);
+    level_of(page, BERTH_LEVEL_CLASS)->row_bytes = 8; /* shorter than its fields */
+    level_of(page, BERTH_LEVEL_CLASS)->rows = berth__round_down(sound_bytes, 8) - 8;
+    level_of(page, BERTH_LEVEL_CLASS)->row_count = 1;
+    assert_int_equal(judge(page, sound_bytes), BERTH_PAGE_DAMAGED);
+    memcpy(page, sound, sound_bytes);
+    memset(page + sound_bytes - 8, 'x', 8); /* a name that goes on to the end, and beyond */
+    level_of(page, BERTH_LEVEL_PROCESS)->prefix = (uint32_t)sound_bytes - 8;
+    assert_int_equal(judge(page, sound_bytes), BERTH_PAGE_DAMAGED);
     free(page);
-}
-
-static struct berth__stats_level *level_of(char *page, unsigned number) {
-    char *levels = page + head_of(page)->levels;
-    return (struct berth__stats_level *)(void *)levels + number;
 }
 
 static void names_that_would_reach_a_terminal_are_refused(void **state) {
