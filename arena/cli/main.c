@@ -9,6 +9,7 @@
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct berth__command *const commands[] = {
@@ -58,6 +59,16 @@ int berth__cli_operands(const struct berth__command *command, int argc, char **a
     }
     *status = option == 'h' ? berth__cli_help(command) : berth__cli_usage_error(command);
     return -1;
+}
+
+int berth__cli_pid(const struct berth__command *command, const char *text) {
+    char *end = NULL;
+    long pid = strtol(text, &end, 10);
+    if (end == text || *end != '\0' || pid <= 0 || pid > INT32_MAX) {
+        berth__cli_error(command, "\"%s\" is no number of a process", text);
+        return -1;
+    }
+    return (int)pid;
 }
 
 static int unknown_command(const char *name) {

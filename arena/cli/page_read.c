@@ -164,6 +164,9 @@ static void take_head(struct berth__stats *stats, const struct berth__stats_head
             *at = '?';
         }
     }
+    bool has_mail = head->mail_bytes >= sizeof(struct berth__stats_mail) &&
+                    things_at(stats, head->mail, 1, head->mail_bytes) != NULL;
+    stats->mail = has_mail ? head->mail : 0;
     stats->taken_ns = head->taken_ns;
     stats->made_ns = head->made_ns;
     stats->cost_ns = head->cost_ns;

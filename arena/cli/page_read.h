@@ -28,6 +28,7 @@ struct berth__stats {
     size_t page_bytes;
     uint32_t version; /* of the format */
     char berth_version[17];
+    uint32_t mail; /* offset of the mailbox, which is on the page; or 0 */
     uint64_t taken_ns, made_ns, cost_ns, rows_left_out;
 };
 

@@ -1,6 +1,7 @@
 #include "cli/process.h"
 
 #include "base/bits.h"
+#include "os/clock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -244,12 +245,13 @@ static uint64_t sequence_now(const struct berth__process *process, uint64_t at) 
     return got == (ssize_t)sizeof(sequence) ? sequence : 1;
 }
 
-/* S5: true if no snapshot was written meanwhile. */
+/* S5: true if no snapshot was written meanwhile. A page that was replaced is empty. */
 static bool copy_page(struct berth__process *process, const struct mapping *page) {
     size_t bytes = (size_t)(page->end - page->start);
     uint64_t before = sequence_now(process, page->start);
     ssize_t got = pread(process->memory, process->copy, bytes, (off_t)page->start);
-    return got == (ssize_t)bytes && before % 2 == 0 && sequence_now(process, page->start) == before;
+    return got == (ssize_t)bytes && before != 0 && before % 2 == 0 &&
+           sequence_now(process, page->start) == before;
 }
 
 static enum berth__process_outcome judge(struct berth__process *process,
@@ -285,6 +287,7 @@ static enum berth__process_outcome read_page(struct berth__process *process) {
         if (process->copy == NULL) {
             return judge(process, BERTH_PAGE_NO_MEMORY);
         }
+        process->page = page.start;
         if (copy_page(process, &page)) {
             return judge(process, berth__stats_read(&process->stats, process->copy,
                                                     (size_t)(page.end - page.start)));
@@ -314,6 +317,60 @@ enum berth__process_outcome berth__process_read(struct berth__process *process, 
     if (outcome == BERTH_PROCESS_READ) {
         process->stats.snapshot.pid = (unsigned)pid;
     }
+    return outcome;
+}
+
+/* ---- the mailbox ---- */
+
+/* The page may be replaced by a larger one: then nothing is there to be written or read. */
+static int leave_mail(int memory, off_t at, const struct berth__stats_mail *mail) {
+    size_t asked = offsetof(struct berth__stats_mail, asked);
+    uint64_t ticket = mail->ticket;
+    bool left =
+        pwrite(memory, mail, asked, at) == (ssize_t)asked &&
+        pwrite(memory, &ticket, sizeof(ticket), at + (off_t)asked) == (ssize_t)sizeof(ticket);
+    return left ? 0 : -errno;
+}
+
+static int await_answer(int memory, off_t at, uint64_t ticket, unsigned wait_ms, int64_t *result) {
+    struct timespec pause = {.tv_nsec = 5000000};
+    uint64_t give_up_ns = berth__clock_ns() + wait_ms * UINT64_C(1000000);
+    for (;;) {
+        struct berth__stats_mail mail;
+        if (pread(memory, &mail, sizeof(mail), at) != (ssize_t)sizeof(mail)) {
+            return errno == 0 ? -ESRCH : -errno;
+        }
+        if (mail.answered == ticket) {
+            *result = mail.result;
+            return 0;
+        }
+        if (berth__clock_ns() >= give_up_ns) {
+            return 1;
+        }
+        nanosleep(&pause, NULL);
+    }
+}
+
+int berth__process_ask(struct berth__process *process, uint32_t command, uint64_t argument,
+                       unsigned wait_ms, int64_t *result) {
+    char path[64];
+    if (process->stats.mail == 0) {
+        return -ENOTSUP;
+    }
+    snprintf(path, sizeof(path), "/proc/%d/mem", (int)process->pid);
+    int memory = open(path, O_RDWR | O_CLOEXEC);
+    if (memory < 0) {
+        return -errno;
+    }
+    off_t at = (off_t)(process->page + process->stats.mail);
+    struct berth__stats_mail mail = {
+        .ticket = berth__clock_ns(), .command = command, .argument = argument};
+    errno = 0;
+    int outcome = leave_mail(memory, at, &mail);
+    if (outcome == 0) {
+        outcome = await_answer(memory, at, mail.ticket, wait_ms, result);
+    }
+    close(memory);
     return outcome;
 }
 

@@ -171,17 +171,6 @@ static bool take_interval(struct request *request, const char *text) {
     return true;
 }
 
-static bool take_pid(struct request *request, const char *text) {
-    char *end = NULL;
-    long pid = strtol(text, &end, 10);
-    if (end == text || *end != '\0' || pid <= 0 || pid > INT32_MAX) {
-        berth__cli_error(request->command, "\"%s\" is no number of a process", text);
-        return false;
-    }
-    request->pid = (pid_t)pid;
-    return true;
-}
-
 static bool take_operands(struct request *request, int count, char **operands) {
     if (count > 1) {
         berth__cli_error(request->command, "one process at a time: \"%s\"", operands[1]);
@@ -192,7 +181,8 @@ static bool take_operands(struct request *request, int count, char **operands) {
         berth__cli_error(request->command, "no process is given");
         return false;
     }
-    return count == 0 || take_pid(request, operands[0]);
+    request->pid = count == 0 ? 0 : berth__cli_pid(request->command, operands[0]);
+    return request->pid >= 0;
 }
 
 static int stat_command(const struct berth__command *command, int argc, char **argv) {

@@ -7,11 +7,13 @@
  *   child own        its metrics, in the files own.json and own.openmetrics
  *   child undumpable nothing; nobody but root may look into it from then on
  *   child fork       nothing; what follows is done by a child, and waited for
- *   child hold       "ready PID", when the stats page shows all of it; then it waits to be killed
+ *   child hold       "ready PID", when the stats page shows all of it; then it waits to be killed;
+ *                    after SIGUSR1 it goes on to allocate
  */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,12 +94,20 @@ static int own(void) {
     return own_into("own.json", JSON) | own_into("own.openmetrics", OPENMETRICS);
 }
 
+static volatile sig_atomic_t goes_on;
+
+static void go_on(int unused) {
+    (void)unused;
+    goes_on = 1;
+}
+
 /* Memory is trimmed now and then so that the page is written once more. */
 static int hold(void) {
     char line[32];
     size_t (*trim)(void *) = NULL;
     void *found = door_call("berth_trim");
     memcpy(&trim, &found, sizeof(trim));
+    signal(SIGUSR1, go_on);
     for (int i = 0; i < 20; i++) {
         usleep(20000);
         trim(NULL);
@@ -106,8 +116,12 @@ static int hold(void) {
     if (write(STDOUT_FILENO, line, (size_t)length) != length) {
         return 1;
     }
-    for (;;) {
+    while (!goes_on) {
         pause();
+    }
+    for (;;) {
+        usleep(5000);
+        trim(NULL);
     }
 }
 
