@@ -26,6 +26,7 @@ enum {
     INTERVAL_PER_COST = 2000, /* so it takes 0.05 % of a CPU */
     EARLY_PER_COST = 1000,    /* 0.1 % of a CPU at most, with those out of turn */
     MAPPINGS = 3,             /* the page, and what is beside it */
+    SAVED_NS = 10000000,      /* of that, what a quiet time leaves for later at most */
     RETRY_MS = 1000,          /* when there was no memory for the page */
 };
 
@@ -228,7 +229,7 @@ static struct berth__stats_head *grow(struct berth__stats_head *head) {
     uint64_t bytes = mapped_bytes;
     struct berth__stats_head *larger = bytes < BERTH_STATS_BYTES_MOST ? map(bytes * 2) : NULL;
     if (larger != NULL) {
-        berth__store_relaxed(&page, larger);
+        berth__store_release(&page, larger);
         mapped_bytes = bytes * 2;
         (void)berth__pages_purge(head, bytes);
     }
@@ -244,7 +245,7 @@ static bool refresh(void) {
         if (head == NULL) {
             return false;
         }
-        berth__store_relaxed(&page, head);
+        berth__store_release(&page, head);
     }
     while (!take_snapshot(head)) {
         struct berth__stats_head *larger = grow(head);
@@ -271,10 +272,20 @@ static uint64_t interval_ms(void) {
     return berth__min(berth__max(by_cost, INTERVAL_MS), INTERVAL_MS_MOST);
 }
 
-/* Out of turn: as long as all snapshots together have taken less than a thousandth of the time. */
+/* What all snapshots together may have taken by now. */
+static uint64_t allowed_ns(void) {
+    return (berth__clock_ns() - berth__load_relaxed(&start_ns)) / EARLY_PER_COST;
+}
+
 static bool is_due_early(void) {
-    uint64_t age_ns = berth__clock_ns() - berth__load_relaxed(&start_ns);
-    return berth__load_relaxed(&spent_ns) < age_ns / EARLY_PER_COST;
+    return berth__load_relaxed(&spent_ns) < allowed_ns();
+}
+
+static void note_spent(void) {
+    uint64_t spent = berth__load_relaxed(&spent_ns) + cost_ns;
+    uint64_t allowed = allowed_ns();
+    uint64_t least = allowed > SAVED_NS ? allowed - SAVED_NS : 0;
+    berth__store_relaxed(&spent_ns, berth__max(spent, least));
 }
 
 static void refresh_and_note(void) {
@@ -285,7 +296,7 @@ static void refresh_and_note(void) {
     uint64_t before_ns = berth__clock_ns();
     bool done = refresh();
     note_cost(berth__clock_ns() - before_ns);
-    berth__store_relaxed(&spent_ns, berth__load_relaxed(&spent_ns) + cost_ns);
+    note_spent();
     berth__store_relaxed(&next_ms, berth__clock_coarse_ms() + (done ? interval_ms() : RETRY_MS));
 }
 
