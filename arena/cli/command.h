@@ -10,7 +10,7 @@
 
 #include "base/compiler.h"
 
-#define BERTH_COMMANDS(X) X(run) X(options) X(help)
+#define BERTH_COMMANDS(X) X(run) X(stat) X(ctl) X(options) X(help)
 
 struct berth__command {
     const char *name;
@@ -44,5 +44,8 @@ int berth__cli_help(const struct berth__command *command);
 /* Reads the arguments of a command whose only option is --help. Returns the number of the first
  * operand, or -1 with *status set to what the command is to end with. */
 int berth__cli_operands(const struct berth__command *command, int argc, char **argv, int *status);
+
+/* The number of a process; -1 after a message if the text is none. */
+int berth__cli_pid(const struct berth__command *command, const char *text);
 
 #endif

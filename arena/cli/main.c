@@ -9,6 +9,7 @@
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct berth__command *const commands[] = {
@@ -60,6 +61,16 @@ int berth__cli_operands(const struct berth__command *command, int argc, char **a
     return -1;
 }
 
+int berth__cli_pid(const struct berth__command *command, const char *text) {
+    char *end = NULL;
+    long pid = strtol(text, &end, 10);
+    if (end == text || *end != '\0' || pid <= 0 || pid > INT32_MAX) {
+        berth__cli_error(command, "\"%s\" is no number of a process", text);
+        return -1;
+    }
+    return (int)pid;
+}
+
 static int unknown_command(const char *name) {
     fprintf(stderr, "berth: there is no command \"%s\"\nSee `berth help`.\n", name);
     return BERTH_EXIT_USAGE;
@@ -67,7 +78,7 @@ static int unknown_command(const char *name) {
 
 static void print_overview(FILE *to) {
     fprintf(to, "Usage: berth COMMAND [ARGUMENT...]\n\n"
-                "Run programs on the berth allocator.\n\n");
+                "Run programs on the berth allocator, and look at them.\n\n");
     for (size_t i = 0; i < BERTH_ARRAY_COUNT(commands); i++) {
         fprintf(to, "  %-*s%s\n", NAME_WIDTH, commands[i]->name, commands[i]->summary);
     }

@@ -38,6 +38,7 @@ struct berth__decay {
     _Atomic uint64_t demand;        /* bytes of pages put to use lately */
     _Atomic uint64_t regret;        /* bytes put to use soon after they, or others, were purged */
     _Atomic uint64_t purged_lately; /* bytes purged that have not been wanted again yet */
+    _Atomic uint64_t seen_bytes;    /* memory in use when the observer was last told */
     _Atomic uint64_t owed;          /* bytes that are due to be purged by the next slow paths */
     _Atomic uint64_t tick_ms;       /* coarse clock of the last tick */
     _Atomic uint32_t paying;        /* 1 while a thread purges */

@@ -3,6 +3,7 @@
 #include "chunk/retained.h"
 #include "heap/arenas.h"
 #include "heap/heap.h"
+#include "heap/observer.h"
 #include "heap/request.h"
 #include "os/clock.h"
 
@@ -85,6 +86,18 @@ static bool look(struct berth__decay *decay, uint64_t unused, uint64_t slack, ui
     return ticks;
 }
 
+enum { AS_CONFIGURED = UINT32_MAX };
+static _Atomic uint32_t decay_ms_set = AS_CONFIGURED;
+
+void berth__decay_set_ms(uint32_t decay_ms) {
+    berth__store_relaxed(&decay_ms_set, decay_ms);
+}
+
+static uint32_t decay_ms_of(const struct berth__arenas *arenas) {
+    uint32_t set = berth__load_relaxed(&decay_ms_set);
+    return set != AS_CONFIGURED ? set : arenas->policy.decay_ms;
+}
+
 /* An arena's part. */
 static uint64_t slack_of(struct berth__arenas *arenas) {
     return BERTH_DECAY_SLACK / berth__max(berth__load_relaxed(&arenas->arena_count), 1);
@@ -93,7 +106,7 @@ static uint64_t slack_of(struct berth__arenas *arenas) {
 /* True once per tick of the arena. */
 static bool look_at_clock(struct berth__arena *arena) {
     uint64_t now_ms = berth__clock_coarse_ms();
-    uint32_t decay_ms = arena->arenas->policy.decay_ms;
+    uint32_t decay_ms = decay_ms_of(arena->arenas);
     bool ticks =
         look(&arena->decay, unused_in_arena(arena), slack_of(arena->arenas), decay_ms, now_ms);
     if (ticks) {
@@ -179,10 +192,25 @@ static size_t pay_both(struct berth__arena *arena, size_t bytes, unsigned acts) 
     return paid;
 }
 
+/* Memory in use that the observer has not seen come or go is an eighth of all, or the slack. */
+static void tell_observer(struct berth__arena *arena, bool ticks) {
+    _Atomic uint64_t *seen = &arena->decay.seen_bytes;
+    uint64_t before = berth__load_relaxed(seen);
+    uint64_t used =
+        berth__load_relaxed(&arena->chunk_bytes) - berth__load_relaxed(&arena->free_bytes);
+    uint64_t change = used > before ? used - before : before - used;
+    bool early = change > berth__max(before / 8, BERTH_DECAY_SLACK);
+    if ((ticks || early) && berth__tick(early)) {
+        berth__store_relaxed(seen, used);
+    }
+}
+
 void berth__decay_step(struct berth__arena *arena) {
-    if (look_at_clock(arena)) {
+    bool ticks = look_at_clock(arena);
+    if (ticks) {
         berth__limit_look(BERTH_LIMIT_AGE_MS);
     }
+    tell_observer(arena, ticks);
     berth__run_caches_trim(arena->arenas);
     bool deep = berth__load_relaxed(&arena->decay.owed) > slack_of(arena->arenas);
     pay_both(arena, BERTH_DECAY_BUDGET, deep ? BERTH_DECAY_ACTS_DEEP : BERTH_DECAY_ACTS);

@@ -65,6 +65,9 @@ BERTH_INLINE bool berth__decay_owes(struct berth__arena *arena) {
 /* True if memory is owed: slow paths should come by more often. */
 bool berth__decay_in_debt(struct berth__arena *arena);
 
+/* From now on this is every pool's decay_ms, whatever its options say. */
+void berth__decay_set_ms(uint32_t decay_ms);
+
 /* Purges everything that is unused in the arena. Returns bytes. */
 size_t berth__decay_purge_all(struct berth__arena *arena);
 

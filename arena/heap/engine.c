@@ -5,6 +5,7 @@
 #include "chunk/meta.h"
 #include "chunk/wait.h"
 #include "heap/decay.h"
+#include "heap/observer.h"
 #include "os/fault.h"
 #include "os/topology.h"
 
@@ -16,6 +17,7 @@
 
 void (*_Atomic berth__engine_configure)(struct berth__engine_config *config);
 _Atomic(struct berth__arenas *) berth__engine_default;
+const struct berth__observer *_Atomic berth__observer;
 
 /* NOT_STARTED -> RUNNING, under the lock, which a fork takes: so a child finds the engine not
  * started, or started. */

@@ -6,6 +6,7 @@
 #include "chunk/wait.h"
 #include "heap/decay.h"
 #include "heap/engine.h"
+#include "heap/observer.h"
 #include "heap/request.h"
 #include "os/clock.h"
 
@@ -381,6 +382,10 @@ static void after_fork_in_child(void) BERTH_NO_TSA {
     berth__threads_forget_own();
     if (tell_child != NULL) {
         tell_child();
+    }
+    const struct berth__observer *observer = berth__load_acquire(&berth__observer);
+    if (observer != NULL) {
+        observer->in_child();
     }
     let_signals_go(signals);
 }

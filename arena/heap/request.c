@@ -7,6 +7,7 @@
 #include "heap/engine.h"
 #include "heap/fork.h"
 #include "heap/misuse.h"
+#include "heap/observer.h"
 
 #include <errno.h>
 #include <string.h>
@@ -130,6 +131,9 @@ static void *serve(const struct berth__request *request, bool climbs) {
         (request->flags & BERTH_REQUEST_ZERO) != 0) {
         memset(block, 0, request->size);
     }
+    if (attempt == berth__huge_attempt) {
+        (void)berth__tick(true);
+    }
     return block;
 }
 
@@ -189,7 +193,10 @@ static void free_by_kind(void *block, uint64_t entry) {
     case BERTH_UNIT_SLAB:
     case BERTH_UNIT_POOL_SLAB: free_small(block, entry); break;
     case BERTH_UNIT_RUN: berth__run_free(block); break;
-    case BERTH_UNIT_HUGE: berth__huge_free(block); break;
+    case BERTH_UNIT_HUGE:
+        berth__huge_free(block);
+        (void)berth__tick(true);
+        break;
     case BERTH_UNIT_SAMPLED:
     default: berth__misuse("free of a pointer inside a block", block);
     }

@@ -1,6 +1,8 @@
 /*
- * stats_print: the metrics on stderr when the process ends.
+ * The stats page, from when the library is loaded; and stats_print: the metrics on stderr when the
+ * process ends.
  */
+#include "metrics/page.h"
 #include "pool/api.h"
 #include "pool/options.h"
 #include "pool/pool.h"
@@ -15,6 +17,10 @@
 
 const char *berth__do_version(void) {
     return VERSION_TEXT(BERTH_VERSION_MAJOR, BERTH_VERSION_MINOR, BERTH_VERSION_PATCH);
+}
+
+__attribute__((constructor)) static void at_load(void) {
+    berth__stats_init();
 }
 
 __attribute__((destructor)) static void at_exit(void) {

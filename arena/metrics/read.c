@@ -156,7 +156,12 @@ static bool read_row_of(struct berth__arenas *arenas, struct berth__row *row,
                         enum berth__level level, unsigned index) {
     row->index = index;
     switch (level) {
-    case BERTH_LEVEL_POOL: read_pool(arenas, &row->of.pool_metrics); return index == 0;
+    case BERTH_LEVEL_POOL:
+        if (index > 0) {
+            return false;
+        }
+        read_pool(arenas, &row->of.pool_metrics);
+        return true;
     case BERTH_LEVEL_ARENA: return read_arena(arenas, index, &row->of.arena);
     case BERTH_LEVEL_CLASS:
         if (index >= BERTH_SMALL_CLASS_COUNT) {
@@ -189,6 +194,23 @@ bool berth__row_read(struct berth__row *row, enum berth__level level, unsigned p
     }
     berth__engine_leave(arenas);
     return found;
+}
+
+void berth__rows_each(enum berth__level level, unsigned pool_number, berth__row_taker *take,
+                      void *context) {
+    struct berth__arenas *arenas = berth__engine_enter(pool_number);
+    if (arenas == NULL) {
+        return;
+    }
+    struct berth__row row;
+    const berth_pool *pool = berth__pool_of_arenas(arenas);
+    if (pool != NULL) {
+        memcpy(row.pool, pool->name, sizeof(row.pool));
+        for (unsigned i = 0; read_row_of(arenas, &row, level, i); i++) {
+            take(context, &row);
+        }
+    }
+    berth__engine_leave(arenas);
 }
 
 /* ---- public ---- */

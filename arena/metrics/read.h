@@ -11,4 +11,10 @@
 bool berth__row_read(struct berth__row *row, enum berth__level level, unsigned pool_number,
                      unsigned index);
 
+/* Calls take(context, row) for each thing of a level of that pool, in one visit; `take` makes none.
+ */
+typedef void berth__row_taker(void *context, const struct berth__row *row);
+void berth__rows_each(enum berth__level level, unsigned pool_number, berth__row_taker *take,
+                      void *context);
+
 #endif

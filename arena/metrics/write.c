@@ -1,16 +1,8 @@
-/*
- * The metrics as text, JSON and OpenMetrics.
- *
- * OpenMetrics wants all samples of one family together, so the rows of all pools are read first,
- * into pages mapped for the purpose; that also makes the forms consistent with themselves.
- */
+#include "metrics/write.h"
+
 #include "base/text.h"
-#include "metrics/read.h"
-#include "os/pages.h"
 #include "pool/api.h"
 #include "pool/pool.h"
-
-#include <berth/version.h>
 
 #include <errno.h>
 #include <string.h>
@@ -36,71 +28,6 @@ static struct berth__text *line(struct output *out) {
         flush(out);
     }
     return &out->text;
-}
-
-/* ---- a snapshot ---- */
-
-struct snapshot {
-    struct berth__row *rows[BERTH_LEVEL_COUNT];
-    size_t count[BERTH_LEVEL_COUNT];
-    void *pages;
-    size_t bytes;
-};
-
-static bool level_wanted(enum berth__level level, unsigned levels) {
-    static const unsigned flag[] = {[BERTH_LEVEL_POOL] = BERTH_METRICS_POOLS,
-                                    [BERTH_LEVEL_ARENA] = BERTH_METRICS_ARENAS,
-                                    [BERTH_LEVEL_CLASS] = BERTH_METRICS_CLASSES};
-    return level == BERTH_LEVEL_PROCESS || (levels & flag[level]) != 0;
-}
-
-/* Classes that were never used would only be noise. */
-static bool row_is_empty(enum berth__level level, const struct berth__row *row) {
-    const struct berth_class_metrics *class = &row->of.class_metrics;
-    return level == BERTH_LEVEL_CLASS && class->allocations == 0 && class->slabs == 0;
-}
-
-/* Reads all rows of a level into rows[0..most), or only counts them where rows is NULL. */
-static size_t read_level(enum berth__level level, struct berth__row *rows, size_t most) {
-    size_t count = 0;
-    unsigned pools = level == BERTH_LEVEL_PROCESS ? 1 : BERTH_POOLS_MAX;
-    for (unsigned pool = 0; pool < pools; pool++) {
-        struct berth__row row;
-        for (unsigned i = 0; berth__row_read(&row, level, pool, i); i++) {
-            if (rows != NULL && count < most && !row_is_empty(level, &row)) {
-                rows[count] = row;
-            }
-            count += rows == NULL || !row_is_empty(level, &row);
-            if (level == BERTH_LEVEL_PROCESS) {
-                break;
-            }
-        }
-    }
-    return rows == NULL ? count : berth__min(count, most);
-}
-
-static bool take_snapshot(struct snapshot *snapshot, unsigned levels) {
-    size_t most[BERTH_LEVEL_COUNT] = {0};
-    size_t total = 0;
-    memset(snapshot, 0, sizeof(*snapshot));
-    for (unsigned level = 0; level < BERTH_LEVEL_COUNT; level++) {
-        most[level] = level_wanted(level, levels) ? read_level(level, NULL, 0) : 0;
-        total += most[level];
-    }
-    snapshot->bytes = berth__round_up(total * sizeof(struct berth__row), berth__page_bytes);
-    snapshot->pages = berth__pages_reserve(snapshot->bytes, berth__page_bytes);
-    if (snapshot->pages == NULL || berth__pages_commit(snapshot->pages, snapshot->bytes) != 0) {
-        return false;
-    }
-    struct berth__row *at = snapshot->pages;
-    for (unsigned level = 0; level < BERTH_LEVEL_COUNT; level++) {
-        snapshot->rows[level] = at;
-        if (most[level] > 0) {
-            snapshot->count[level] = read_level(level, at, most[level]);
-        }
-        at += most[level];
-    }
-    return true;
 }
 
 /* ---- text ---- */
@@ -157,8 +84,8 @@ static void text_heading(struct output *out, const struct berth__row *row) {
 
 /* Arenas and classes as tables, a row each. */
 static void text_table(struct output *out, enum berth__level level,
-                       const struct snapshot *snapshot) {
-    const struct berth__level_info *info = &berth__levels[level];
+                       const struct berth__snapshot *snapshot) {
+    const struct berth__level_info *info = &snapshot->levels[level];
     const char *pool = "";
     for (size_t r = 0; r < snapshot->count[level]; r++) {
         const struct berth__row *row = &snapshot->rows[level][r];
@@ -187,13 +114,12 @@ static void text_table(struct output *out, enum berth__level level,
     }
 }
 
-static void write_text(struct output *out, const struct snapshot *snapshot) {
-    berth__text_format(line(out), "berth %s, process %u\n", berth__do_version(),
-                       (unsigned)getpid());
+static void write_text(struct output *out, const struct berth__snapshot *snapshot) {
+    berth__text_format(line(out), "berth %s, process %u\n", snapshot->version, snapshot->pid);
     for (unsigned level = 0; level <= BERTH_LEVEL_POOL; level++) {
         for (size_t r = 0; r < snapshot->count[level]; r++) {
             text_heading(out, &snapshot->rows[level][r]);
-            text_row(out, &berth__levels[level], &snapshot->rows[level][r]);
+            text_row(out, &snapshot->levels[level], &snapshot->rows[level][r]);
         }
     }
     text_table(out, BERTH_LEVEL_ARENA, snapshot);
@@ -219,14 +145,14 @@ static void json_members(struct output *out, const struct berth__level_info *lev
 
 /* The rows of one pool at a level, as an array member. */
 static void json_array(struct output *out, const char *name, enum berth__level level,
-                       const struct snapshot *snapshot, const char *pool) {
+                       const struct berth__snapshot *snapshot, const char *pool) {
     bool first = true;
     berth__text_format(line(out), ",\"%s\":[", name);
     for (size_t r = 0; r < snapshot->count[level]; r++) {
         const struct berth__row *row = &snapshot->rows[level][r];
         if (strcmp(row->pool, pool) == 0) {
             berth__text_string(line(out), first ? "{" : ",{");
-            json_members(out, &berth__levels[level], row);
+            json_members(out, &snapshot->levels[level], row);
             berth__text_char(line(out), '}');
             first = false;
         }
@@ -234,10 +160,11 @@ static void json_array(struct output *out, const char *name, enum berth__level l
     berth__text_char(line(out), ']');
 }
 
-static void write_json(struct output *out, const struct snapshot *snapshot, unsigned levels) {
+static void write_json(struct output *out, const struct berth__snapshot *snapshot,
+                       unsigned levels) {
     berth__text_format(line(out), "{\"version\":\"%s\",\"pid\":%u,\"process\":{",
                        berth__do_version(), (unsigned)getpid());
-    json_members(out, &berth__levels[BERTH_LEVEL_PROCESS], snapshot->rows[BERTH_LEVEL_PROCESS]);
+    json_members(out, &snapshot->levels[BERTH_LEVEL_PROCESS], snapshot->rows[BERTH_LEVEL_PROCESS]);
     berth__text_char(line(out), '}');
     if (levels == 0) {
         berth__text_string(line(out), "}\n");
@@ -247,7 +174,7 @@ static void write_json(struct output *out, const struct snapshot *snapshot, unsi
     for (size_t r = 0; r < snapshot->count[BERTH_LEVEL_POOL]; r++) {
         const struct berth__row *row = &snapshot->rows[BERTH_LEVEL_POOL][r];
         berth__text_format(line(out), "%s{\"name\":\"%s\",", r == 0 ? "" : ",", row->pool);
-        json_members(out, &berth__levels[BERTH_LEVEL_POOL], row);
+        json_members(out, &snapshot->levels[BERTH_LEVEL_POOL], row);
         if ((levels & BERTH_METRICS_ARENAS) != 0) {
             json_array(out, "arena", BERTH_LEVEL_ARENA, snapshot, row->pool);
         }
@@ -293,13 +220,13 @@ static void sample(struct output *out, const struct berth__level_info *level, un
     berth__text_char(text, '\n');
 }
 
-static void write_openmetrics(struct output *out, const struct snapshot *snapshot) {
+static void write_openmetrics(struct output *out, const struct berth__snapshot *snapshot) {
     berth__text_format(line(out),
                        "# TYPE berth_build info\n# HELP berth_build The version of berth.\n"
                        "berth_build_info{version=\"%s\"} 1\n",
-                       berth__do_version());
+                       snapshot->version);
     for (unsigned l = 0; l < BERTH_LEVEL_COUNT; l++) {
-        const struct berth__level_info *level = &berth__levels[l];
+        const struct berth__level_info *level = &snapshot->levels[l];
         for (unsigned i = 0; i < level->count && snapshot->count[l] > 0; i++) {
             family_head(out, level->prefix, &level->metrics[i]);
             for (size_t r = 0; r < snapshot->count[l]; r++) {
@@ -310,7 +237,19 @@ static void write_openmetrics(struct output *out, const struct snapshot *snapsho
     berth__text_string(line(out), "# EOF\n");
 }
 
-/* ---- public ---- */
+/* ---- any snapshot, and this process's ---- */
+
+void berth__snapshot_write(const struct berth__snapshot *snapshot, enum berth_metrics_format format,
+                           unsigned levels, berth_metrics_sink *sink, void *context) {
+    struct output out = {.sink = sink, .context = context};
+    berth__text_init(&out.text, out.buffer, sizeof(out.buffer));
+    switch (format) {
+    case BERTH_METRICS_TEXT: write_text(&out, snapshot); break;
+    case BERTH_METRICS_JSON: write_json(&out, snapshot, levels); break;
+    case BERTH_METRICS_OPENMETRICS: write_openmetrics(&out, snapshot); break;
+    }
+    flush(&out);
+}
 
 int berth__do_metrics_write(enum berth_metrics_format format, unsigned levels,
                             berth_metrics_sink *sink, void *context) {
@@ -318,22 +257,13 @@ int berth__do_metrics_write(enum berth_metrics_format format, unsigned levels,
         (levels & ~(unsigned)BERTH_METRICS_ALL) != 0) {
         return -EINVAL;
     }
-    if (format == BERTH_METRICS_JSON && levels != 0) {
-        levels |= BERTH_METRICS_POOLS; /* the others hang below */
-    }
-    struct snapshot snapshot;
-    if (!berth__start() || !take_snapshot(&snapshot, levels)) {
+    levels = berth__levels_written(format, levels);
+    struct berth__snapshot snapshot;
+    if (!berth__start() || !berth__snapshot_take(&snapshot, levels)) {
         return -ENOMEM;
     }
-    struct output out = {.sink = sink, .context = context};
-    berth__text_init(&out.text, out.buffer, sizeof(out.buffer));
-    switch (format) {
-    case BERTH_METRICS_TEXT: write_text(&out, &snapshot); break;
-    case BERTH_METRICS_JSON: write_json(&out, &snapshot, levels); break;
-    case BERTH_METRICS_OPENMETRICS: write_openmetrics(&out, &snapshot); break;
-    }
-    flush(&out);
-    berth__pages_unreserve(snapshot.pages, snapshot.bytes);
+    berth__snapshot_write(&snapshot, format, levels, sink, context);
+    berth__snapshot_release(&snapshot);
     return 0;
 }
 

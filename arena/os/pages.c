@@ -14,6 +14,9 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18
+#endif
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
@@ -115,6 +118,13 @@ void berth__pages_populate(void *at, size_t bytes) {
         (void)madvise(at, bytes, MADV_POPULATE_WRITE);
     }
     errno = saved_errno;
+}
+
+bool berth__pages_wipe_on_fork(void *at, size_t bytes) {
+    int saved_errno = errno;
+    bool done = !berth__os_fails(BERTH_OS_ADVISE) && madvise(at, bytes, MADV_WIPEONFORK) == 0;
+    errno = saved_errno;
+    return done;
 }
 
 void berth__pages_want_huge(void *at, size_t bytes, bool wanted) {

@@ -4,6 +4,7 @@
 #include "heap/decay.h"
 #include "heap/engine.h"
 #include "heap/fork.h"
+#include "heap/observer.h"
 #include "os/fault.h"
 #include "os/file.h"
 #include "pool/limit.h"
@@ -62,6 +63,7 @@ static void *maintain(void *unused) {
     for (;;) {
         bool owed = berth__default_arenas() != NULL && pay_all();
         berth__limit_refresh(BERTH_LIMIT_AGE_MS);
+        (void)berth__tick(false);
         idle_looks = owed ? 0 : idle_looks + 1;
         if (idle_looks % LOOKS_PER_CENSUS == LOOKS_PER_CENSUS - 1 && is_alone()) {
             return NULL;

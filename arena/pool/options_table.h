@@ -41,6 +41,8 @@
     X(mappings, NUMBER, "32768", 64, INT32_MAX,                                                    \
       "Mappings that the kernel may have to keep for berth's memory; half of vm.max_map_count. "   \
       "Beyond half of this, chunks and large blocks take whole slots of 4M.")                      \
+    X(stats_page, BOOL, "true", 0, 1,                                                              \
+      "Whether the metrics are kept on a page that `berth stat` reads from outside.")              \
     X(stats_print, BOOL, "false", 0, 1, "Whether the metrics are printed on stderr at exit.")      \
     X(leak_detect, LEAK, "off", 0, 0,                                                              \
       "Records of slices' and buffers' memory, to find what is never released: off; simple (one "  \

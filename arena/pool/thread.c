@@ -1,6 +1,7 @@
 /*
  * The public calls about the calling thread, and trimming.
  */
+#include "heap/observer.h"
 #include "pool/api.h"
 #include "pool/maintenance.h"
 #include "pool/pool.h"
@@ -8,6 +9,7 @@
 void berth__do_thread_idle(void) {
     berth__maintenance_start();
     berth__cache_park();
+    (void)berth__tick(false);
 }
 
 void berth__do_thread_flush(void) {
@@ -16,13 +18,11 @@ void berth__do_thread_flush(void) {
 
 size_t berth__do_trim(berth_pool *pool) {
     berth__maintenance_start();
-    if (pool != NULL) {
-        return berth__reclaim_all(berth__pool_arenas(pool));
-    }
-    size_t returned = 0;
+    size_t returned = pool != NULL ? berth__reclaim_all(berth__pool_arenas(pool)) : 0;
     struct berth__arenas *arenas = NULL;
-    while ((arenas = berth__engine_next(arenas)) != NULL) {
+    while (pool == NULL && (arenas = berth__engine_next(arenas)) != NULL) {
         returned += berth__reclaim_all(arenas);
     }
+    (void)berth__tick(false);
     return returned;
 }

@@ -4,15 +4,23 @@
  *   child limit      the limit in bytes, asked of the door that serves malloc; "none" without one
  *   child topology   domains, nodes and seals of the memfd in BERTH_TOPOLOGY_FD
  *   child door       the file that malloc comes from
+ *   child own        its metrics, in the files own.json and own.openmetrics
+ *   child undumpable nothing; nobody but root may look into it from then on
+ *   child fork       nothing; what follows is done by a child, and waited for
+ *   child hold       "ready PID", when the stats page shows all of it; then it waits to be killed;
+ *                    after SIGUSR1 it goes on to allocate
  */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static int limit(void) {
@@ -53,13 +61,95 @@ static int door(void) {
     return 0;
 }
 
+static void *door_call(const char *name) {
+    void *found = dlsym(RTLD_DEFAULT, name);
+    if (found == NULL) {
+        printf("no %s\n", name);
+        exit(1);
+    }
+    return found;
+}
+
+enum { JSON = 1, OPENMETRICS = 2, ALL = 7 };
+
+static int own_into(const char *path, int format) {
+    int (*write_fd)(int, int, unsigned) = NULL;
+    void *found = door_call("berth_metrics_write_fd");
+    memcpy(&write_fd, &found, sizeof(write_fd));
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    int error = fd < 0 ? -1 : write_fd(fd, format, ALL);
+    close(fd);
+    return error != 0;
+}
+
+/* Blocks of two kinds are there to be seen. */
+static int own(void) {
+    static char *volatile kept[2];
+    for (int i = 0; i < 2; i++) {
+        kept[i] = calloc(1, i == 0 ? 100 : 100000);
+        if (kept[i] == NULL) {
+            return 1;
+        }
+    }
+    return own_into("own.json", JSON) | own_into("own.openmetrics", OPENMETRICS);
+}
+
+static volatile sig_atomic_t goes_on;
+
+static void go_on(int unused) {
+    (void)unused;
+    goes_on = 1;
+}
+
+/* Memory is trimmed now and then so that the page is written once more. */
+static int hold(void) {
+    char line[32];
+    size_t (*trim)(void *) = NULL;
+    void *found = door_call("berth_trim");
+    memcpy(&trim, &found, sizeof(trim));
+    signal(SIGUSR1, go_on);
+    for (int i = 0; i < 20; i++) {
+        usleep(20000);
+        trim(NULL);
+    }
+    int length = snprintf(line, sizeof(line), "ready %d\n", (int)getpid());
+    if (write(STDOUT_FILENO, line, (size_t)length) != length) {
+        return 1;
+    }
+    while (!goes_on) {
+        pause();
+    }
+    for (;;) {
+        usleep(5000);
+        trim(NULL);
+    }
+}
+
+static int in_child(void) {
+    pid_t child = fork();
+    int status = 0;
+    if (child == 0) {
+        return 0;
+    }
+    waitpid(child, &status, 0);
+    _exit(child < 0 || status != 0);
+}
+
+static int undumpable(void) {
+    return prctl(PR_SET_DUMPABLE, 0) != 0;
+}
+
 int main(int argc, char **argv) {
     int failed = argc < 2;
     for (int i = 1; i < argc; i++) {
-        failed |= strcmp(argv[i], "limit") == 0      ? limit()
-                  : strcmp(argv[i], "topology") == 0 ? topology()
-                  : strcmp(argv[i], "door") == 0     ? door()
-                                                     : 2;
+        failed |= strcmp(argv[i], "limit") == 0        ? limit()
+                  : strcmp(argv[i], "topology") == 0   ? topology()
+                  : strcmp(argv[i], "door") == 0       ? door()
+                  : strcmp(argv[i], "own") == 0        ? own()
+                  : strcmp(argv[i], "undumpable") == 0 ? undumpable()
+                  : strcmp(argv[i], "fork") == 0       ? in_child()
+                  : strcmp(argv[i], "hold") == 0       ? hold()
+                                                       : 2;
     }
     return failed;
 }

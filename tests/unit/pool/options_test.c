@@ -63,6 +63,7 @@ static void every_option_takes_its_values(void **state) {
         {"thp:always", BERTH_OPTION_thp, BERTH_OPTION_THP_ALWAYS},
         {"span:1T", BERTH_OPTION_span, (uint64_t)1 << 40},
         {"mappings:64", BERTH_OPTION_mappings, 64},
+        {"stats_page:no", BERTH_OPTION_stats_page, 0},
         {"stats_print:yes", BERTH_OPTION_stats_print, 1},
         {"leak_detect:off", BERTH_OPTION_leak_detect, 0},
         {"leak_detect:simple", BERTH_OPTION_leak_detect, 1},

@@ -1,0 +1,383 @@
+#include "cli/process.h"
+
+#include "base/bits.h"
+#include "os/clock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pwd.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static enum berth__process_outcome because(struct berth__process *process,
+                                           enum berth__process_outcome outcome, const char *format,
+                                           ...) BERTH_PRINTF(3, 4);
+
+static enum berth__process_outcome because(struct berth__process *process,
+                                           enum berth__process_outcome outcome, const char *format,
+                                           ...) {
+    va_list args;
+    va_start(args, format);
+    vsnprintf(process->why, sizeof(process->why), format, args);
+    va_end(args);
+    return outcome;
+}
+
+/* ---- files of /proc ---- */
+
+static int open_file(pid_t pid, const char *name) {
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+    return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+/* The beginning of a file, ended by a zero byte; -1 with errno. */
+static ssize_t read_file(pid_t pid, const char *name, char *text, size_t capacity) {
+    int fd = open_file(pid, name);
+    if (fd < 0) {
+        return -1;
+    }
+    ssize_t length = read(fd, text, capacity - 1);
+    int error = errno;
+    close(fd);
+    errno = error;
+    text[length > 0 ? length : 0] = '\0';
+    return length;
+}
+
+/* The value of a line "Name:\tvalue" of /proc/PID/status, or "". */
+static const char *status_value(const char *status, const char *name) {
+    const char *at = strstr(status, name);
+    return at == NULL ? "" : at + strlen(name) + strspn(at + strlen(name), ":\t ");
+}
+
+/* ---- who it is ---- */
+
+static void note_command(struct berth__process *process, const char *name) {
+    size_t length = strcspn(name, "\n");
+    length = berth__min(length, sizeof(process->command) - 1);
+    for (size_t i = 0; i < length; i++) {
+        bool plain = name[i] > ' ' && name[i] <= '~';
+        process->command[i] = '?';
+        if (plain) {
+            process->command[i] = name[i];
+        }
+    }
+    process->command[length] = '\0';
+}
+
+static enum berth__process_outcome look_at_status(struct berth__process *process) {
+    char status[2048];
+    if (read_file(process->pid, "status", status, sizeof(status)) <= 0) {
+        return because(process, BERTH_PROCESS_GONE, "there is no process %d", (int)process->pid);
+    }
+    note_command(process, status_value(status, "Name"));
+    process->uid = (uid_t)strtoul(status_value(status, "\nUid"), NULL, 10);
+    char state = *status_value(status, "\nState");
+    if (state == 'Z' || state == 'X') {
+        return because(process, BERTH_PROCESS_GONE,
+                       "process %d has ended: its memory is gone, though its parent has not taken "
+                       "note",
+                       (int)process->pid);
+    }
+    if (strstr(status, "\nVmSize") == NULL) {
+        return because(process, BERTH_PROCESS_STRANGER, "process %d is a thread of the kernel",
+                       (int)process->pid);
+    }
+    return BERTH_PROCESS_READ;
+}
+
+static const char *user_name(uid_t uid, char *text, size_t capacity) {
+    struct passwd entry;
+    struct passwd *found = NULL;
+    bool known = getpwuid_r(uid, &entry, text, capacity, &found) == 0 && found != NULL;
+    return known ? entry.pw_name : "another user";
+}
+
+/* Why the kernel let us see nothing. */
+static enum berth__process_outcome refused(struct berth__process *process) {
+    int error = errno;
+    int pid = (int)process->pid;
+    if (error == ENOENT || error == ESRCH) {
+        return because(process, BERTH_PROCESS_GONE, "process %d has ended", pid);
+    }
+    if (process->uid != geteuid() && geteuid() != 0) {
+        char text[1024];
+        return because(process, BERTH_PROCESS_REFUSED,
+                       "process %d belongs to %s: ask as that user, or as root", pid,
+                       user_name(process->uid, text, sizeof(text)));
+    }
+    char scope[8] = "0";
+    int fd = open("/proc/sys/kernel/yama/ptrace_scope", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        ssize_t length = read(fd, scope, sizeof(scope) - 1);
+        scope[length > 0 ? 1 : 0] = '\0';
+        close(fd);
+    }
+    if (process->sees_maps && *scope > '0') {
+        return because(process, BERTH_PROCESS_REFUSED,
+                       "kernel.yama.ptrace_scope is %s: only root may read process %d", scope, pid);
+    }
+    if (!process->sees_maps && geteuid() != 0) {
+        return because(process, BERTH_PROCESS_REFUSED,
+                       "process %d is not dumpable (it changed its rights, or wished so): only "
+                       "root may read it",
+                       pid);
+    }
+    return because(process, BERTH_PROCESS_REFUSED, "process %d: %s", pid, strerror(error));
+}
+
+/* ---- where the page is ---- */
+
+struct mapping {
+    uint64_t start, end;
+};
+
+struct maps_line {
+    struct mapping mapping;
+    const char *permissions, *inode, *path; /* path: "" if there is none */
+};
+
+/* The next word of a line, ended by a zero byte. */
+static char *next_word(char **rest) {
+    char *word = *rest + strspn(*rest, " ");
+    char *end = word + strcspn(word, " ");
+    *rest = *end == '\0' ? end : end + 1;
+    *end = '\0';
+    return word;
+}
+
+/* "START-END rw-p OFFSET DEVICE INODE   PATH" */
+static struct maps_line parse(char *text) {
+    struct maps_line line;
+    char *rest = text;
+    text[strcspn(text, "\n")] = '\0';
+    char *range = next_word(&rest);
+    line.mapping.start = strtoull(range, &range, 16);
+    line.mapping.end = *range == '-' ? strtoull(range + 1, NULL, 16) : 0;
+    line.permissions = next_word(&rest);
+    (void)next_word(&rest);
+    (void)next_word(&rest);
+    line.inode = next_word(&rest);
+    line.path = rest + strspn(rest, " ");
+    return line;
+}
+
+/* Private memory that may be written, without a file, of a length that pages have. */
+static bool may_be_page(const struct maps_line *line) {
+    const struct mapping *mapping = &line->mapping;
+    uint64_t bytes = mapping->end > mapping->start ? mapping->end - mapping->start : 0;
+    return strcmp(line->permissions, "rw-p") == 0 && strcmp(line->inode, "0") == 0 &&
+           *line->path == '\0' && bytes >= BERTH_STATS_BYTES_LEAST &&
+           bytes <= BERTH_STATS_BYTES_MOST && berth__is_power_of_2(bytes);
+}
+
+static bool has_magic(const struct berth__process *process, const struct mapping *mapping) {
+    uint64_t magic = 0;
+    return pread(process->memory, &magic, sizeof(magic), (off_t)mapping->start) ==
+               (ssize_t)sizeof(magic) &&
+           magic == BERTH_STATS_MAGIC;
+}
+
+/* Looks through the mappings. *on_berth: a library of ours is among them. */
+static bool find_page(const struct berth__process *process, struct mapping *page, bool *on_berth) {
+    char text[4352];
+    bool found = false;
+    int fd = open_file(process->pid, "maps");
+    FILE *maps = fd < 0 ? NULL : fdopen(fd, "r");
+    *on_berth = false;
+    while (!found && maps != NULL && fgets(text, sizeof(text), maps) != NULL) {
+        struct maps_line line = parse(text);
+        *on_berth = *on_berth || strstr(line.path, "/libberth") != NULL;
+        *page = line.mapping;
+        found = may_be_page(&line) && has_magic(process, page);
+    }
+    if (maps != NULL) {
+        fclose(maps);
+    }
+    return found;
+}
+
+static bool page_is_off(const struct berth__process *process) {
+    enum { CAPACITY = 256 << 10 };
+    char *environment = malloc(CAPACITY);
+    bool off = false;
+    ssize_t length =
+        environment == NULL ? 0 : read_file(process->pid, "environ", environment, CAPACITY);
+    for (const char *at = environment; length > 0 && at < environment + length;
+         at += strlen(at) + 1) {
+        off = off || (strncmp(at, "BERTH_CONF=", 11) == 0 && strstr(at, "stats_page:") != NULL);
+    }
+    free(environment);
+    return off;
+}
+
+static enum berth__process_outcome no_page(struct berth__process *process, bool on_berth) {
+    int pid = (int)process->pid;
+    if (look_at_status(process) != BERTH_PROCESS_READ) {
+        return BERTH_PROCESS_GONE; /* meanwhile */
+    }
+    if (on_berth && page_is_off(process)) {
+        return because(process, BERTH_PROCESS_PAGELESS,
+                       "process %d runs on berth with stats_page switched off", pid);
+    }
+    if (on_berth) {
+        return because(process, BERTH_PROCESS_PAGELESS,
+                       "process %d runs on berth, but has no stats page yet: it has allocated "
+                       "little since it began",
+                       pid);
+    }
+    return because(process, BERTH_PROCESS_STRANGER, "process %d does not run on berth", pid);
+}
+
+/* ---- what is on it ---- */
+
+/* The sequence that the head has now; odd if it cannot be read. */
+static uint64_t sequence_now(const struct berth__process *process, uint64_t at) {
+    uint64_t sequence = 1;
+    off_t where = (off_t)(at + offsetof(struct berth__stats_head, sequence));
+    ssize_t got = pread(process->memory, &sequence, sizeof(sequence), where);
+    return got == (ssize_t)sizeof(sequence) ? sequence : 1;
+}
+
+/* S5: true if no snapshot was written meanwhile. A page that was replaced is empty. */
+static bool copy_page(struct berth__process *process, const struct mapping *page) {
+    size_t bytes = (size_t)(page->end - page->start);
+    uint64_t before = sequence_now(process, page->start);
+    ssize_t got = pread(process->memory, process->copy, bytes, (off_t)page->start);
+    return got == (ssize_t)bytes && before != 0 && before % 2 == 0 &&
+           sequence_now(process, page->start) == before;
+}
+
+static enum berth__process_outcome judge(struct berth__process *process,
+                                         enum berth__page_fault fault) {
+    int pid = (int)process->pid;
+    switch (fault) {
+    case BERTH_PAGE_SOUND: return BERTH_PROCESS_READ;
+    case BERTH_PAGE_OTHER_VERSION:
+        return because(process, BERTH_PROCESS_BAD_PAGE,
+                       "process %d has a stats page of version %" PRIu32
+                       ", and this tool reads version %d",
+                       pid, process->stats.version, BERTH_STATS_VERSION);
+    case BERTH_PAGE_NO_MEMORY:
+        return because(process, BERTH_PROCESS_BAD_PAGE, "there is no memory for a copy");
+    case BERTH_PAGE_NONE:
+    case BERTH_PAGE_UNFINISHED:
+    case BERTH_PAGE_DAMAGED: break;
+    }
+    return because(process, BERTH_PROCESS_BAD_PAGE, "the stats page of process %d is damaged", pid);
+}
+
+/* The page may be replaced by a larger one while we look, and be written while we copy. */
+static enum berth__process_outcome read_page(struct berth__process *process) {
+    enum { TRIES = 200, PAUSE_NS = 500000 };
+    for (unsigned i = 0; i < TRIES; i++) {
+        struct mapping page;
+        bool on_berth = false;
+        if (!find_page(process, &page, &on_berth)) {
+            return no_page(process, on_berth);
+        }
+        free(process->copy);
+        process->copy = malloc((size_t)(page.end - page.start));
+        if (process->copy == NULL) {
+            return judge(process, BERTH_PAGE_NO_MEMORY);
+        }
+        process->page = page.start;
+        if (copy_page(process, &page)) {
+            return judge(process, berth__stats_read(&process->stats, process->copy,
+                                                    (size_t)(page.end - page.start)));
+        }
+        struct timespec pause = {.tv_nsec = PAUSE_NS};
+        nanosleep(&pause, NULL);
+    }
+    return because(process, BERTH_PROCESS_BAD_PAGE,
+                   "process %d stands still while it writes its stats page", (int)process->pid);
+}
+
+enum berth__process_outcome berth__process_read(struct berth__process *process, pid_t pid) {
+    memset(process, 0, sizeof(*process));
+    process->pid = pid;
+    process->memory = -1;
+    enum berth__process_outcome outcome = look_at_status(process);
+    if (outcome != BERTH_PROCESS_READ) {
+        return outcome;
+    }
+    int maps = open_file(pid, "maps");
+    if (maps >= 0) {
+        process->sees_maps = true;
+        close(maps);
+        process->memory = open_file(pid, "mem");
+    }
+    outcome = process->memory < 0 ? refused(process) : read_page(process);
+    if (outcome == BERTH_PROCESS_READ) {
+        process->stats.snapshot.pid = (unsigned)pid;
+    }
+    return outcome;
+}
+
+/* ---- the mailbox ---- */
+
+/* The page may be replaced by a larger one: then nothing is there to be written or read. */
+static int leave_mail(int memory, off_t at, const struct berth__stats_mail *mail) {
+    size_t asked = offsetof(struct berth__stats_mail, asked);
+    uint64_t ticket = mail->ticket;
+    bool left =
+        pwrite(memory, mail, asked, at) == (ssize_t)asked &&
+        pwrite(memory, &ticket, sizeof(ticket), at + (off_t)asked) == (ssize_t)sizeof(ticket);
+    return left ? 0 : -errno;
+}
+
+static int await_answer(int memory, off_t at, uint64_t ticket, unsigned wait_ms, int64_t *result) {
+    struct timespec pause = {.tv_nsec = 5000000};
+    uint64_t give_up_ns = berth__clock_ns() + wait_ms * UINT64_C(1000000);
+    for (;;) {
+        struct berth__stats_mail mail;
+        if (pread(memory, &mail, sizeof(mail), at) != (ssize_t)sizeof(mail)) {
+            return errno == 0 ? -ESRCH : -errno;
+        }
+        if (mail.answered == ticket) {
+            *result = mail.result;
+            return 0;
+        }
+        if (berth__clock_ns() >= give_up_ns) {
+            return 1;
+        }
+        nanosleep(&pause, NULL);
+    }
+}
+
+int berth__process_ask(struct berth__process *process, uint32_t command, uint64_t argument,
+                       unsigned wait_ms, int64_t *result) {
+    char path[64];
+    if (process->stats.mail == 0) {
+        return -ENOTSUP;
+    }
+    snprintf(path, sizeof(path), "/proc/%d/mem", (int)process->pid);
+    int memory = open(path, O_RDWR | O_CLOEXEC);
+    if (memory < 0) {
+        return -errno;
+    }
+    off_t at = (off_t)(process->page + process->stats.mail);
+    struct berth__stats_mail mail = {
+        .ticket = berth__clock_ns(), .command = command, .argument = argument};
+    errno = 0;
+    int outcome = leave_mail(memory, at, &mail);
+    if (outcome == 0) {
+        outcome = await_answer(memory, at, mail.ticket, wait_ms, result);
+    }
+    close(memory);
+    return outcome;
+}
+
+void berth__process_close(struct berth__process *process) {
+    berth__stats_free(&process->stats);
+    free(process->copy);
+    if (process->memory >= 0) {
+        close(process->memory);
+    }
+}

@@ -1,0 +1,232 @@
+/*
+ * `berth stat`: the figures of a running process, or which processes of the user run on berth.
+ */
+#include "cli/command.h"
+#include "cli/process.h"
+#include "metrics/write.h"
+#include "os/clock.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+struct request {
+    const struct berth__command *command;
+    enum berth_metrics_format format;
+    unsigned levels;
+    double watch_s; /* 0: once */
+    pid_t pid;      /* 0: all of them */
+};
+
+/* ---- one process ---- */
+
+static void to_stdout(void *context, const char *text, size_t length) {
+    (void)context;
+    fwrite(text, 1, length, stdout);
+}
+
+static double age_s(const struct berth__stats *stats) {
+    uint64_t now_ns = berth__clock_ns();
+    return now_ns > stats->taken_ns ? (double)(now_ns - stats->taken_ns) / 1e9 : 0;
+}
+
+/* In the forms for programs nothing is added: they are what the process itself would write. */
+static void print(const struct request *request, struct berth__process *process) {
+    struct berth__stats *stats = &process->stats;
+    if (request->format == BERTH_METRICS_TEXT) {
+        printf("%s, %.2f s ago\n", process->command, age_s(stats));
+    }
+    if (stats->rows_left_out != 0) {
+        berth__cli_error(request->command, "%lu pools, arenas or classes had no room on the page",
+                         (unsigned long)stats->rows_left_out);
+    }
+    unsigned levels = berth__levels_written(request->format, request->levels);
+    for (unsigned level = 0; level < BERTH_LEVEL_COUNT; level++) {
+        if (!berth__level_is_wanted((enum berth__level)level, levels)) {
+            stats->snapshot.count[level] = 0;
+        }
+    }
+    berth__snapshot_write(&stats->snapshot, request->format, levels, to_stdout, NULL);
+}
+
+static int show(const struct request *request) {
+    struct berth__process process;
+    bool read = berth__process_read(&process, request->pid) == BERTH_PROCESS_READ;
+    if (read) {
+        print(request, &process);
+    } else {
+        berth__cli_error(request->command, "%s", process.why);
+    }
+    berth__process_close(&process);
+    return read ? BERTH_EXIT_DONE : BERTH_EXIT_FAILED;
+}
+
+/* ---- all processes ---- */
+
+/* "12.1M", as in options. */
+static const char *short_size(char text[16], uint64_t bytes) {
+    static const char units[] = "BKMGT";
+    double value = (double)bytes;
+    unsigned unit = 0;
+    while (value >= 1024 && unit + 1 < sizeof(units) - 1) {
+        value /= 1024;
+        unit++;
+    }
+    if (bytes == UINT64_MAX) {
+        snprintf(text, 16, "none");
+    } else {
+        snprintf(text, 16, unit == 0 ? "%.0f" : "%.1f%c", value, units[unit]);
+    }
+    return text;
+}
+
+static void print_line(const struct berth__process *process) {
+    char used[16];
+    char live[16];
+    char limit[16];
+    const struct berth__stats *stats = &process->stats;
+    printf("%7d %9s %9s %9s %9.2f  %s\n", (int)process->pid,
+           short_size(used, berth__stats_figure(stats, "limit_used_bytes", 0)),
+           short_size(live, berth__stats_figure(stats, "live_high_bytes", 0)),
+           short_size(limit, berth__stats_figure(stats, "limit_bytes", UINT64_MAX)), age_s(stats),
+           process->command);
+}
+
+/* One without a page is shown if it surely runs on berth. */
+static void list_one(pid_t pid) {
+    struct berth__process process;
+    switch (berth__process_read(&process, pid)) {
+    case BERTH_PROCESS_READ: print_line(&process); break;
+    case BERTH_PROCESS_PAGELESS:
+        printf("%7d %9s %9s %9s %9s  %s\n", (int)pid, "-", "-", "-", "-", process.command);
+        break;
+    case BERTH_PROCESS_GONE:
+    case BERTH_PROCESS_STRANGER:
+    case BERTH_PROCESS_REFUSED:
+    case BERTH_PROCESS_BAD_PAGE: break;
+    }
+    berth__process_close(&process);
+}
+
+static int is_number(const struct dirent *entry) {
+    return entry->d_name[strspn(entry->d_name, "0123456789")] == '\0';
+}
+
+static int list(const struct request *request) {
+    struct dirent **processes = NULL;
+    int count = scandir("/proc", &processes, is_number, versionsort);
+    if (count < 0) {
+        berth__cli_error(request->command, "/proc: %s", strerror(errno));
+        return BERTH_EXIT_FAILED;
+    }
+    printf("%7s %9s %9s %9s %9s  %s\n", "PID", "USED", "LIVE", "LIMIT", "AGE (s)", "COMMAND");
+    for (int i = 0; i < count; i++) {
+        list_one((pid_t)strtol(processes[i]->d_name, NULL, 10));
+        free(processes[i]);
+    }
+    free(processes);
+    return BERTH_EXIT_DONE;
+}
+
+/* ---- again and again ---- */
+
+static int show_or_list(const struct request *request) {
+    return request->pid != 0 ? show(request) : list(request);
+}
+
+/* Until it fails, which is how it ends when the process does, or by a signal. */
+static int watch(const struct request *request) {
+    struct timespec pause = {.tv_sec = (time_t)request->watch_s};
+    pause.tv_nsec = (long)((request->watch_s - (double)pause.tv_sec) * 1e9);
+    bool terminal = isatty(STDOUT_FILENO);
+    int status = BERTH_EXIT_DONE;
+    for (bool first = true; status == BERTH_EXIT_DONE && !ferror(stdout); first = false) {
+        if (!first) {
+            nanosleep(&pause, NULL);
+        }
+        fputs(terminal ? "\033[H\033[2J" : "", stdout);
+        status = show_or_list(request);
+        if (fflush(stdout) != 0) {
+            status = BERTH_EXIT_FAILED;
+        }
+    }
+    return status;
+}
+
+/* ---- arguments ---- */
+
+static bool take_interval(struct request *request, const char *text) {
+    char *end = NULL;
+    request->watch_s = text == NULL ? 2 : strtod(text, &end);
+    if (!(request->watch_s >= 0.01 && request->watch_s <= 86400) ||
+        (text != NULL && *end != '\0')) {
+        berth__cli_error(request->command, "\"%s\" is no interval in seconds", text);
+        return false;
+    }
+    return true;
+}
+
+static bool take_operands(struct request *request, int count, char **operands) {
+    if (count > 1) {
+        berth__cli_error(request->command, "one process at a time: \"%s\"", operands[1]);
+        return false;
+    }
+    if (count == 0 && (request->format != BERTH_METRICS_TEXT ||
+                       request->levels != (unsigned)BERTH_METRICS_POOLS)) {
+        berth__cli_error(request->command, "no process is given");
+        return false;
+    }
+    request->pid = count == 0 ? 0 : berth__cli_pid(request->command, operands[0]);
+    return request->pid >= 0;
+}
+
+static int stat_command(const struct berth__command *command, int argc, char **argv) {
+    static const struct option options[] = {{"json", no_argument, NULL, 'j'},
+                                            {"openmetrics", no_argument, NULL, 'o'},
+                                            {"arenas", no_argument, NULL, 'a'},
+                                            {"classes", no_argument, NULL, 'c'},
+                                            {"watch", optional_argument, NULL, 'w'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
+    struct request request = {
+        .command = command, .format = BERTH_METRICS_TEXT, .levels = BERTH_METRICS_POOLS};
+    bool understood = true;
+    int option;
+    while (understood && (option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        switch (option) {
+        case 'j': request.format = BERTH_METRICS_JSON; break;
+        case 'o': request.format = BERTH_METRICS_OPENMETRICS; break;
+        case 'a': request.levels |= BERTH_METRICS_ARENAS; break;
+        case 'c': request.levels |= BERTH_METRICS_CLASSES; break;
+        case 'w': understood = take_interval(&request, optarg); break;
+        case 'h': return berth__cli_help(command);
+        default: understood = false; break;
+        }
+    }
+    if (!understood || !take_operands(&request, argc - optind, argv + optind)) {
+        return berth__cli_usage_error(command);
+    }
+    return request.watch_s > 0 ? watch(&request) : show_or_list(&request);
+}
+
+const struct berth__command berth__command_stat = {
+    .name = "stat",
+    .arguments = "[--json | --openmetrics] [--arenas] [--classes] [--watch[=SECONDS]] [PID]",
+    .summary = "Show the metrics of a running process, or which processes run on berth",
+    .details =
+        "      --json            as berth_metrics_write has it\n"
+        "      --openmetrics     for Prometheus\n"
+        "      --arenas          the arenas of each pool, too\n"
+        "      --classes         the block sizes of each pool, too\n"
+        "      --watch=SECONDS   again and again; every 2 seconds, if no number is given\n"
+        "  -h, --help            this text\n\n"
+        "Without PID: a line for each process that may be read. The process is not stopped, and\n"
+        "may be. The figures are as old as is said: processes write them down some 20 ms apart\n"
+        "while they allocate and free.\n",
+    .run = stat_command,
+};
