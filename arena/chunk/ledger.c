@@ -40,6 +40,10 @@ static bool may_take(const struct berth__ledger *ledger, uint64_t bytes, unsigne
             bytes <= reserve_of(ledger, charge_flags));
 }
 
+bool berth__ledger_may_reuse(uint64_t bytes, unsigned charge_flags) {
+    return may_take(&berth__ledger, bytes, charge_flags);
+}
+
 /* What may be used at most by a charge. */
 static uint64_t bound_of(const struct berth__ledger *ledger, unsigned charge_flags) {
     uint64_t limit = berth__load_relaxed(&ledger->limit);

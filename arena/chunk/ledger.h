@@ -62,6 +62,10 @@ bool berth__ledger_charge(struct berth__ledger *ledger, uint64_t bytes, unsigned
 /* Lock-free, any thread. Wakes the head of the queue. */
 void berth__ledger_uncharge(struct berth__ledger *ledger, uint64_t bytes);
 
+/* True if a request may take memory that nobody uses and that is charged to the process already: it
+ * is as good as free, and whoever has waited for longer comes first. */
+bool berth__ledger_may_reuse(uint64_t bytes, unsigned charge_flags);
+
 /* Memory passes between a pool and the process's store of unused slots without being unmapped: it
  * stays charged to the process, and only the pool's own ledger, if it has one, changes. */
 bool berth__ledger_charge_split(struct berth__ledger *ledger, uint64_t own_bytes,

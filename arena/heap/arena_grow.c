@@ -153,6 +153,10 @@ static int start_chunk(struct berth__arena *arena, size_t need, unsigned charge_
         return -ENOMEM;
     }
     size_t retained = chunk->committed;
+    if (!berth__ledger_may_reuse(retained, charge_flags)) {
+        berth__slots_give(chunk, 1);
+        return -ENOMEM;
+    }
     size_t wish = berth__mappings_are_many() ? BERTH_CHUNK : retained > 0 ? 0 : arena->next_commit;
     size_t total = charge(arena, need, wish, retained, charge_flags);
     if (total == 0 && retained > need && shorten_retained(chunk, need)) {

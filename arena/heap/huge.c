@@ -244,7 +244,8 @@ static struct berth__chunk *fill_slots(struct berth__arena *arena, struct extent
     size_t bytes = extent->bytes;
     extent->retained = retained_in(at, bytes, &extent->tail);
     size_t missing = bytes - extent->retained;
-    if (!berth__mappings_allow(at, slots_for(bytes), bytes + extent->tail, berth__arena_kind(arena),
+    if (!berth__ledger_may_reuse(extent->retained, charge_flags) ||
+        !berth__mappings_allow(at, slots_for(bytes), bytes + extent->tail, berth__arena_kind(arena),
                                BERTH_MAPPINGS_TO_SERVE) ||
         !berth__ledger_charge_split(ledger, ledger->parent == NULL ? missing : bytes, missing,
                                     charge_flags)) {

@@ -25,7 +25,7 @@ static const struct berth__stats_head *refreshed(void) {
         usleep(5000);
         berth_trim(NULL);
     }
-    UNIT_CHECK(!"no snapshot was taken");
+    UNIT_CHECK(false); /* no snapshot was taken */
     return NULL;
 }
 

@@ -306,6 +306,33 @@ static void who_does_not_wait_takes_nothing_from_who_does(void **state) {
     assert_int_equal(berth_pool_destroy(pool, 0), 0);
 }
 
+static _Atomic bool stands;
+
+static void *stand_in_queue(void *unused) {
+    (void)unused;
+    struct berth__waiter waiter;
+    berth__wait_begin(&waiter, 60000, &berth__ledger.queue);
+    while (atomic_load(&stands)) {
+        sleep_ms(1);
+    }
+    berth__wait_end(&waiter);
+    return NULL;
+}
+
+static void what_nobody_uses_is_not_taken_from_who_waits(void **state) {
+    /* A waiter that looks at it just then would lose it to the next who comes. */
+    (void)state;
+    berth_pool *pool = pool_that_waits("unused", 60000);
+    berth_free(berth_alloc(pool, 5 * MiB)); /* its slots keep the memory */
+    atomic_store(&stands, true);
+    pthread_t thread = start_thread(stand_in_queue, NULL);
+    wait_until_waiting(1);
+    assert_null(berth_alloc_flags(pool, 5 * MiB, BERTH_NOWAIT));
+    atomic_store(&stands, false);
+    join_thread(thread);
+    assert_int_equal(berth_pool_destroy(pool, 0), 0);
+}
+
 static void who_needs_no_new_memory_is_served_past_the_queue(void **state) {
     /* Every thread would stand still behind one large request. */
     (void)state;
@@ -589,6 +616,7 @@ int main(void) {
         TEST(a_request_larger_than_the_limit_fails_without_a_stir),
         TEST(waiters_are_served_in_order_as_memory_comes_back),
         TEST(who_does_not_wait_takes_nothing_from_who_does),
+        TEST(what_nobody_uses_is_not_taken_from_who_waits),
         TEST(who_needs_no_new_memory_is_served_past_the_queue),
         TEST(who_waits_at_a_pool_s_limit_holds_up_no_other_pool),
         TEST(raising_the_limit_wakes_who_waits),
