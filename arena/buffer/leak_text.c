@@ -62,8 +62,11 @@ void berth__leak_print(void *unused, const struct berth_leak *leak) {
     (void)unused;
     char text[8192];
     berth_leak_text(leak, text, sizeof(text));
-    for (char *line = text, *end = text; (end = strchr(line, '\n')) != NULL; line = end + 1) {
+    char *line = text;
+    char *end;
+    while ((end = strchr(line, '\n')) != NULL) {
         *end = '\0';
         berth__warn("%s", line);
+        line = end + 1;
     }
 }

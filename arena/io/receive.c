@@ -45,7 +45,8 @@ int berth_receiver_init(struct berth_receiver *receiver, size_t least, size_t mo
     if (low > PIECE_MOST || high > PIECE_MOST || high < PIECE_LEAST) {
         return -EINVAL;
     }
-    uint32_t from = power_of_two_up(low), to = power_of_two_down(high);
+    uint32_t from = power_of_two_up(low);
+    uint32_t to = power_of_two_down(high);
     if (from > to) {
         return -EINVAL;
     }
