@@ -48,7 +48,9 @@ enum berth__unit_kind {
 #define BERTH_ENTRY_OF_KIND(kind) ((uint64_t)(kind) << 24)
 #define BERTH_HEAP_MARK(number, kind) ((uint64_t)(number) << 32 | BERTH_ENTRY_OF_KIND(kind))
 #define BERTH_ENTRY_IS_SLAB(entry)                                                                 \
-    (BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SLAB || BERTH_ENTRY_KIND(entry) == BERTH_UNIT_POOL_SLAB)
+    (BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SLAB ||                                                 \
+     BERTH_ENTRY_KIND(entry) == BERTH_UNIT_POOL_SLAB ||                                            \
+     BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SAMPLED)
 
 enum { BERTH_RECORD_BYTES = 24576, BERTH_SPANS_MAX = 256 };
 

@@ -43,6 +43,7 @@ struct berth__stats_head {
     _Atomic uint64_t cost_ns;  /* what the one before took */
     _Atomic uint64_t used_bytes;
     _Atomic uint64_t rows_left_out; /* there was no room for them */
+    _Atomic uint64_t samples;       /* address of a struct berth__sample_root; 0: there is none */
 };
 
 /* Commands from outside. Who may write a process's memory may do anything with it; so this needs no
@@ -64,6 +65,7 @@ enum berth__mail_command {
     BERTH_MAIL_TRIM = 1, /* result: bytes that went back to the kernel */
     BERTH_MAIL_LIMIT,    /* argument: bytes; the largest number for none */
     BERTH_MAIL_DECAY_MS, /* argument: for all pools */
+    BERTH_MAIL_SAMPLE,   /* argument: bytes between samples; 0: none */
 };
 
 struct berth__stats_level {

@@ -17,7 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum type { SIZE, NUMBER, BOOL, LIMIT, THP, LEAK };
+enum type { SIZE, NUMBER, BOOL, LIMIT, THP, LEAK, STACK, PATH };
 
 struct option {
     const char *name;
@@ -70,6 +70,8 @@ static void print_values(const struct option *option) {
     case BOOL: printf("true or false"); return;
     case THP: printf("never, auto or always"); return;
     case LEAK: printf("off, simple, advanced or paranoid"); return;
+    case STACK: printf("frames or unwind"); return;
+    case PATH: printf("path"); return;
     case LIMIT: print_range(option, "none, auto, or a size", true); return;
     }
 }

@@ -57,7 +57,11 @@ extern "C" {
     X(ladder_callbacks, COUNTER, NONE, "Reclaims: pressure callbacks were asked.")                 \
     X(ladder_waits, COUNTER, NONE, "Reclaims: the request waited for memory.")                     \
     X(pools, GAUGE, NONE, "Pools, the default one included.")                                      \
-    X(mappings, GAUGE, NONE, "Mappings that the kernel keeps for berth's memory, at most.")
+    X(mappings, GAUGE, NONE, "Mappings that the kernel keeps for berth's memory, at most.")        \
+    X(sample_bytes, GAUGE, BYTES, "Mean distance of the heap profile's samples; 0: none.")         \
+    X(sampled_blocks, GAUGE, NONE, "Samples that live.")                                           \
+    X(samples, COUNTER, NONE, "Samples taken.")                                                    \
+    X(samples_left_out, COUNTER, NONE, "Samples for which the profile's tables had no room.")
 
 /** The metrics of a pool. Sums over its arenas, and what belongs to no arena. */
 #define BERTH_POOL_METRICS(X)                                                                      \
