@@ -171,6 +171,7 @@ static void take_head(struct berth__stats *stats, const struct berth__stats_head
     stats->made_ns = head->made_ns;
     stats->cost_ns = head->cost_ns;
     stats->rows_left_out = head->rows_left_out;
+    stats->samples = head->samples;
     stats->snapshot.version = stats->berth_version;
     stats->snapshot.levels = stats->levels;
 }

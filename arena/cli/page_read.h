@@ -30,6 +30,7 @@ struct berth__stats {
     char berth_version[17];
     uint32_t mail; /* offset of the mailbox, which is on the page; or 0 */
     uint64_t taken_ns, made_ns, cost_ns, rows_left_out;
+    uint64_t samples; /* address of the profiler's tables in the process */
 };
 
 /* Reads the copy, which starts on a multiple of 8 and must stay as long as `stats`. Whatever comes

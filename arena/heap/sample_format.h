@@ -9,7 +9,7 @@
  *
  * One writer at a time, under the lock of heap/sample_table.c. Readers outside of the process take
  * no lock. Each record begins with a sequence:
- *     T1  odd, relaxed; then the record's words, release
+ *     T1  odd, acquiring, so that what is stored next stays behind it
  *     T2  even, release
  *     T3  (reader) copy the block, copy it again, copy it once more: a record of the second copy is
  *         whole if its sequence is the same even number in the first and the third

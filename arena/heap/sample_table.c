@@ -42,8 +42,7 @@ static struct berth__sample *sample_at(uint32_t number) {
 /* Around each change of a record: what is stored in between is seen after the odd number and before
  * the even one. */
 static void begin_change(_Atomic uint64_t *sequence) {
-    berth__store_relaxed(sequence, berth__load_relaxed(sequence) + 1); /* T1 */
-    atomic_thread_fence(memory_order_release);
+    berth__add_acq_rel(sequence, 1); /* T1: by its acquiring half */
 }
 
 static void end_change(_Atomic uint64_t *sequence) {
@@ -89,6 +88,10 @@ static bool make_root_locked(void) BERTH_REQUIRES(lock) {
 
 static bool is_ready_locked(void) BERTH_REQUIRES(lock) {
     return berth__load_relaxed(&root.magic) == BERTH_SAMPLES_MAGIC || make_root_locked();
+}
+
+const struct berth__sample_root *berth__samples_place(void) {
+    return &root;
 }
 
 const struct berth__sample_root *berth__samples_root(void) {

@@ -31,6 +31,9 @@ void berth__samples_forget(bool (*is_gone)(void *context, const void *block), vo
 /* Tells readers of a new interval. */
 void berth__samples_note_interval(uint64_t interval);
 
+/* Where the tables are, or will be: readers look for the magic number. */
+const struct berth__sample_root *berth__samples_place(void);
+
 /* NULL before the first sample is taken or asked for. */
 const struct berth__sample_root *berth__samples_root(void);
 

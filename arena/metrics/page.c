@@ -216,7 +216,7 @@ static bool take_snapshot(struct berth__stats_head *head) {
     berth__store_release(&head->cost_ns, cost_ns);
     berth__store_release(&head->used_bytes, writing.at);
     berth__store_release(&head->rows_left_out, writing.left_out);
-    berth__store_release(&head->samples, (uintptr_t)berth__samples_root());
+    berth__store_release(&head->samples, (uintptr_t)berth__samples_place());
     if (berth__load_relaxed(&forks) == forks_before) { /* else the tables were wiped meanwhile */
         berth__store_release(&head->magic, BERTH_STATS_MAGIC);
     }
