@@ -304,6 +304,16 @@ bool berth__samples_remove(const void *block) {
     return found;
 }
 
+bool berth__samples_copy_site(uint32_t number, struct berth__site *copy) {
+    berth__lock_acquire(&lock);
+    bool found = number < berth__load_relaxed(&root.site_count);
+    if (found) {
+        memcpy((void *)copy, (const void *)site_at(number), sizeof(*copy));
+    }
+    berth__lock_release(&lock);
+    return found;
+}
+
 void berth__samples_forget(bool (*is_gone)(void *context, const void *block), void *context) {
     if (berth__load_relaxed(&root.live_samples) == 0) {
         return;

@@ -37,6 +37,9 @@ const struct berth__sample_root *berth__samples_place(void);
 /* NULL before the first sample is taken or asked for. */
 const struct berth__sample_root *berth__samples_root(void);
 
+/* A copy of a site, as it is at one moment; false: there are not so many. */
+bool berth__samples_copy_site(uint32_t number, struct berth__site *copy);
+
 /* Has the lock held over a fork. When the library is loaded. */
 void berth__samples_init(void);
 

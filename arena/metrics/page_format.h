@@ -43,7 +43,8 @@ struct berth__stats_head {
     _Atomic uint64_t cost_ns;  /* what the one before took */
     _Atomic uint64_t used_bytes;
     _Atomic uint64_t rows_left_out; /* there was no room for them */
-    _Atomic uint64_t samples;       /* address of a struct berth__sample_root, if that has its magic number */
+    _Atomic uint64_t
+        samples; /* address of a struct berth__sample_root, if that has its magic number */
 };
 
 /* Commands from outside. Who may write a process's memory may do anything with it; so this needs no
