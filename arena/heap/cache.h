@@ -104,6 +104,7 @@ struct berth__cache {
 
     uint64_t sample_epoch, sample_interval; /* as the cache knows them; see sample.h */
     uint64_t sample_random;                 /* 0: not drawn from yet */
+    int64_t sample_left;                    /* bytes of large blocks up to the next sample */
     struct berth__stack stack;              /* of its thread */
 
     void *inline_slots[112]; /* the first small arrays */

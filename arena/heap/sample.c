@@ -61,6 +61,9 @@ void berth__sample_renew(struct berth__cache *cache) {
     if (cache->sample_random == 0) {
         cache->sample_random = seed(cache);
     }
+    if (cache->sample_interval != 0) {
+        cache->sample_left = berth__sample_distance(&cache->sample_random, cache->sample_interval);
+    }
     for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
         struct berth__bin *bin = &cache->bins[c];
         berth__sample_unmark(bin);
@@ -250,7 +253,12 @@ static _Atomic uint64_t *word_of(const void *block, uint64_t *bit) {
 
 static bool is_drawn(struct berth__cache *cache, uint64_t interval, size_t bytes) {
     if (cache != NULL) {
-        return berth__sample_draw(&cache->sample_random, interval, bytes, 1) == 0;
+        cache->sample_left -= (int64_t)bytes;
+        bool drawn = cache->sample_left < 0;
+        if (BERTH_UNLIKELY(drawn)) {
+            cache->sample_left = berth__sample_distance(&cache->sample_random, interval);
+        }
+        return drawn;
     }
     uint64_t random = berth__load_relaxed(&shared_random);
     random = random == 0 ? seed(&random) : random;

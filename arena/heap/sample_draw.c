@@ -36,6 +36,11 @@ static double minus_ln(double u) {
     return -(exponent * ln_2 + 2 * s * series);
 }
 
+int64_t berth__sample_distance(uint64_t *random, uint64_t interval) {
+    double distance = minus_ln(next_uniform(random)) * (double)interval;
+    return distance < 0x1p62 ? (int64_t)distance : (int64_t)1 << 62;
+}
+
 /* exp(-x) >= 1 - x, so most draws need no logarithm. */
 uint32_t berth__sample_draw(uint64_t *random, uint64_t interval, size_t size, uint32_t count) {
     double u = next_uniform(random);

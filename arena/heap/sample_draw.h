@@ -17,6 +17,9 @@
  * is. The state of the random numbers must not be 0. */
 uint32_t berth__sample_draw(uint64_t *random, uint64_t interval, size_t size, uint32_t count);
 
+/* Bytes from one sample to the next. */
+int64_t berth__sample_distance(uint64_t *random, uint64_t interval);
+
 /* The probability that a block is sampled. */
 double berth__sample_probability(uint64_t bytes, uint64_t interval);
 
