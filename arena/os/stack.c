@@ -85,7 +85,7 @@ unsigned berth__stack_walk(struct berth__stack *stack, const void *frame, void *
     uintptr_t at = (uintptr_t)frame;
     uintptr_t end = end_of_walk(stack, at);
     unsigned count = 0;
-    while (count < most && at % sizeof(uintptr_t) == 0 && at + FRAME_BYTES <= end) {
+    while (count < most && at % sizeof(uintptr_t) == 0 && at <= end - FRAME_BYTES) {
         const uintptr_t *words = (const uintptr_t *)at;
         uintptr_t caller = words[0];
         uintptr_t place = words[1];
