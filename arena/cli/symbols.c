@@ -140,7 +140,7 @@ const char *berth__symbols_maps(const struct berth__symbols *symbols) {
 
 /* ---- names ---- */
 
-/* Keeps a name until the end; "?" without memory. */
+/* Keeps a name until the end, without what a terminal might act on; "?" without memory. */
 static const char *keep(struct berth__symbols *symbols, char *name) {
     if (symbols->name_count == symbols->name_room) {
         size_t room = berth__max(2 * symbols->name_room, 64);
@@ -154,6 +154,9 @@ static const char *keep(struct berth__symbols *symbols, char *name) {
     }
     if (name == NULL) {
         return "?";
+    }
+    for (char *at = name; *at != '\0'; at++) {
+        *at = (unsigned char)*at < ' ' || *at == 0x7f ? '?' : *at;
     }
     symbols->names[symbols->name_count++] = name;
     return name;
