@@ -79,7 +79,9 @@ static bool parse_value(const struct berth__option_info *info, const char *text,
     case BERTH_OPTION_THP: return parse_thp(text, length, value);
     case BERTH_OPTION_LEAK: return parse_leak(text, length, value);
     case BERTH_OPTION_STACK: return parse_stack(text, length, value);
-    case BERTH_OPTION_PATH: *value = length > 0; return length <= BERTH_OPTION_PATH_MAX;
+    case BERTH_OPTION_PATH:
+        *value = equals(text, length, "none") ? 0 : 1;
+        return length > 0 && length <= BERTH_OPTION_PATH_MAX;
     case BERTH_OPTION_NUMBER: return parse_number(text, length, value) && in_bounds(info, *value);
     case BERTH_OPTION_LIMIT:
         if (equals(text, length, "none") || equals(text, length, "auto")) {
@@ -97,7 +99,7 @@ static const char *expected(const struct berth__option_info *info) {
     case BERTH_OPTION_BOOL: return "true or false";
     case BERTH_OPTION_THP: return "never, auto or always";
     case BERTH_OPTION_STACK: return "frames or unwind";
-    case BERTH_OPTION_PATH: return "a path of at most 255 characters";
+    case BERTH_OPTION_PATH: return "a path of at most 255 characters, or none";
     case BERTH_OPTION_LEAK: return "off, simple, advanced or paranoid";
     case BERTH_OPTION_LIMIT: return "a size such as 64M (at least 1M), none, or auto";
     case BERTH_OPTION_NUMBER: return "a number";

@@ -71,7 +71,7 @@ static void print_values(const struct option *option) {
     case THP: printf("never, auto or always"); return;
     case LEAK: printf("off, simple, advanced or paranoid"); return;
     case STACK: printf("frames or unwind"); return;
-    case PATH: printf("path"); return;
+    case PATH: printf("none, or a path"); return;
     case LIMIT: print_range(option, "none, auto, or a size", true); return;
     }
 }
