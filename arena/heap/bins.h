@@ -24,6 +24,10 @@ BERTH_INLINE unsigned berth__bin_blocks(const struct berth__bin *bin) {
     return blocks;
 }
 
+/* Counts bytes that the cache may hold as reserved; false if the budget has not so many. */
+bool berth__cache_reserve(struct berth__cache *cache, uint64_t bytes);
+void berth__cache_unreserve(struct berth__cache *cache, uint64_t bytes);
+
 /* Gives bytes of the grant back to the budget. */
 void berth__grant_return(struct berth__cache *cache, uint64_t bytes);
 

@@ -6,6 +6,7 @@
 #include "heap/decay.h"
 #include "heap/misuse.h"
 #include "heap/sample.h"
+#include "heap/stash.h"
 #include "os/clock.h"
 #include "os/pages.h"
 #include "os/topology.h"
@@ -93,7 +94,9 @@ void berth__cache_flush(struct berth__cache *cache, bool grant) {
     }
     berth__lock_release(&cache->heap->lock);
     berth__cache_send_remote(cache);
+    berth__stash_flush(cache);
     if (grant) {
+        berth__stash_strip(cache);
         berth__remote_strip(cache);
         for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
             berth__bin_strip(cache, &cache->bins[c]);
@@ -146,6 +149,7 @@ static void sweep(struct berth__cache *cache, const struct berth__bin *in_use) {
         berth__remote_strip(cache);
     }
     cache->remote_sends = 0;
+    berth__stash_sweep(cache);
     follow(cache);
     uint64_t needed = berth__max(cache->reserved, BERTH_CACHE_FREE_BYTES) - BERTH_CACHE_FREE_BYTES;
     uint64_t granted = berth__load_relaxed(&cache->granted);
@@ -208,6 +212,7 @@ void berth__cache_abandon(struct berth__cache *cache) {
         berth__bin_strip(cache, &cache->bins[c]);
     }
     berth__remote_strip(cache);
+    berth__stash_strip(cache);
     berth__grant_return(cache, berth__load_relaxed(&cache->granted));
     cache->remote_count = 0;
     berth__store_release(&cache->serial, 0); /* D1 */

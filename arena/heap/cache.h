@@ -19,8 +19,9 @@
  * comes by all the same. Counts follow from it: blocks freed since the last settlement are
  * fuel_start - fuel, and blocks allocated are settled + freed - cached.
  *
- * Bound: sum over bins of capacity * size + remote_limit <= BERTH_CACHE_FREE_BYTES + granted, and
- * the sum of `granted` over all threads never exceeds the budget (berth__cache_budget).
+ * Bound: sum over bins of capacity * size + remote_limit + the stash's bytes_max = reserved
+ * <= BERTH_CACHE_FREE_BYTES + granted, and the sum of `granted` over all threads never exceeds the
+ * budget (berth__cache_budget).
  *
  * Owner only, except `state` and, while parked, everything under a claim. States:
  *     ACTIVE  -> PARKED   by the owner, about to sleep (release K1)
@@ -88,13 +89,16 @@ struct berth__cache {
     _Atomic bool busy; /* its thread is on a slow path that changes it */
     _Atomic uint32_t state;
     _Atomic uint64_t granted; /* bytes of the budget */
-    uint64_t reserved;        /* sum of capacity * size, and remote_limit */
+    uint64_t reserved;        /* sum of capacity * size, remote_limit, the stash's bytes_max */
     uint32_t refills;         /* since `refills_since_ms`: what earns a heap */
     uint32_t refills_since_ms;
     uint32_t slow_calls;  /* slow paths taken */
     uint32_t strays;      /* sweeps in a row that found the thread near another arena */
     uint32_t swept_ms;    /* when unused bins were last looked at */
     uint32_t inline_used; /* slots of inline_slots that are handed out */
+
+    struct berth__stash *stash; /* of normal blocks; stash.h */
+    uint32_t stash_misses;      /* since the last sweep; what earns one */
 
     uint32_t remote_count, remote_bytes;
     uint32_t remote_max;                /* blocks that may be gathered: BERTH_REMOTE_BLOCKS, or 0 */

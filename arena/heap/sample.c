@@ -6,6 +6,7 @@
 #include "heap/decay.h"
 #include "heap/misuse.h"
 #include "heap/sample_draw.h"
+#include "heap/stash.h"
 #include "os/clock.h"
 #include "os/dynamic.h"
 
@@ -64,6 +65,7 @@ void berth__sample_renew(struct berth__cache *cache) {
     if (cache->sample_interval != 0) {
         cache->sample_left = berth__sample_distance(&cache->sample_random, cache->sample_interval);
     }
+    berth__sample_bound_stash(cache);
     for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
         struct berth__bin *bin = &cache->bins[c];
         berth__sample_unmark(bin);
@@ -143,9 +145,10 @@ static unsigned take_stack(struct berth__cache *cache, const void *frame, void *
                                           BERTH_SITE_DEPTH);
 }
 
-/* `bytes`: of the block that the request would have had without this. What the unwinder allocates
- * is not followed. */
-static bool follow(const struct berth__request *request, const void *block, size_t bytes) {
+/* `bytes`: of the block that the request would have had without this; `drawn`: by which it was
+ * drawn. What the unwinder allocates is not followed. */
+static bool follow(const struct berth__request *request, const void *block, size_t bytes,
+                   size_t drawn) {
     void *places[BERTH_SITE_DEPTH];
     struct berth__tls *tls = &berth__tls;
     struct berth__cache *cache = berth__cache_peek(request->arenas);
@@ -154,6 +157,7 @@ static bool follow(const struct berth__request *request, const void *block, size
         .block = block,
         .requested = request->size,
         .bytes = bytes,
+        .drawn = drawn,
         .interval = cache == NULL ? berth__sample_get() : cache->sample_interval,
         .places = places,
         .depth = take_stack(cache, request->frame, places),
@@ -214,7 +218,8 @@ void *berth__sample_small(const struct berth__request *request, unsigned small_c
         return NULL;
     }
     void *block = lend_or_grow(request, class_of(request, small_class), charge_flags);
-    if (block != NULL && !follow(request, block, berth__classes[small_class].size)) {
+    size_t bytes = berth__classes[small_class].size;
+    if (block != NULL && !follow(request, block, bytes, bytes)) {
         berth__sample_free(block, berth__load_relaxed(berth__entry_find(block)));
         block = NULL;
     }
@@ -251,13 +256,33 @@ static _Atomic uint64_t *word_of(const void *block, uint64_t *bit) {
     return &chunk->sampled[page / 64];
 }
 
+void berth__sample_count_stash(struct berth__cache *cache) {
+    struct berth__stash *stash = cache->stash;
+    if (stash != NULL) {
+        cache->sample_left -= stash->fuel_seen - stash->fuel_bytes;
+        stash->fuel_seen = stash->fuel_bytes;
+    }
+}
+
+void berth__sample_bound_stash(struct berth__cache *cache) {
+    struct berth__stash *stash = cache->stash;
+    if (stash != NULL) {
+        if (cache->sample_interval != 0 && stash->fuel_bytes > cache->sample_left) {
+            stash->fuel_bytes = cache->sample_left;
+        }
+        stash->fuel_seen = stash->fuel_bytes;
+    }
+}
+
 static bool is_drawn(struct berth__cache *cache, uint64_t interval, size_t bytes) {
     if (cache != NULL) {
+        berth__sample_count_stash(cache);
         cache->sample_left -= (int64_t)bytes;
         bool drawn = cache->sample_left < 0;
         if (BERTH_UNLIKELY(drawn)) {
             cache->sample_left = berth__sample_distance(&cache->sample_random, interval);
         }
+        berth__sample_bound_stash(cache);
         return drawn;
     }
     uint64_t random = berth__load_relaxed(&shared_random);
@@ -275,9 +300,9 @@ bool berth__sample_is_due_uncached(unsigned small_class) {
 void berth__sample_large(const struct berth__request *request, void *block) {
     struct berth__cache *cache = berth__cache_peek(request->arenas);
     uint64_t interval = cache != NULL ? berth__sample_interval_of(cache) : berth__sample_get();
-    size_t bytes = berth__block_size(block);
-    if (interval == 0 || berth__tls.sampling || !is_drawn(cache, interval, bytes) ||
-        !follow(request, block, bytes)) {
+    size_t drawn = berth__max(request->size, 1);
+    if (interval == 0 || berth__tls.sampling || !is_drawn(cache, interval, drawn) ||
+        !follow(request, block, berth__block_size(block), drawn)) {
         return;
     }
     uint64_t bit;

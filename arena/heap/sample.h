@@ -18,7 +18,8 @@
  *
  * Slabs of samples are a heap of each arena that no cache owns (kind BERTH_UNIT_SAMPLED): freeing
  * such a block fails the owner check in any case. Few classes, so that small processes have few of
- * them. Normal and huge blocks are drawn as they are made, and are noted in their chunk.
+ * them. Normal and huge blocks are drawn as they are requested, by the bytes asked for: a cache
+ * counts down to the next sample. They are noted in their chunk.
  *
  * The interval may change at any time. A cache takes note of it on its next slow path: marks that
  * were drawn for another one are removed.
@@ -68,6 +69,12 @@ uint32_t berth__bin_draw(struct berth__cache *cache, const struct berth__bin *bi
 /* The same for frees: how much fuel of `fuel` the bin gets. BERTH_BIN_DUE tells that a mark is
  * drawn for when it is spent. */
 uint32_t berth__bin_draw_fuel(struct berth__cache *cache, struct berth__bin *bin, uint32_t fuel);
+
+/* A stash (stash.h) serves requests as long as it has fuel, which is no more than what is left up
+ * to the next sample. The first counts what it has served since the last time; the second bounds
+ * the fuel. Both do nothing where there is no stash. */
+void berth__sample_count_stash(struct berth__cache *cache);
+void berth__sample_bound_stash(struct berth__cache *cache);
 
 /* ---- for requests ---- */
 

@@ -71,8 +71,8 @@ double berth__sample_probability(uint64_t bytes, uint64_t interval) {
     return p;
 }
 
-void berth__sample_weigh(struct berth__sample *sample, uint64_t interval) {
-    double p = berth__sample_probability(sample->bytes, interval);
+void berth__sample_weigh(struct berth__sample *sample, size_t drawn, uint64_t interval) {
+    double p = berth__sample_probability(drawn, interval);
     sample->count = (uint64_t)(BERTH_SAMPLE_ONE / p + 0.5);
     sample->weight = (uint64_t)((double)sample->bytes / p + 0.5);
 }

@@ -23,8 +23,8 @@ int64_t berth__sample_distance(uint64_t *random, uint64_t interval);
 /* The probability that a block is sampled. */
 double berth__sample_probability(uint64_t bytes, uint64_t interval);
 
-/* Sets what a sample stands for, from its bytes. */
-void berth__sample_weigh(struct berth__sample *sample, uint64_t interval);
+/* Sets what a sample stands for that was drawn by so many bytes. */
+void berth__sample_weigh(struct berth__sample *sample, size_t drawn, uint64_t interval);
 
 /* Bytes that were asked for, over the blocks that it stands for. */
 uint64_t berth__sample_requested(const struct berth__sample *sample);

@@ -254,7 +254,7 @@ static bool add_locked(const struct berth__sampled *sampled) BERTH_REQUIRES(lock
     sample->site = site_of_locked(sampled, now_ms);
     sample->requested = sampled->requested;
     sample->bytes = sampled->bytes;
-    berth__sample_weigh(sample, sampled->interval);
+    berth__sample_weigh(sample, sampled->drawn, sampled->interval);
     end_change(&sample->sequence);
     uint32_t *bucket = bucket_of_locked(sample->block);
     sample->next = *bucket;

@@ -14,6 +14,7 @@
 struct berth__sampled {
     const void *block;
     size_t requested, bytes;
+    size_t drawn;      /* bytes by which it was drawn */
     uint64_t interval; /* with which it was drawn */
     void *const *places;
     unsigned depth;

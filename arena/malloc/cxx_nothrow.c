@@ -31,7 +31,7 @@ static BERTH_COLD void *ask_runtime_aligned(const char *name, size_t size, size_
 }
 
 static BERTH_NOINLINE void *new_or_null_slow(const char *name, size_t size, const void *tag) {
-    void *block = berth__door_serve_from(BERTH_FRAME, size, BERTH_GRANULE, 0);
+    void *block = berth__door_alloc_from(BERTH_FRAME, size);
     return BERTH_LIKELY(block != NULL) ? block : ask_runtime(name, size, tag);
 }
 

@@ -14,6 +14,12 @@ BERTH_NOINLINE void *berth__door_serve(size_t size, size_t alignment, unsigned r
 void *berth__door_serve_from(const void *frame, size_t size, size_t alignment,
                              unsigned request_flags);
 
+/* The same for what is no small block and needs no alignment. */
+BERTH_NOINLINE void *berth__door_serve_large(size_t size);
+
+/* Any of these, from a frame, when the thread's cache has no small block for it. */
+void *berth__door_alloc_from(const void *frame, size_t size);
+
 /* Asks the handler of operator new and tries again, for as long as there is one; then NULL. */
 void *berth__door_retry(size_t size, size_t alignment);
 
@@ -23,8 +29,14 @@ BERTH_INLINE void *berth__door_pop(size_t size) {
 }
 
 BERTH_INLINE void *berth__door_alloc(size_t size) {
-    void *block = berth__door_pop(size);
-    return BERTH_LIKELY(block != NULL) ? block : berth__door_serve(size, BERTH_GRANULE, 0);
+    if (BERTH_LIKELY(size <= BERTH_SMALL_MAX)) {
+        void *block = berth__door_pop(size);
+        if (BERTH_LIKELY(block != NULL)) {
+            return block;
+        }
+        return berth__door_serve(size, BERTH_GRANULE, 0);
+    }
+    return berth__door_serve_large(size);
 }
 
 BERTH_INLINE void berth__door_free(void *block) {

@@ -7,6 +7,7 @@
 #include "malloc/door.h"
 
 #include "heap/misuse.h"
+#include "heap/stash.h"
 #include "pool/api.h"
 
 #include <errno.h>
@@ -36,6 +37,16 @@ void *berth__door_serve_from(const void *frame, size_t size, size_t alignment,
 
 void *berth__door_serve(size_t size, size_t alignment, unsigned request_flags) {
     return berth__door_serve_from(BERTH_FRAME, size, alignment, request_flags);
+}
+
+void *berth__door_alloc_from(const void *frame, size_t size) {
+    void *block = size > BERTH_SMALL_MAX ? berth__stash_pop(berth__tls.cache, size) : NULL;
+    return block != NULL ? block : berth__door_serve_from(frame, size, BERTH_GRANULE, 0);
+}
+
+void *berth__door_serve_large(size_t size) {
+    void *block = berth__stash_pop(berth__tls.cache, size);
+    return BERTH_LIKELY(block != NULL) ? block : berth__door_serve(size, BERTH_GRANULE, 0);
 }
 
 void berth__door_free_sized_slow(void *block, size_t size) {
@@ -111,8 +122,9 @@ BERTH_EXPORT int posix_memalign(void **block, size_t alignment, size_t size) {
     int saved_errno = errno;
     void *allocated = alignment <= BERTH_GRANULE ? berth__door_pop(size) : NULL;
     if (allocated == NULL) {
-        allocated =
-            berth__door_serve_from(BERTH_FRAME, size, berth__max(alignment, BERTH_GRANULE), 0);
+        allocated = alignment <= BERTH_GRANULE
+                        ? berth__door_alloc_from(BERTH_FRAME, size)
+                        : berth__door_serve_from(BERTH_FRAME, size, alignment, 0);
     }
     errno = saved_errno;
     if (allocated == NULL) {

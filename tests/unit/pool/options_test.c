@@ -71,7 +71,6 @@ static void every_option_takes_its_values(void **state) {
         {"prof_final:/tmp/a.%p", BERTH_OPTION_prof_final, 1},
         {"prof_final:none", BERTH_OPTION_prof_final, 0},
         {"leak_print:true", BERTH_OPTION_leak_print, 1},
-        {"sample:512K", BERTH_OPTION_sample, 512 << 10},
         {"leak_detect:off", BERTH_OPTION_leak_detect, 0},
         {"leak_detect:simple", BERTH_OPTION_leak_detect, 1},
         {"leak_detect:advanced", BERTH_OPTION_leak_detect, 2},
@@ -209,7 +208,7 @@ static void check_all(void) {
     UNIT_CHECK(policy()->chunk_bytes == 1 * MiB && policy()->arena_count == 3);
     UNIT_CHECK(policy()->decay_ms == 55 && policy()->wait_ms == 66 && !policy()->reclaim);
     UNIT_CHECK(policy()->malloc_wait_ms == 66 && policy()->thp == BERTH_THP_ALWAYS);
-    UNIT_CHECK(figures().cache_budget_bytes == 5 * MiB);
+    UNIT_CHECK(figures().cache_budget_bytes == 7 * MiB + MiB / 2);
     berth_pool *pool = berth_pool_create("takes-the-process-s", NULL);
     UNIT_CHECK(berth__pool_arenas(pool)->policy.decay_ms == 55);
 }
