@@ -33,7 +33,7 @@ static bool copy_blocks(const struct berth__process *process, const _Atomic uint
 static bool copy_table(const struct berth__process *process, const _Atomic uint64_t *blocks,
                        size_t per_block, struct table *table) {
     for (unsigned i = 0; i < BERTH_ARRAY_COUNT(table->copy); i++) {
-        table->copy[i] = malloc(table->count * table->bytes + 1);
+        table->copy[i] = calloc(table->count + 1, table->bytes);
         if (table->copy[i] == NULL ||
             !copy_blocks(process, blocks, per_block, table, table->copy[i])) {
             return false;
@@ -155,17 +155,20 @@ static int by_bytes(const void *a, const void *b) {
 
 static void merge_classes(struct berth__profile *profile) {
     struct berth__profile_class *classes = profile->classes;
+    if (profile->class_count == 0) {
+        return;
+    }
     qsort(classes, profile->class_count, sizeof(*classes), by_bytes);
-    size_t kept = 0;
-    for (size_t i = 0; i < profile->class_count; i++) {
-        if (kept > 0 && classes[kept - 1].bytes == classes[i].bytes) {
-            classes[kept - 1].held.blocks += classes[i].held.blocks;
-            classes[kept - 1].held.bytes += classes[i].held.bytes;
+    struct berth__profile_class *last = classes;
+    for (size_t i = 1; i < profile->class_count; i++) {
+        if (last->bytes == classes[i].bytes) {
+            last->held.blocks += classes[i].held.blocks;
+            last->held.bytes += classes[i].held.bytes;
         } else {
-            classes[kept++] = classes[i];
+            *++last = classes[i];
         }
     }
-    profile->class_count = kept;
+    profile->class_count = (size_t)(last - classes) + 1;
 }
 
 static void add_sample(struct berth__profile *profile, const struct berth__sample *sample) {

@@ -22,13 +22,19 @@ struct bytes {
     bool failed; /* no memory: nothing more is added */
 };
 
+static void make_room(struct bytes *bytes, size_t room) {
+    unsigned char *longer = realloc(bytes->at, room);
+    if (longer == NULL) {
+        bytes->failed = true;
+        return;
+    }
+    bytes->at = longer;
+    bytes->room = room;
+}
+
 static void put(struct bytes *bytes, const void *from, size_t length) {
     if (bytes->length + length > bytes->room) {
-        size_t room = berth__max(2 * bytes->room, bytes->length + length + 256);
-        unsigned char *longer = realloc(bytes->at, room);
-        bytes->failed = bytes->failed || longer == NULL;
-        bytes->at = longer == NULL ? bytes->at : longer;
-        bytes->room = longer == NULL ? bytes->room : room;
+        make_room(bytes, berth__max(2 * bytes->room, bytes->length + length + 256));
     }
     if (!bytes->failed && length > 0) {
         memcpy(bytes->at + bytes->length, from, length);

@@ -28,6 +28,7 @@ struct berth__symbols {
     size_t entry_count, entry_room;
     char **names; /* to free */
     size_t name_count, name_room;
+    void *runtime; /* of C++, where there is one */
     demangler *demangle;
 #if BERTH_LIBDW
     Dwfl *dwfl;
@@ -156,7 +157,9 @@ static const char *keep(struct berth__symbols *symbols, char *name) {
         return "?";
     }
     for (char *at = name; *at != '\0'; at++) {
-        *at = (unsigned char)*at < ' ' || *at == 0x7f ? '?' : *at;
+        if ((unsigned char)*at < ' ' || *at == 0x7f) {
+            *at = '?';
+        }
     }
     symbols->names[symbols->name_count++] = name;
     return name;
@@ -231,9 +234,10 @@ struct berth__symbols *berth__symbols_open(pid_t pid) {
         berth__symbols_close(symbols);
         return NULL;
     }
-    void *runtime = dlopen("libstdc++.so.6", RTLD_LAZY); /* where there is C++ to be read */
-    symbols->demangle =
-        runtime == NULL ? NULL : (demangler *)(uintptr_t)dlsym(runtime, "__cxa_demangle");
+    symbols->runtime = dlopen("libstdc++.so.6", RTLD_LAZY);
+    if (symbols->runtime != NULL) {
+        symbols->demangle = (demangler *)(uintptr_t)dlsym(symbols->runtime, "__cxa_demangle");
+    }
 #if BERTH_LIBDW
     open_dwfl(symbols, pid);
 #endif
@@ -249,6 +253,9 @@ void berth__symbols_close(struct berth__symbols *symbols) {
         dwfl_end(symbols->dwfl);
     }
 #endif
+    if (symbols->runtime != NULL) {
+        dlclose(symbols->runtime);
+    }
     for (size_t i = 0; i < symbols->name_count; i++) {
         free(symbols->names[i]);
     }

@@ -6,6 +6,7 @@
 #include "heap/decay.h"
 #include "heap/misuse.h"
 #include "heap/sample_draw.h"
+#include "heap/sample_probe.h"
 #include "heap/stash.h"
 #include "os/clock.h"
 #include "os/dynamic.h"
@@ -163,7 +164,11 @@ static bool follow(const struct berth__request *request, const void *block, size
         .depth = take_stack(cache, request->frame, places),
     };
     tls->sampling = false;
-    return sampled.interval != 0 && berth__samples_add(&sampled);
+    uint64_t weight = sampled.interval == 0 ? 0 : berth__samples_add(&sampled);
+    if (weight != 0) {
+        berth__probe_alloc(block, request->size, weight);
+    }
+    return weight != 0;
 }
 
 /* ---- small blocks ---- */
@@ -234,7 +239,9 @@ void berth__sample_free(void *block, uint64_t entry) {
         berth__misuse("free of a pointer inside a block", block);
     }
     berth__poison(block, class->size);
-    (void)berth__samples_remove(block);
+    if (berth__samples_remove(block)) {
+        berth__probe_free(block);
+    }
     if (!berth__try_lock(&heap->lock)) { /* a fork may have set the heap aside, locked */
         struct berth__remote_block item = berth__remote_block(block, entry);
         berth__remote_send(&item, 1, false);
@@ -317,6 +324,7 @@ bool berth__sample_forget_large(const void *block) {
         return false;
     }
     atomic_fetch_and_explicit(word, ~bit, memory_order_relaxed);
+    berth__probe_free(block);
     return true;
 }
 

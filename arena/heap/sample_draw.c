@@ -60,7 +60,8 @@ double berth__sample_probability(uint64_t bytes, uint64_t interval) {
     if (x > 40) {
         return 1;
     }
-    for (; x > 0.25; x /= 2) {
+    while (x > 0.25) {
+        x /= 2;
         halved++;
     }
     double p =

@@ -239,11 +239,11 @@ static uint32_t new_sample_locked(void) BERTH_REQUIRES(lock) {
     return number + 1;
 }
 
-static bool add_locked(const struct berth__sampled *sampled) BERTH_REQUIRES(lock) {
+static uint64_t add_locked(const struct berth__sampled *sampled) BERTH_REQUIRES(lock) {
     uint32_t number = is_ready_locked() ? new_sample_locked() : 0;
     if (number == 0) {
         berth__add_relaxed(&root.left_out, 1);
-        return false;
+        return 0;
     }
     spread_locked();
     struct berth__sample *sample = sample_at(number - 1);
@@ -262,14 +262,14 @@ static bool add_locked(const struct berth__sampled *sampled) BERTH_REQUIRES(lock
     count_birth_locked(site_at(sample->site), sample);
     berth__add_relaxed(&root.live_samples, 1);
     berth__add_relaxed(&root.taken, 1);
-    return true;
+    return sample->weight;
 }
 
-bool berth__samples_add(const struct berth__sampled *sampled) {
+uint64_t berth__samples_add(const struct berth__sampled *sampled) {
     berth__lock_acquire(&lock);
-    bool added = add_locked(sampled);
+    uint64_t weight = add_locked(sampled);
     berth__lock_release(&lock);
-    return added;
+    return weight;
 }
 
 /* Takes the sample that *link names out of its chain. */

@@ -20,8 +20,8 @@ struct berth__sampled {
     unsigned depth;
 };
 
-/* False: there is no room, which is counted. */
-bool berth__samples_add(const struct berth__sampled *sampled);
+/* Bytes that it stands for; 0: there is no room, which is counted. */
+uint64_t berth__samples_add(const struct berth__sampled *sampled);
 
 /* Forgets a block, which is about to be freed. False: it is not followed. */
 bool berth__samples_remove(const void *block);

@@ -20,7 +20,8 @@ enum berth__option_type {
     BERTH_OPTION_STACK, /* the value is one of the below */
     BERTH_OPTION_PATH   /* the value is 1 if there is one: berth__options.path */
 };
-enum { BERTH_OPTION_STACK_FRAMES, BERTH_OPTION_STACK_UNWIND, BERTH_OPTION_PATH_MAX = 255 };
+enum { BERTH_OPTION_STACK_FRAMES, BERTH_OPTION_STACK_UNWIND };
+enum { BERTH_OPTION_PATH_MAX = 255 };
 
 /* Values of LIMIT besides bytes, and of THP. */
 #define BERTH_OPTION_LIMIT_NONE UINT64_MAX

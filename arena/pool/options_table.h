@@ -50,7 +50,7 @@
     X(sample_stack, STACK, "frames", 0, 0,                                                         \
       "How a sample's stack is read: frames (frame pointers, where the program has them), or "     \
       "unwind (by the C library's unwinder: always whole, some microseconds each).")               \
-    X(prof_final, PATH, "none", 0, 0,                                                                  \
+    X(prof_final, PATH, "none", 0, 0,                                                              \
       "File for a heap profile at exit, as pprof and jeprof read it; %p is the process's number. " \
       "Samples are taken every 512K then, unless `sample` says otherwise.")                        \
     X(leak_print, BOOL, "false", 0, 1,                                                             \
