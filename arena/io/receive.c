@@ -135,3 +135,35 @@ int64_t berth_io_receive(int fd, struct berth_chain *chain, struct berth_receive
     }
     return got;
 }
+
+/* Leaves enough of a block in *piece: 0 or -errno. */
+static int renew(berth_pool *pool, struct berth_slice *piece, size_t bytes) {
+    if (piece->length >= bytes / SPARSE && piece->length > 0) {
+        return 0;
+    }
+    struct berth_slice another;
+    int error = berth_slice_alloc(pool, bytes, &another);
+    if (error == 0) {
+        berth_slice_release(piece);
+        *piece = another;
+    }
+    return error == -EMSGSIZE ? -EINVAL : error;
+}
+
+int64_t berth_io_receive_shared(int fd, struct berth_chain *chain, struct berth_slice *piece,
+                                size_t bytes) {
+    int error = berth__chain_reserve(chain, 1);
+    error =
+        error != 0 ? error : renew(chain->pool_, piece, bytes != 0 ? bytes : BERTH_RECEIVE_SHARED);
+    if (error != 0) {
+        return error;
+    }
+    struct iovec entry = {.iov_base = (void *)(uintptr_t)piece->data, .iov_len = piece->length};
+    ssize_t got = berth__socket_receive(fd, &entry, 1);
+    if (got > 0) {
+        struct berth_slice filled;
+        (void)berth_slice_split(piece, (size_t)got, &filled);
+        berth__chain_push_back(chain, filled);
+    }
+    return got;
+}

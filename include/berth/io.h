@@ -85,6 +85,24 @@ BERTH_API size_t berth_receiver_next(const struct berth_receiver *receiver);
 BERTH_API int64_t berth_io_receive(int fd, struct berth_chain *chain,
                                    struct berth_receiver *receiver);
 
+/** Bytes of the blocks that berth_io_receive_shared is given, where it is told 0. */
+enum { BERTH_RECEIVE_SHARED = 65536 };
+
+/**
+ * Receives once to the end of a chain, into a block that a thread's connections share: what was
+ * filled of `piece`, which begins empty, becomes a slice, and the rest waits for whoever receives
+ * next. With less than a quarter of `bytes` left (0: 64 KiB), there is a new block. So nothing is
+ * copied, connections that wait hold nothing, and short messages cost no block each. A slice keeps
+ * its whole block: berth_slice_compact for those that stay.
+ *
+ * Returns bytes, and 0 when the peer will send no more. Errors: the chain holds what it held:
+ * -EAGAIN (nothing has arrived), -ECONNRESET, -ENOMEM, -EINVAL (more bytes than a slice may have),
+ * and what readv gives. Threads: one at a time per chain and piece. Owns: borrows the descriptor;
+ * the caller ends with berth_slice_release of *piece. Blocks: as berth_io_receive. Since: 0.1.
+ */
+BERTH_API int64_t berth_io_receive_shared(int fd, struct berth_chain *chain,
+                                          struct berth_slice *piece, size_t bytes);
+
 /**
  * A TCP socket that sends without copying where that pays (MSG_ZEROCOPY): the kernel reads the
  * chain's memory until it says otherwise, and until then the sender holds references that nobody
