@@ -67,7 +67,7 @@ static inline void berth_uv_reader_init(struct berth_uv_reader *reader, berth_po
     const struct berth_slice empty = BERTH_SLICE_EMPTY;
     reader->pool_ = pool;
     reader->piece_ = empty;
-    reader->bytes_ = bytes != 0 ? bytes : (size_t)BERTH_RECEIVE_SHARED;
+    reader->bytes_ = bytes;
 }
 
 /**
@@ -86,11 +86,8 @@ static inline void berth_uv_reader_end(struct berth_uv_reader *reader) {
  * Threads: the loop's. Blocks: as berth_alloc. Since: 0.1.
  */
 static inline void berth_uv_alloc(struct berth_uv_reader *reader, uv_buf_t *to) {
-    struct berth_slice another;
-    if (reader->piece_.length < reader->bytes_ / 4 &&
-        berth_slice_alloc(reader->pool_, reader->bytes_, &another) == 0) {
+    if (berth_io_renew(reader->pool_, &reader->piece_, reader->bytes_) != 0) {
         berth_slice_release(&reader->piece_);
-        reader->piece_ = another;
     }
     *to = uv_buf_init((char *)(uintptr_t)reader->piece_.data, reader->piece_.length);
 }

@@ -126,6 +126,38 @@ static void nothing_received_changes_nothing(void **state) {
     connections_end(connections);
 }
 
+static void a_block_that_nobody_views_is_used_again(void **state) {
+    /* The processor's caches would be swept for nothing; or, with views, what they see changed. */
+    (void)state;
+    struct connection connections[PAIRS];
+    struct berth_slice piece = BERTH_SLICE_EMPTY;
+    connections_begin(connections);
+    struct berth_chain *in = &connections[0].in;
+    assert_int_equal(berth_io_renew(pool, &piece, 4096), 0);
+    const unsigned char *begin = piece.data;
+    for (unsigned i = 0; i < 20; i++) {
+        send_stream(&connections[0], 1000);
+        assert_int_equal(berth_io_receive_shared(connections[0].ends[1], in, &piece, 4096), 1000);
+        struct berth_segment segment;
+        assert_int_equal(berth_chain_segment(in, 0, &segment), 0);
+        assert_ptr_equal(segment.data, begin);
+        UNIT_CHECK(chain_is_stream(in, i * UINT64_C(1000)));
+    }
+    send_stream(&connections[0], 1000);
+    assert_int_equal(berth_io_receive_shared(connections[0].ends[1], in, &piece, 4096), 1000);
+    assert_int_equal(berth_io_renew(pool, &piece, 4096), 0);
+    assert_ptr_equal(piece.data, begin + 1000);
+    struct berth_slice pinned = berth_slice_pin(&piece);
+    UNIT_CHECK(chain_is_stream(in, 20000));
+    assert_int_equal(berth_io_renew(pool, &piece, 4096), 0);
+    assert_ptr_equal(piece.data, begin + 1000);
+    berth_slice_unpin(&pinned);
+    assert_int_equal(berth_io_renew(pool, &piece, 8192), 0);
+    assert_int_equal(piece.length, 8192);
+    berth_slice_release(&piece);
+    connections_end(connections);
+}
+
 static void without_memory_nothing_is_lost(void **state) {
     (void)state;
     struct connection connections[PAIRS];
@@ -176,6 +208,7 @@ int main(void) {
         SHARED_TEST(connections_share_a_block_and_keep_their_bytes),
         SHARED_TEST(what_arrives_in_pieces_is_one_segment),
         SHARED_TEST(nothing_received_changes_nothing),
+        SHARED_TEST(a_block_that_nobody_views_is_used_again),
         SHARED_TEST(without_memory_nothing_is_lost),
         SHARED_TEST(a_block_goes_on_without_its_connections),
     };
