@@ -109,14 +109,41 @@ static int put_file(struct connection *connection, const struct http_request *re
     return error;
 }
 
+/* ---- metrics ---- */
+
+static void into_buf(void *buf, const char *text, size_t length) {
+    (void)berth_buf_append(buf, text, length);
+}
+
+static int put_metrics(struct connection *connection, const struct http_request *request,
+                       struct http_answer *answer) {
+    struct berth_buf text;
+    berth_buf_init(&text, pool, 16384, 0);
+    berth_thread_flush(); /* so that the figures are exact */
+    int error =
+        berth_metrics_write(BERTH_METRICS_OPENMETRICS, BERTH_METRICS_POOLS, into_buf, &text);
+    answer->status = error == 0 ? 200 : 500;
+    answer->type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    answer->length = berth_buf_length(&text);
+    error = put_head(&connection->out, answer);
+    if (error == 0 && !request->head_only) {
+        error = berth_buf_take(&text, answer->length, &connection->out);
+    }
+    berth_buf_clear(&text);
+    return error;
+}
+
 static int respond(struct connection *connection, const struct http_request *request) {
     struct http_answer answer = {.status = request->status,
                                  .type = "text/plain",
                                  .now_s = time(NULL),
                                  .keep_alive = request->keep_alive};
-    struct file *file = request->status == 0 ? files_find(request->path, answer.now_s) : NULL;
     connection->ends = !request->keep_alive;
     loop_counts.messages++;
+    if (request->status == 0 && strcmp(request->path, "/-/metrics") == 0) {
+        return put_metrics(connection, request, &answer);
+    }
+    struct file *file = request->status == 0 ? files_find(request->path, answer.now_s) : NULL;
     if (file != NULL) {
         answer.status = http_range(request, file->size, &answer.first, &answer.length);
         answer.size = file->size;
