@@ -9,6 +9,7 @@
  *   slice.h       counted views of memory
  *   chain.h       slices one after another
  *   io.h        chains to and from sockets
+ *   uring.h     chains and rings of io_uring
  *   leak.h      where memory of buffers that nobody releases came from
  *   version.h
  * C++17 programs include memory_resource.hpp besides: a pool as std::pmr::memory_resource, and as
@@ -31,6 +32,7 @@
 #include <berth/metrics.h>
 #include <berth/pool.h>
 #include <berth/slice.h>
+#include <berth/uring.h>
 #include <berth/version.h>
 
 #endif

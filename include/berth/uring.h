@@ -1,0 +1,147 @@
+/*
+ * Chains and io_uring: calls that fill in the submission entries of a ring of the caller's, and
+ * understand its completions. The ring, its loop and its descriptors are the caller's, made by
+ * liburing or by hand; berth submits nothing and waits for nothing.
+ *
+ *   berth_uring_sender_send(sender, &out, UINT64_MAX, io_uring_get_sqe(ring));     then submit
+ *   ...
+ *   struct berth_uring_sent sent;                                 for a completion of that entry
+ *   berth_uring_sender_complete(cqe->user_data, cqe->res, cqe->flags, &sent);
+ *
+ * Nothing here needs the headers of io_uring, and what a kernel lacks is done without: see
+ * berth_uring_features. A ring, and what is made for it, is used by one thread at a time; a forked
+ * child uses none of its parent's.
+ *
+ * These calls are part of libberth, not of libberth-malloc.
+ */
+#ifndef BERTH_URING_H
+#define BERTH_URING_H
+
+#include <berth/chain.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** A submission entry; <liburing.h> and <linux/io_uring.h> say what it is made of. */
+struct io_uring_sqe;
+
+/** What a kernel can do, as bits. */
+enum {
+    BERTH_URING_HAS_RING = 1,       /* io_uring at all */
+    BERTH_URING_HAS_SEND_ZC = 2,    /* sends of one slice that do not copy (6.0) */
+    BERTH_URING_HAS_SENDMSG_ZC = 4, /* and of several (6.1) */
+    BERTH_URING_HAS_USAGE = 8,      /* it says whether it copied all the same (6.2) */
+    BERTH_URING_HAS_BUFFERS = 16,   /* rings of buffers for receiving (5.19) */
+    BERTH_URING_HAS_MULTISHOT = 32, /* one receive for all that comes (6.0) */
+    BERTH_URING_HAS_BUNDLES = 64,   /* one completion for several buffers (6.10) */
+    BERTH_URING_HAS_PARTS = 128,    /* buffers that are used up part by part (6.12) */
+    BERTH_URING_HAS_FIXED = 256,    /* tables of registered memory with gaps (5.19) */
+    BERTH_URING_HAS_CLONES = 512    /* and copies of them for further rings (6.12) */
+};
+
+/**
+ * What the running kernel can do, and lets this process do; 0: nothing, io_uring is not to be had.
+ * It is found out by trying, on a small ring of its own, the first time.
+ *
+ * Threads: any. Blocks: makes system calls the first time, wait-free afterwards. Since: 0.1.
+ */
+BERTH_API unsigned berth_uring_features(void);
+
+/**
+ * A socket that sends by io_uring. One send at a time is unanswered; of those that were answered,
+ * any number may still be in flight: the kernel reads their memory until it says otherwise, and
+ * until then the sender holds references that nobody can write through (pins). What such a handle
+ * is made of is not for users.
+ *
+ * It does not copy (SEND_ZC, SENDMSG_ZC) where that pays: long sends, unless the kernel says that
+ * it copied all the same (loopback and others), cannot (AF_UNIX), or has no room for more (locked
+ * memory); these are tried again ever more rarely, or when something has landed.
+ */
+typedef struct berth_uring_sender berth_uring_sender;
+
+/** How a sender behaves; begin with BERTH_URING_SENDER_INIT. */
+struct berth_uring_sender_options {
+    size_t struct_size;     /* for later versions */
+    size_t threshold;       /* bytes from which a send does not copy; 0: the option send_zc_min */
+    uint64_t in_flight_max; /* bytes in flight from which on sends wait; 0: no bound */
+    unsigned mark;          /* 0 to 15: lowest bits of the user_data of its completions */
+    void *context;          /* the caller's, told with every completion */
+};
+
+#define BERTH_URING_SENDER_INIT                                                                    \
+    { sizeof(struct berth_uring_sender_options), 0, 0, 0, NULL }
+
+/**
+ * Makes a sender for a connected socket. `options` may be NULL.
+ *
+ * Errors: NULL with ENOMEM, EINVAL (an option), ENOSYS (no io_uring). Threads: any. Owns: the
+ * caller, until berth_uring_sender_end; borrows the descriptor. Blocks: as berth_alloc. Since: 0.1.
+ */
+BERTH_API berth_uring_sender *berth_uring_sender_create(
+    berth_pool *pool, int fd, const struct berth_uring_sender_options *options);
+
+/**
+ * Fills in an entry that sends a chain from its beginning: up to 64 slices, at most `most` bytes,
+ * all of them unless the connection fails (MSG_WAITALL). The entry is complete, and has to be
+ * submitted; flags, such as IOSQE_FIXED_FILE, and the descriptor may be changed first. `user_data`
+ * is what berth_uring_sender_complete wants: who needs another one keeps it.
+ *
+ * The chain stays where it is and as it is until the send is answered; things may be put at its end
+ * meanwhile.
+ *
+ * Errors: the entry is as it was: -EBUSY (a send is unanswered), -EAGAIN (in_flight_max bytes, or
+ * those of the pool, are in flight: prepare again when a completion has said `landed`), -ENODATA
+ * (the chain is empty), -EOPNOTSUPP (it begins with a region of a file: berth_io_send), -ENOMEM.
+ * Threads: one at a time per sender. Owns: borrows the chain. Blocks: as berth_alloc. Since: 0.1.
+ */
+BERTH_API int berth_uring_sender_send(berth_uring_sender *sender, struct berth_chain *chain,
+                                      uint64_t most, struct io_uring_sqe *sqe);
+
+/** What a completion said. */
+struct berth_uring_sent {
+    void *context;  /* of the sender; NULL after berth_uring_sender_end */
+    int64_t result; /* if answered: bytes that were sent and have left the chain, 0 (none: prepare
+                       the send again, it will copy), or -errno */
+    bool answered;  /* the next send may be prepared */
+    bool landed;    /* the kernel has given the memory of a send back */
+};
+
+/**
+ * Digests a completion of a sender's entry: res and flags as the kernel gave them, user_data as
+ * berth_uring_sender_send had set it. All completions, in the order of the ring, are to be
+ * digested, also those after berth_uring_sender_end. Callbacks of wrapped memory run in it.
+ *
+ * Which completion is the last of a send is for the kernel's flags to say, not for its result: a
+ * send that failed may still hold memory.
+ *
+ * A socket that does not block answers -EAGAIN when it has no room.
+ *
+ * Threads: one at a time per sender. Blocks: as berth_free. Since: 0.1.
+ */
+BERTH_API void berth_uring_sender_complete(uint64_t user_data, int32_t res, uint32_t flags,
+                                           struct berth_uring_sent *sent);
+
+/**
+ * How many sends hold memory, an unanswered one included. Threads: one at a time per sender.
+ * Blocks: wait-free. Since: 0.1.
+ */
+BERTH_API unsigned berth_uring_sender_in_flight(const berth_uring_sender *sender);
+
+/**
+ * Ends a sender: it sends no more, and is gone with its last completion. The chain of an unanswered
+ * send may go now, too. To speed things up, shut the socket down or cancel the send; the descriptor
+ * may be closed at any time, for the ring tells of memory without it.
+ *
+ * A ring that is closed before all completions came never tells: memory that was in flight stays
+ * pinned for good, and its pool cannot be ended.
+ *
+ * Threads: one at a time per sender. Owns: takes the sender. Blocks: as berth_free. Since: 0.1.
+ */
+BERTH_API void berth_uring_sender_end(berth_uring_sender *sender);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
