@@ -140,6 +140,97 @@ BERTH_API unsigned berth_uring_sender_in_flight(const berth_uring_sender *sender
  */
 BERTH_API void berth_uring_sender_end(berth_uring_sender *sender);
 
+/**
+ * Buffers that the kernel takes as bytes arrive, a ring of them for each group of a ring of
+ * io_uring. They are memory of a pool: what was received is a slice of it, nothing is copied, and
+ * the buffer comes back into the ring when the last reference to it has gone, on whatever thread.
+ * What such a handle is made of is not for users.
+ */
+typedef struct berth_uring_buffers berth_uring_buffers;
+
+/** How buffers are provided; begin with BERTH_URING_BUFFERS_INIT. */
+struct berth_uring_buffers_options {
+    size_t struct_size; /* for later versions */
+    unsigned group;     /* the caller's number for them, up to 65535; one ring has each once */
+    unsigned entries;   /* buffers in the ring, a power of two up to 32768; 0: 256 */
+    unsigned most;      /* buffers altogether, with those that are in use; 0: twice the entries */
+    size_t bytes;       /* of a buffer, 64 to 1 GiB; 0: 16 KiB */
+    int in_parts;       /* 1: a buffer takes what comes for several receives, one behind the other,
+                           until it is full, if the kernel can; 0: a receive each */
+    int bundles;        /* 1: what fills several buffers is one completion, if the kernel can */
+    void (*returned)(void *context); /* see berth_uring_buffers_refill; NULL: nobody is told */
+    void *context;
+};
+
+#define BERTH_URING_BUFFERS_INIT                                                                   \
+    { sizeof(struct berth_uring_buffers_options), 0, 0, 0, 0, 1, 0, NULL, NULL }
+
+/**
+ * Makes a ring of buffers, all of them there, and registers it with a ring of io_uring. `options`
+ * may be NULL.
+ *
+ * Errors: NULL with ENOSYS (the kernel has no such rings), EINVAL (an option), ENOMEM, or what the
+ * kernel gives: EEXIST (the group is there). Threads: any. Owns: the caller, until
+ * berth_uring_buffers_destroy, which comes before the ring of io_uring is closed. Blocks: as
+ * berth_alloc, and makes system calls. Since: 0.1.
+ */
+BERTH_API berth_uring_buffers *berth_uring_buffers_create(
+    berth_pool *pool, int ring_fd, const struct berth_uring_buffers_options *options);
+
+/**
+ * Fills in an entry that receives from a stream's socket: all that comes, with a completion each
+ * time (multishot), if the kernel can; else once. `user_data` is left 0, for the caller to set; it
+ * may change the descriptor and flags, too.
+ *
+ * Threads: one at a time per ring. Blocks: wait-free. Since: 0.1.
+ */
+BERTH_API void berth_uring_buffers_receive(berth_uring_buffers *buffers, int fd,
+                                           struct io_uring_sqe *sqe);
+
+/** What a completion of a receive said. */
+struct berth_uring_received {
+    int64_t result;  /* bytes that are at the chain's end now; 0: the peer has ended; -errno.
+                        -ENOMEM: bytes arrived and are lost, for the chain had no room */
+    bool is_over;    /* the receive has ended: there is no more completion for it */
+    bool is_starved; /* it ended because the ring was empty: receive again after
+                        berth_uring_buffers_refill has said that there are buffers */
+};
+
+/**
+ * Digests a completion of such an entry: puts what came at the end of a chain, and what has come
+ * back into the ring. All completions are to be digested, in the order of the ring of io_uring,
+ * those for connections that are gone, too: with a chain that is cleared then.
+ *
+ * Threads: one at a time per ring. Blocks: as berth_alloc. Since: 0.1.
+ */
+BERTH_API void berth_uring_buffers_complete(berth_uring_buffers *buffers, int32_t res,
+                                            uint32_t flags, struct berth_chain *chain,
+                                            struct berth_uring_received *received);
+
+/**
+ * Puts buffers that have come back, or new ones as far as `most` and the pool allow, into the ring.
+ * Returns how many it has. If those are fewer than `wanted`, the next buffer that comes back makes
+ * berth call `returned`, once, by the thread that released it, in that release; a loop that sleeps
+ * is to be woken then, and to call this again: for as many receives as this returns there are
+ * buffers, others go on waiting.
+ *
+ * Threads: one at a time per ring. Blocks: as berth_alloc. Since: 0.1.
+ */
+BERTH_API unsigned berth_uring_buffers_refill(berth_uring_buffers *buffers, unsigned wanted);
+
+/**
+ * Ends a ring of buffers. Slices of received bytes live on; their memory goes back to the pool with
+ * them. With BERTH_FORCE it is for a ring of io_uring that was closed, or that nothing is known of:
+ * buffers that the kernel may still write to stay pinned for good then, and the pool cannot be
+ * ended.
+ *
+ * Errors: -EBUSY (without force: receives are not over; cancel them, or shut their sockets down),
+ * -EINVAL (an unknown flag), or what the kernel gives: nothing has changed. Threads: one at a time
+ * per ring. Owns: takes the buffers, if it succeeds. Blocks: as berth_free, and makes a system
+ * call. Since: 0.1.
+ */
+BERTH_API int berth_uring_buffers_destroy(berth_uring_buffers *buffers, unsigned flags);
+
 #ifdef __cplusplus
 }
 #endif

@@ -24,14 +24,14 @@
         }                                                                                          \
     } while (0)
 
-static struct io_uring ring;
+static struct io_uring test_ring;
 
 static inline void ring_begin(void) {
-    UNIT_CHECK(io_uring_queue_init(64, &ring, 0) == 0);
+    UNIT_CHECK(io_uring_queue_init(64, &test_ring, 0) == 0);
 }
 
 static inline void ring_end(void) {
-    io_uring_queue_exit(&ring);
+    io_uring_queue_exit(&test_ring);
 }
 
 /* The next completion within some seconds, taken off the ring; false: none came. */
@@ -41,13 +41,13 @@ static inline bool ring_next(struct io_uring_cqe *cqe, unsigned wait_ms) {
     struct io_uring_cqe *next = NULL;
     int error;
     do {
-        error = io_uring_wait_cqe_timeout(&ring, &next, &time);
+        error = io_uring_wait_cqe_timeout(&test_ring, &next, &time);
     } while (error == -EINTR);
     if (error != 0) {
         return false;
     }
     *cqe = *next;
-    io_uring_cqe_seen(&ring, next);
+    io_uring_cqe_seen(&test_ring, next);
     return true;
 }
 
@@ -60,13 +60,13 @@ static inline struct io_uring_cqe ring_wait(void) {
 }
 
 static inline struct io_uring_sqe *ring_entry(void) {
-    struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&test_ring);
     UNIT_CHECK(sqe != NULL);
     return sqe;
 }
 
 static inline void ring_submit(void) {
-    UNIT_CHECK(io_uring_submit(&ring) >= 0);
+    UNIT_CHECK(io_uring_submit(&test_ring) >= 0);
 }
 
 static inline void make_blocking(int fd) {
