@@ -6,6 +6,7 @@
 
 #include "os/clock.h"
 #include "os/file.h"
+#include "pool/api.h"
 
 #include <errno.h>
 
@@ -49,13 +50,18 @@ static int64_t send_in_place(berth_sender *sender, const struct berth_chain *cha
     if (batch.bytes < sender->threshold_bytes || batch.bytes / batch.count < BERTH_AVERAGE_MIN) {
         return -ENOBUFS;
     }
+    if (!berth_pool_flight_begin(sender->pool, batch.bytes)) {
+        return -ENOBUFS; /* what is copied waits in the socket, whose room is bounded */
+    }
     struct berth__flight *flight = berth__flights_prepare(&sender->flights, batch.count);
     if (flight == NULL) {
+        berth_pool_flight_end(sender->pool, batch.bytes);
         berth__pace_crowd(&sender->pace);
         return -ENOBUFS;
     }
     int flags = MSG_ZEROCOPY | (batch.more ? MSG_MORE : 0);
     ssize_t sent = berth__socket_send(sender->fd, entries, batch.count, flags);
+    berth_pool_flight_end(sender->pool, batch.bytes - (sent > 0 ? (uint64_t)sent : 0));
     if (sent <= 0) {
         berth_free(flight);
     } else {

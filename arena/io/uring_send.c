@@ -18,6 +18,7 @@
 #include "base/bits.h"
 #include "base/check.h"
 #include "buffer/chain.h"
+#include "pool/api.h"
 
 #include <berth/uring.h>
 
@@ -27,6 +28,7 @@
 enum {
     ENTRIES_MAX = 64,    /* of one send */
     BYTES_MAX = 1 << 30, /* of one send: a result has 31 bits */
+    TRICKLE = 16384,     /* what each sender has in flight beyond the bound of the pool */
     MARKS = 16,          /* records are aligned to that */
 };
 
@@ -49,6 +51,7 @@ struct berth_uring_sender {
 struct send {
     struct berth_uring_sender *sender;
     uint64_t bytes;
+    uint64_t counted; /* of these, in the pool */
     uint32_t count;
     bool copies;       /* nothing is in flight behind its completion */
     bool has_notified; /* before its completion, which the kernel does not promise not to happen */
@@ -177,10 +180,19 @@ int berth_uring_sender_send(berth_uring_sender *sender, struct berth_chain *chai
     if (batch.count == 0) {
         return -EOPNOTSUPP;
     }
+    bool counted = berth_pool_flight_begin(sender->pool, batch.bytes);
+    if (!counted && sender->in_flight > 0) {
+        return -EAGAIN;
+    }
+    if (!counted) {
+        batch = berth__batch_of(chain, entries, ENTRIES_MAX, berth__min(bound, (uint64_t)TRICKLE));
+    }
     struct send *send = begin_send(sender, chain, entries, batch);
     if (send == NULL) {
+        berth_pool_flight_end(sender->pool, counted ? batch.bytes : 0);
         return -ENOMEM;
     }
+    send->counted = counted ? batch.bytes : 0;
     send->copies = !should_not_copy(sender, batch);
     sender->unanswered = send;
     sender->chain = chain;
@@ -197,6 +209,7 @@ int berth_uring_sender_send(berth_uring_sender *sender, struct berth_chain *chai
 static void land(struct send *send) {
     struct berth_uring_sender *sender = send->sender;
     sender->in_flight_bytes -= send->bytes;
+    berth_pool_flight_end(sender->pool, send->counted);
     for (uint32_t i = 0; i < send->count; i++) {
         berth_slice_unpin(&send->pins[i]);
     }
