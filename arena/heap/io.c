@@ -63,6 +63,7 @@ void berth__io_let_go(void *at) {
     if (before == 1 && chunk->asked) {
         chunk->asked = false;
         berth__ledger_asked(arena->arenas->ledger, chunk->committed);
+        berth__add_relaxed(&arena->arenas->io_changes, 1); /* it may be in use again */
     }
     berth__arena_settle_unlock(arena, chunk, berth__arena_counts_of(chunk));
 }

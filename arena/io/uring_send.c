@@ -14,6 +14,7 @@
 #include "io/send.h"
 #include "io/thresholds.h"
 #include "io/uring_abi.h"
+#include "io/uring_table.h"
 
 #include "base/bits.h"
 #include "base/check.h"
@@ -29,6 +30,7 @@ enum {
     ENTRIES_MAX = 64,    /* of one send */
     BYTES_MAX = 1 << 30, /* of one send: a result has 31 bits */
     TRICKLE = 16384,     /* what each sender has in flight beyond the bound of the pool */
+    ALONE_MIN = 32768,   /* a slice before others that is worth a send of its own, if registered */
     MARKS = 16,          /* records are aligned to that */
 };
 
@@ -37,6 +39,8 @@ struct berth_uring_sender {
     void *context;
     uint64_t in_flight_max;
     size_t threshold_bytes;
+    size_t fixed_bytes; /* the same for memory in the table */
+    berth_uring_table *table;
     int fd;
     uint32_t mark;
     bool has_ended;
@@ -88,6 +92,8 @@ berth_uring_sender *berth_uring_sender_create(berth_pool *pool, int fd,
         .context = options->context,
         .in_flight_max = options->in_flight_max != 0 ? options->in_flight_max : UINT64_MAX,
         .threshold_bytes = threshold,
+        .fixed_bytes = options->threshold != 0 ? options->threshold : berth__thresholds().fixed,
+        .table = options->table,
         .fd = fd,
         .mark = options->mark,
         .pace = berth__pace_of((has & BERTH_URING_HAS_SEND_ZC) != 0),
@@ -136,13 +142,25 @@ static struct send *begin_send(struct berth_uring_sender *sender, const struct b
     return send;
 }
 
-static bool should_not_copy(struct berth_uring_sender *sender, struct berth__batch batch) {
-    bool can = batch.count == 1 || (berth_uring_features() & BERTH_URING_HAS_SENDMSG_ZC) != 0;
-    return can && batch.bytes >= sender->threshold_bytes &&
-           batch.bytes / batch.count >= BERTH_AVERAGE_MIN && berth__pace_tries(&sender->pace);
+/* The slot of the table that a send of the first entry can use: of all there is, or of one that is
+ * worth a send of its own; -1: none. */
+static int slot_of(const struct berth_uring_sender *sender, const struct iovec *first,
+                   struct berth__batch batch) {
+    bool worth = first->iov_len >= (batch.count == 1 ? sender->fixed_bytes : (size_t)ALONE_MIN);
+    bool can = sender->table != NULL && (berth_uring_features() & BERTH_URING_HAS_SEND_ZC) != 0;
+    return worth && can ? berth__uring_table_slot(sender->table, first->iov_base, first->iov_len)
+                        : -1;
 }
 
-static void fill_in(struct send *send, struct io_uring_sqe *sqe) {
+static bool should_not_copy(struct berth_uring_sender *sender, struct berth__batch batch,
+                            int slot) {
+    bool can = batch.count == 1 || (berth_uring_features() & BERTH_URING_HAS_SENDMSG_ZC) != 0;
+    size_t threshold = slot >= 0 ? sender->fixed_bytes : sender->threshold_bytes;
+    return can && batch.bytes >= threshold && batch.bytes / batch.count >= BERTH_AVERAGE_MIN &&
+           berth__pace_tries(&sender->pace);
+}
+
+static void fill_in(struct send *send, int slot, struct io_uring_sqe *sqe) {
     struct berth_uring_sender *sender = send->sender;
     const struct iovec *first = entries_of(send);
     bool one = send->count == 1;
@@ -159,6 +177,10 @@ static void fill_in(struct send *send, struct io_uring_sqe *sqe) {
         entry.opcode = one ? BERTH_URING_OP_SEND_ZC : BERTH_URING_OP_SENDMSG_ZC;
         entry.ioprio =
             (berth_uring_features() & BERTH_URING_HAS_USAGE) != 0 ? BERTH_URING_REPORT_USAGE : 0;
+    }
+    if (!send->copies && slot >= 0) {
+        entry.ioprio |= BERTH_URING_FIXED_BUF;
+        entry.buf_index = (uint16_t)slot;
     }
     berth__sqe_put(sqe, &entry);
 }
@@ -180,6 +202,11 @@ int berth_uring_sender_send(berth_uring_sender *sender, struct berth_chain *chai
     if (batch.count == 0) {
         return -EOPNOTSUPP;
     }
+    int slot = slot_of(sender, entries, batch);
+    if (slot >= 0) {
+        batch.count = 1;
+        batch.bytes = entries[0].iov_len;
+    }
     bool counted = berth_pool_flight_begin(sender->pool, batch.bytes);
     if (!counted && sender->in_flight > 0) {
         return -EAGAIN;
@@ -193,12 +220,12 @@ int berth_uring_sender_send(berth_uring_sender *sender, struct berth_chain *chai
         return -ENOMEM;
     }
     send->counted = counted ? batch.bytes : 0;
-    send->copies = !should_not_copy(sender, batch);
+    send->copies = !should_not_copy(sender, batch, slot);
     sender->unanswered = send;
     sender->chain = chain;
     sender->in_flight++;
     sender->in_flight_bytes += send->bytes;
-    fill_in(send, sqe);
+    fill_in(send, slot, sqe);
     return 0;
 }
 

@@ -49,6 +49,75 @@ enum {
 BERTH_API unsigned berth_uring_features(void);
 
 /**
+ * Memory that is registered with a ring of io_uring: whole chunks of a pool with the option io, in
+ * the ring's one table. Sends of it need neither locked memory nor look-ups each time. Chunks come
+ * in as the pool maps them, as far as RLIMIT_MEMLOCK goes; of others, sends do without.
+ *
+ * A chunk that is registered stays the pool's, even if nothing lives in it, until it is asked back
+ * because memory is short: its bytes count as returning, the table gives it up at its next
+ * berth_uring_table_sync, and it goes when the ring has said that it is out of use. A pool that has
+ * registered chunks cannot be ended.
+ *
+ * What such a handle is made of is not for users.
+ */
+typedef struct berth_uring_table berth_uring_table;
+
+/**
+ * Makes a table for a ring that has none, with room for `slots` chunks, up to 16384 (0: 1024), and
+ * registers what chunks there are. `mark`, 0 to 15, are the lowest bits of the user_data of its
+ * completions.
+ *
+ * Errors: NULL with ENOSYS (the kernel has no such tables), EINVAL, ENOMEM, EOWNERDEAD, or what the
+ * kernel gives: EBUSY (the ring has a table). Threads: any. Owns: the caller, until
+ * berth_uring_table_destroy. Blocks: makes system calls. Since: 0.1.
+ */
+BERTH_API berth_uring_table *berth_uring_table_create(berth_pool *pool, int ring_fd, unsigned slots,
+                                                      unsigned mark);
+
+/**
+ * Makes a table for a further ring with what another one has registered by now: no memory is pinned
+ * twice, if the kernel can. What comes later is registered with each ring.
+ *
+ * Errors and the rest as berth_uring_table_create. Threads: nobody may use `table` meanwhile.
+ * Since: 0.1.
+ */
+BERTH_API berth_uring_table *berth_uring_table_clone(berth_uring_table *table, int ring_fd,
+                                                     unsigned mark);
+
+/**
+ * Registers chunks that have come, and gives up those that are asked back. For the ring's loop,
+ * each time around. Returns how many chunks are registered.
+ *
+ * Threads: one at a time per table; the one that submits, where the ring has but one. Blocks: a few
+ * loads if nothing has changed; else may lock, and makes system calls. Since: 0.1.
+ */
+BERTH_API unsigned berth_uring_table_sync(berth_uring_table *table);
+
+/**
+ * Digests a completion that has the table's mark: a chunk is out of use.
+ *
+ * Threads: one at a time per table. Blocks: as berth_free. Since: 0.1.
+ */
+BERTH_API void berth_uring_table_complete(uint64_t user_data);
+
+/**
+ * Whether a send of these bytes could use the table. Threads: one at a time per table. Blocks:
+ * wait-free. Since: 0.1.
+ */
+BERTH_API bool berth_uring_table_has(const berth_uring_table *table, const void *data,
+                                     size_t length);
+
+/**
+ * Ends a table: gives all chunks up, and is gone when the ring has said that they are out of use;
+ * until then -EBUSY, and it is to be called again after completions. With BERTH_FORCE at once, for
+ * a ring of io_uring that was closed.
+ *
+ * Errors: -EBUSY, -EINVAL (an unknown flag). Threads: one at a time per table, and no sender uses
+ * it. Owns: takes the table unless it fails. Blocks: makes system calls. Since: 0.1.
+ */
+BERTH_API int berth_uring_table_destroy(berth_uring_table *table, unsigned flags);
+
+/**
  * A socket that sends by io_uring. One send at a time is unanswered; of those that were answered,
  * any number may still be in flight: the kernel reads their memory until it says otherwise, and
  * until then the sender holds references that nobody can write through (pins). What such a handle
@@ -62,15 +131,17 @@ typedef struct berth_uring_sender berth_uring_sender;
 
 /** How a sender behaves; begin with BERTH_URING_SENDER_INIT. */
 struct berth_uring_sender_options {
-    size_t struct_size;     /* for later versions */
-    size_t threshold;       /* bytes from which a send does not copy; 0: the option send_zc_min */
-    uint64_t in_flight_max; /* bytes in flight from which on sends wait; 0: no bound */
-    unsigned mark;          /* 0 to 15: lowest bits of the user_data of its completions */
-    void *context;          /* the caller's, told with every completion */
+    size_t struct_size;       /* for later versions */
+    size_t threshold;         /* bytes from which a send does not copy; 0: the option send_zc_min */
+    uint64_t in_flight_max;   /* bytes in flight from which on sends wait; 0: no bound */
+    unsigned mark;            /* 0 to 15: lowest bits of the user_data of its completions */
+    void *context;            /* the caller's, told with every completion */
+    berth_uring_table *table; /* of the ring that it sends by: registered memory goes by that, from
+                                 the option fixed_min on. NULL: none */
 };
 
 #define BERTH_URING_SENDER_INIT                                                                    \
-    { sizeof(struct berth_uring_sender_options), 0, 0, 0, NULL }
+    { sizeof(struct berth_uring_sender_options), 0, 0, 0, NULL, NULL }
 
 /**
  * Makes a sender for a connected socket. `options` may be NULL.

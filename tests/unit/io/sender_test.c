@@ -289,6 +289,28 @@ static void too_many_notifications_copy(void **state) {
     collect_all();
 }
 
+static void beyond_the_pool_s_bound_it_copies(void **state) {
+    /* The kernel would hold all memory for peers that stall; copies wait in the socket. */
+    (void)state;
+    struct berth_pool_options options = BERTH_POOL_OPTIONS_INIT;
+    options.in_flight = 2 * PIECE;
+    berth_pool *bounded = berth_pool_create("bounded", &options);
+    int fds[2];
+    tcp_pair(fds, 0);
+    berth_sender *other = berth_sender_create(bounded, fds[0], 1);
+    struct berth_chain chain;
+    berth_chain_init(&chain, bounded);
+    for (unsigned i = 0; i < 4; i++) {
+        append_stream(&chain, 0, PIECE);
+        assert_int_equal(berth_sender_send(other, &chain, UINT64_MAX), PIECE);
+        assert_int_equal(berth_sender_in_flight(other), i < 2 ? i + 1 : 2);
+    }
+    berth_sender_reset(other);
+    assert_int_not_equal(berth_sender_close(other, 1000), -EBUSY);
+    close(fds[1]);
+    assert_int_equal(berth_pool_destroy(bounded, 0), 0);
+}
+
 static void a_socket_that_cannot_copies(void **state) {
     /* AF_UNIX ignores the flag: memory would be held for ever. */
     (void)state;
@@ -405,6 +427,7 @@ int main(void) {
         SENDER_TEST(a_pause_ends_where_the_kernel_does_not_copy),
         SENDER_TEST(too_many_locked_pages_copy),
         SENDER_TEST(too_many_notifications_copy),
+        SENDER_TEST(beyond_the_pool_s_bound_it_copies),
         SENDER_TEST(a_socket_that_cannot_copies),
         SENDER_TEST(failures_do_not_lose_count),
         SENDER_TEST(closing_waits_for_what_is_in_flight),

@@ -257,6 +257,36 @@ static void bytes_in_flight_are_bounded(void **state) {
     complete(sends[0], 0, IORING_CQE_F_NOTIF);
 }
 
+static void beyond_the_pool_s_bound_each_sender_has_little_in_flight(void **state) {
+    /* With many connections that stall, the kernel would hold all memory. */
+    (void)state;
+    struct berth_pool_options options = BERTH_POOL_OPTIONS_INIT;
+    options.in_flight = 2 * PIECE;
+    berth_pool *bounded = berth_pool_create("bounded", &options);
+    berth_uring_sender *first = berth_uring_sender_create(bounded, ends[0], NULL);
+    berth_uring_sender *second = berth_uring_sender_create(bounded, ends[0], NULL);
+    struct berth_chain chain;
+    berth_chain_init(&chain, bounded);
+    struct io_uring_sqe of_first, of_second, none;
+    append_stream(&chain, 0, 2 * PIECE);
+    assert_int_equal(berth_uring_sender_send(first, &chain, UINT64_MAX, &of_first), 0);
+    complete(of_first.user_data, 2 * PIECE, IORING_CQE_F_MORE);
+    append_stream(&chain, 0, PIECE);
+    assert_int_equal(berth_uring_sender_send(first, &chain, UINT64_MAX, &none), -EAGAIN);
+    assert_int_equal(berth_uring_sender_send(second, &chain, UINT64_MAX, &of_second), 0);
+    assert_int_equal(of_second.len, 16384);
+    complete(of_second.user_data, 16384, IORING_CQE_F_MORE);
+    assert_int_equal(berth_uring_sender_send(second, &chain, UINT64_MAX, &none), -EAGAIN);
+    complete(of_first.user_data, 0, IORING_CQE_F_NOTIF);
+    complete(of_second.user_data, 0, IORING_CQE_F_NOTIF);
+    assert_int_equal(berth_uring_sender_send(first, &chain, UINT64_MAX, &of_first), 0);
+    assert_int_equal(of_first.len, PIECE - 16384);
+    complete(of_first.user_data, PIECE - 16384, 0);
+    berth_uring_sender_end(first);
+    berth_uring_sender_end(second);
+    assert_int_equal(berth_pool_destroy(bounded, 0), 0);
+}
+
 static void nothing_is_reused_while_the_peer_stalls(void **state) {
     (void)state;
     enum { SENDS = 8 };
@@ -456,6 +486,7 @@ int main(void) {
         SEND_TEST(notifications_come_in_any_order),
         SEND_TEST(a_sender_that_was_ended_goes_with_its_last_completion),
         SEND_TEST(bytes_in_flight_are_bounded),
+        SEND_TEST(beyond_the_pool_s_bound_each_sender_has_little_in_flight),
         SEND_TEST(nothing_is_reused_while_the_peer_stalls),
         SEND_TEST(a_reset_by_the_peer_gives_all_back),
         SEND_TEST(a_ring_that_is_torn_down_leaves_memory_pinned),
