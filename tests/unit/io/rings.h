@@ -35,7 +35,7 @@ static inline void ring_end(void) {
 }
 
 /* The next completion within some seconds, taken off the ring; false: none came. */
-static inline bool ring_next(struct io_uring_cqe *cqe, unsigned wait_ms) {
+static inline bool ring_next(struct berth__cqe *cqe, unsigned wait_ms) {
     struct __kernel_timespec time = {.tv_sec = wait_ms / 1000,
                                      .tv_nsec = (long long)(wait_ms % 1000) * 1000000};
     struct io_uring_cqe *next = NULL;
@@ -46,15 +46,15 @@ static inline bool ring_next(struct io_uring_cqe *cqe, unsigned wait_ms) {
     if (error != 0) {
         return false;
     }
-    *cqe = *next;
+    *cqe = (struct berth__cqe){next->user_data, next->res, next->flags};
     io_uring_cqe_seen(&test_ring, next);
     return true;
 }
 
 enum { RING_WAIT_MS = 20000 };
 
-static inline struct io_uring_cqe ring_wait(void) {
-    struct io_uring_cqe cqe;
+static inline struct berth__cqe ring_wait(void) {
+    struct berth__cqe cqe;
     UNIT_CHECK(ring_next(&cqe, RING_WAIT_MS));
     return cqe;
 }

@@ -71,7 +71,7 @@ static void receive(void) {
 
 /* Digests one completion; what came is at the end of `in`. */
 static struct berth_uring_received digest(void) {
-    struct io_uring_cqe cqe = ring_wait();
+    struct berth__cqe cqe = ring_wait();
     struct berth_uring_received received;
     berth_uring_buffers_complete(buffers, cqe.res, cqe.flags, &in, &received);
     return received;

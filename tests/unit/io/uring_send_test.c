@@ -70,7 +70,7 @@ static int64_t send_and_wait(void) {
     prepare();
     ring_submit();
     while (!sent.answered) {
-        struct io_uring_cqe cqe = ring_wait();
+        struct berth__cqe cqe = ring_wait();
         assert_int_equal(cqe.user_data & 15, 5);
         berth_uring_sender_complete(cqe.user_data, cqe.res, cqe.flags, &sent);
         assert_ptr_equal(sent.context, &context);
@@ -81,7 +81,7 @@ static int64_t send_and_wait(void) {
 static void land_all(void) {
     while (berth_uring_sender_in_flight(sender) > 0) {
         struct berth_uring_sent sent;
-        struct io_uring_cqe cqe = ring_wait();
+        struct berth__cqe cqe = ring_wait();
         berth_uring_sender_complete(cqe.user_data, cqe.res, cqe.flags, &sent);
     }
 }
@@ -316,7 +316,7 @@ static void a_reset_by_the_peer_gives_all_back(void **state) {
     struct berth_uring_sent sent = {.answered = false};
     while (!sent.answered || berth_uring_sender_in_flight(sender) > 0) {
         struct berth_uring_sent now;
-        struct io_uring_cqe cqe = ring_wait();
+        struct berth__cqe cqe = ring_wait();
         berth_uring_sender_complete(cqe.user_data, cqe.res, cqe.flags, &now);
         sent = now.answered ? now : sent;
     }

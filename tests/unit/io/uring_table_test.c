@@ -37,7 +37,7 @@ static int begin(void **state) {
 /* Digests completions of the table until it is gone. */
 static void end_table(void) {
     while (berth_uring_table_destroy(table, 0) == -EBUSY) {
-        struct io_uring_cqe cqe = ring_wait();
+        struct berth__cqe cqe = ring_wait();
         UNIT_CHECK((cqe.user_data & 15) == MARK);
         berth_uring_table_complete(cqe.user_data);
     }
@@ -101,7 +101,7 @@ static void what_is_asked_back_goes_when_the_ring_says_so(void **state) {
     unsigned after = berth_uring_table_sync(table);
     assert_true(after < before);
     for (unsigned i = after; i < before; i++) {
-        struct io_uring_cqe cqe = ring_wait();
+        struct berth__cqe cqe = ring_wait();
         assert_int_equal(cqe.user_data & 15, MARK);
         berth_uring_table_complete(cqe.user_data);
     }
@@ -123,7 +123,7 @@ static berth_uring_sender *make_sender(void) {
 }
 
 static void complete_one(struct berth_uring_sent *sent) {
-    struct io_uring_cqe cqe = ring_wait();
+    struct berth__cqe cqe = ring_wait();
     if ((cqe.user_data & 15) == MARK) {
         berth_uring_table_complete(cqe.user_data);
         *sent = (struct berth_uring_sent){.answered = false};
@@ -208,7 +208,7 @@ static void nothing_is_out_of_use_while_it_is_in_flight(void **state) {
     assert_true(sent.answered);
     assert_int_equal(berth_uring_sender_in_flight(sender), 1);
     assert_int_equal(berth_uring_table_destroy(table, 0), -EBUSY);
-    struct io_uring_cqe cqe;
+    struct berth__cqe cqe;
     while (ring_next(&cqe, 50)) { /* other chunks */
         assert_int_equal(cqe.user_data & 15, MARK);
         berth_uring_table_complete(cqe.user_data);
