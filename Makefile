@@ -11,6 +11,8 @@ WERROR ?= OFF
 CMAKE_FLAGS ?=
 # Further arguments for perf/bench.py.
 BENCH_FLAGS ?=
+# Further arguments for perf/serving.py.
+SERVERS_FLAGS ?=
 # Further arguments for perf/trace.py all.
 TRACE_FLAGS ?=
 
@@ -22,7 +24,7 @@ build := env -u MAKELEVEL -u MAKEFLAGS cmake --build $(release) --parallel $(JOB
 export JOBS WERROR CMAKE_FLAGS
 unexport MAKEFLAGS
 
-.PHONY: all test test-all demo bench traces install lint docs coverage clean help
+.PHONY: all test test-all demo bench servers traces install lint docs coverage clean help
 
 all:
 	@$(configure)
@@ -47,6 +49,12 @@ bench:
 	@$(configure) -DBERTH_PERF=ON
 	@$(build)
 	@python3 perf/bench.py $(BENCH_FLAGS)
+
+servers:
+	@cmake/need-packages build servers
+	@$(configure) -DBERTH_PERF=ON
+	@$(build)
+	@python3 perf/serving.py $(SERVERS_FLAGS)
 
 traces:
 	@cmake/need-packages build bench
@@ -77,10 +85,11 @@ help:
 	@echo 'make test-all   the same, and hardened, AddressSanitizer and ThreadSanitizer builds'
 	@echo 'make demo       the demonstration; installs what it needs by apt'
 	@echo 'make bench      the benchmarks against other allocators'
+	@echo 'make servers    servers on buffers against malloc and copies, nginx, Redis, Netty'
 	@echo 'make traces     records the calls of the servers that are installed, and replays them'
 	@echo 'make install    to PREFIX ($(PREFIX)), under DESTDIR if that is set'
 	@echo 'make lint       static checks; installs the checkers by apt'
 	@echo 'make docs       writes the generated parts of docs/ anew'
 	@echo 'make coverage   lines of arena/ that the tests run; fails if a file is below 85 %'
 	@echo 'make clean      removes build/'
-	@echo 'Variables: JOBS=$(JOBS) PREFIX=$(PREFIX) WERROR=$(WERROR) CMAKE_FLAGS BENCH_FLAGS TRACE_FLAGS'
+	@echo 'Variables: JOBS=$(JOBS) PREFIX=$(PREFIX) WERROR=$(WERROR) CMAKE_FLAGS BENCH_FLAGS SERVERS_FLAGS TRACE_FLAGS'
