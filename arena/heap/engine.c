@@ -45,7 +45,7 @@ static void set_cache_budget(struct berth__engine_config *config) {
     if (config->cache_bytes == 0) {
         config->cache_bytes = berth__min((uint64_t)berth__cpus_allowed * PER_CPU, ALTOGETHER);
     }
-    uint64_t for_runs = config->cache_bytes / 2;
+    uint64_t for_runs = config->cache_bytes / 4;
     config->policy.run_cache_bytes = for_runs / berth__cpus_allowed;
     berth__cache_budget_total = config->cache_bytes - for_runs;
     berth__store_relaxed(&berth__cache_budget, (int64_t)berth__cache_budget_total);
@@ -69,6 +69,7 @@ static bool start(void) {
     if (config.mappings != 0) {
         berth__mappings_set_bound(config.mappings);
     }
+    berth__normal_classes_init();
     berth__topology_init();
     berth__meta_init();
     berth__wait_init();
@@ -213,7 +214,9 @@ void berth__engine_visits_reset_in_child(void) {
         }
     }
     for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
-        berth__store_relaxed(&pools[i].open, berth__load_relaxed(&pools[i].made));
+        struct berth__arenas *made = berth__load_relaxed(&pools[i].made);
+        bool inherited = made != NULL && berth__load_relaxed(&made->inherited);
+        berth__store_relaxed(&pools[i].open, inherited ? NULL : made);
     }
 }
 
@@ -260,6 +263,10 @@ static void wait_for_visitors(uint32_t number) {
         visit = find_visit(number);
     }
     errno = saved_errno;
+}
+
+void berth__engine_shut(struct berth__arenas *arenas) {
+    berth__store_relaxed(&pools[arenas->number].open, NULL);
 }
 
 void berth__engine_close(struct berth__arenas *arenas) {

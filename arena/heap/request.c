@@ -6,6 +6,7 @@
 #include "heap/emergency.h"
 #include "heap/engine.h"
 #include "heap/fork.h"
+#include "heap/io.h"
 #include "heap/misuse.h"
 #include "heap/observer.h"
 
@@ -122,7 +123,13 @@ static void *serve(const struct berth__request *request, bool climbs) {
     if (berth__fork_must_detour()) {
         return berth__emergency_alloc(request->size, request->alignment); /* fresh pages: zero */
     }
+    if (berth__io_is_inherited(request->arenas)) {
+        return NULL;
+    }
     berth__attempt *attempt = attempt_for(request);
+    if (attempt == berth__huge_attempt && request->arenas->policy.io) {
+        return NULL; /* its memory is whole chunks */
+    }
     void *block = attempt_first(request, attempt);
     if (block == NULL && climbs) {
         block = berth__reclaim(request, attempt);
@@ -188,15 +195,19 @@ static void free_elsewhere(void *block) {
     }
 }
 
-static void free_by_kind(void *block, uint64_t entry) {
+static BERTH_NOINLINE void free_by_kind(void *block, uint64_t entry) {
+    if (BERTH_UNLIKELY(berth__load_relaxed(&berth__io_any_inherited)) &&
+        berth__io_is_inherited(berth__block_arenas(block))) {
+        return; /* it is the parent's */
+    }
     switch (BERTH_ENTRY_KIND(entry)) {
     case BERTH_UNIT_SLAB:
     case BERTH_UNIT_POOL_SLAB: free_small(block, entry); break;
-    case BERTH_UNIT_RUN: berth__run_free(block); break;
     case BERTH_UNIT_HUGE:
         berth__huge_free(block);
         (void)berth__tick(true);
         break;
+    case BERTH_UNIT_RUN: /* not here */
     case BERTH_UNIT_SAMPLED:
     default: berth__misuse("free of a pointer inside a block", block);
     }
@@ -210,6 +221,10 @@ void berth__block_free(void *block) {
     }
     if (berth__fork_must_detour()) {
         return; /* in the child of a fork that interrupted us, frees are dropped for the moment */
+    }
+    if (BERTH_LIKELY(BERTH_ENTRY_KIND(entry) == BERTH_UNIT_RUN)) {
+        berth__run_free(block);
+        return;
     }
     struct berth__cache *cache = berth__tls.cache; /* of the default pool */
     if (BERTH_LIKELY(BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SLAB && cache != &berth__no_cache)) {

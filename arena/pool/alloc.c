@@ -7,7 +7,9 @@
 #include "base/check.h"
 #include "chunk/chunk.h"
 #include "heap/emergency.h"
+#include "heap/io.h"
 #include "heap/misuse.h"
+#include "heap/stash.h"
 
 #include <berth/pool.h>
 
@@ -15,6 +17,11 @@
 #include <string.h>
 
 enum { KNOWN_FLAGS = BERTH_ZERO | BERTH_NOWAIT | BERTH_UNWINDING | 0x3f << BERTH_ALIGN_SHIFT_ };
+
+/* Why a request for memory of a pool failed. */
+static int error_of(struct berth__arenas *arenas) {
+    return berth__io_is_inherited(arenas) ? EOWNERDEAD : ENOMEM;
+}
 
 static BERTH_NOINLINE void *serve(berth_pool *pool, size_t size, size_t alignment,
                                   unsigned request_flags) {
@@ -24,7 +31,7 @@ static BERTH_NOINLINE void *serve(berth_pool *pool, size_t size, size_t alignmen
                                      .flags = request_flags};
     void *block = berth__request_serve(&request);
     if (block == NULL) {
-        errno = ENOMEM;
+        errno = error_of(request.arenas);
     }
     return block;
 }
@@ -46,6 +53,11 @@ BERTH_INLINE struct berth__cache *cache_of(berth_pool *pool) {
 void *berth__do_alloc(berth_pool *pool, size_t size) {
     if (BERTH_LIKELY(size <= BERTH_SMALL_MAX)) {
         void *block = berth__cache_pop(cache_of(pool), size);
+        if (BERTH_LIKELY(block != NULL)) {
+            return block;
+        }
+    } else {
+        void *block = berth__stash_pop(cache_of(pool), size);
         if (BERTH_LIKELY(block != NULL)) {
             return block;
         }
@@ -166,9 +178,10 @@ void *berth__do_realloc(berth_pool *pool, void *block, size_t size) {
     }
     struct berth__request request = {
         .arenas = berth__block_arenas(block), .size = size, .alignment = BERTH_GRANULE};
-    void *moved = berth__block_realloc(block, &request);
+    bool inherited = berth__io_is_inherited(request.arenas);
+    void *moved = inherited ? NULL : berth__block_realloc(block, &request);
     if (moved == NULL) {
-        errno = ENOMEM;
+        errno = error_of(request.arenas);
     }
     return moved;
 }

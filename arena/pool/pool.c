@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "chunk/meta.h"
 #include "heap/fork.h"
+#include "heap/io.h"
 #include "os/environ.h"
 #include "pool/init.h"
 #include "pool/limit.h"
@@ -161,7 +162,8 @@ static bool options_are_valid(const struct berth_pool_options *options) {
            options->arenas <= BERTH_ARENAS_MAX && options->decay_ms >= -1 &&
            options->wait_ms >= -1 && options->reclaim >= -1 && options->reclaim <= 1 &&
            options->thp >= BERTH_THP_AS_CONFIGURED && options->thp <= BERTH_THP_ON &&
-           options->one_thread >= 0 && options->one_thread <= 1 && memory_is_valid(options);
+           options->one_thread >= 0 && options->one_thread <= 1 && options->io >= 0 &&
+           options->io <= (options->memory == NULL ? 1 : 0) && memory_is_valid(options);
 }
 
 /* The process's policy with the pool's options over it. */
@@ -179,6 +181,11 @@ static struct berth__policy policy_of(const struct berth_pool_options *options) 
     }
     if (options->memory != NULL) {
         policy.arena_count = 1; /* it is one piece */
+    }
+    if (options->io != 0) {
+        policy.io = true;
+        policy.chunk_bytes = options->chunk != 0 ? options->chunk : BERTH_IO_CHUNK;
+        policy.thp = options->thp == BERTH_THP_OFF ? BERTH_THP_NEVER : BERTH_THP_ALWAYS;
     }
     return policy;
 }
@@ -277,7 +284,10 @@ static void tell_of_end(berth_pool *pool, int error) {
 
 static int check_end(const berth_pool *pool, unsigned flags) {
     bool valid = pool != NULL && pool != &default_pool && (flags & ~(unsigned)BERTH_FORCE) == 0;
-    return !valid ? -EINVAL : berth__fork_must_detour() ? -EAGAIN : 0;
+    return !valid                                             ? -EINVAL
+           : berth__fork_must_detour()                        ? -EAGAIN
+           : berth__io_is_inherited(berth__pool_arenas(pool)) ? -EOWNERDEAD
+                                                              : 0;
 }
 
 static bool may_end(struct berth__arenas *arenas, unsigned flags) {

@@ -14,6 +14,7 @@ enum { BERTH_POOL_NAME_MAX = 31 };
 struct berth_pool {
     _Atomic(struct berth__arenas *) arenas;
     struct berth_pool_options options;
+    _Atomic uint64_t in_flight; /* bytes; counted if options.in_flight bounds them */
     char name[BERTH_POOL_NAME_MAX + 1];
 };
 

@@ -10,6 +10,7 @@
  *   chain.h       slices one after another
  *   io.h        chains to and from sockets
  *   temp.h      memory for the moment of an IO operation
+ *   uring.h     chains and rings of io_uring
  *   leak.h      where memory of buffers that nobody releases came from
  *   version.h
  * Under event libraries and in other servers there is adapt/ besides: docs/adaptors.md.
@@ -34,6 +35,7 @@
 #include <berth/pool.h>
 #include <berth/slice.h>
 #include <berth/temp.h>
+#include <berth/uring.h>
 #include <berth/version.h>
 
 #endif

@@ -132,8 +132,8 @@ typedef struct berth_sender berth_sender;
 
 /**
  * Makes a sender for a connected socket on which nothing was sent with MSG_ZEROCOPY before. Sends
- * of fewer than `threshold` bytes (0: 16 KiB) copy, as do those of slices shorter than 2 KiB on
- * average.
+ * of fewer than `threshold` bytes (0: the option zerocopy_min) copy, as do those of slices shorter
+ * than 2 KiB on average.
  *
  * Errors: NULL with ENOMEM. Threads: any. Owns: the caller, until berth_sender_try_close or
  * berth_sender_close; takes the descriptor, if it succeeds. Blocks: as berth_alloc. Since: 0.1.

@@ -62,6 +62,9 @@ static void every_option_takes_its_values(void **state) {
         {"thp:auto", BERTH_OPTION_thp, BERTH_OPTION_THP_AUTO},
         {"thp:always", BERTH_OPTION_thp, BERTH_OPTION_THP_ALWAYS},
         {"span:1T", BERTH_OPTION_span, (uint64_t)1 << 40},
+        {"zerocopy_min:32K", BERTH_OPTION_zerocopy_min, 32768},
+        {"send_zc_min:1", BERTH_OPTION_send_zc_min, 1},
+        {"fixed_min:1G", BERTH_OPTION_fixed_min, 1 << 30},
         {"mappings:64", BERTH_OPTION_mappings, 64},
         {"stats_page:no", BERTH_OPTION_stats_page, 0},
         {"stats_print:yes", BERTH_OPTION_stats_print, 1},
@@ -202,7 +205,7 @@ static void check_all(void) {
     UNIT_CHECK(policy()->chunk_bytes == 1 * MiB && policy()->arena_count == 3);
     UNIT_CHECK(policy()->decay_ms == 55 && policy()->wait_ms == 66 && !policy()->reclaim);
     UNIT_CHECK(policy()->malloc_wait_ms == 66 && policy()->thp == BERTH_THP_ALWAYS);
-    UNIT_CHECK(figures().cache_budget_bytes == 5 * MiB);
+    UNIT_CHECK(figures().cache_budget_bytes == 7 * MiB + MiB / 2);
     berth_pool *pool = berth_pool_create("takes-the-process-s", NULL);
     UNIT_CHECK(berth__pool_arenas(pool)->policy.decay_ms == 55);
 }
