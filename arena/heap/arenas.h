@@ -31,6 +31,7 @@ struct berth__policy {
     size_t run_cache_bytes;  /* that a CPU may keep of free runs */
     bool reclaim;            /* pressure callbacks are called */
     bool io;                 /* memory for the kernel (heap/io.h) */
+    bool shared;             /* in a memfd: a child of a fork does not have it, either */
     enum berth__thp thp;
 };
 

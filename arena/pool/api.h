@@ -91,7 +91,8 @@ struct berth__io_chunk;
     X(int, pool_io_hold, (berth_pool * pool, void *at), (pool, at))                                \
     X(void, pool_io_let_go, (void *at), (at))                                                      \
     X(bool, pool_flight_begin, (berth_pool * pool, uint64_t bytes), (pool, bytes))                 \
-    X(void, pool_flight_end, (berth_pool * pool, uint64_t bytes), (pool, bytes))
+    X(void, pool_flight_end, (berth_pool * pool, uint64_t bytes), (pool, bytes))                   \
+    X(int, pool_memfd, (berth_pool * pool, const void **at, size_t *bytes), (pool, at, bytes))
 
 /* In the table, but in no public header and not exported. There is one hook, of buffers. */
 void berth_pool_hook_end(berth__pool_end_hook *hook);
@@ -108,6 +109,10 @@ void berth_pool_io_let_go(void *at);
  * in_flight). False: it holds too many; nothing is counted then. */
 bool berth_pool_flight_begin(berth_pool *pool, uint64_t bytes);
 void berth_pool_flight_end(berth_pool *pool, uint64_t bytes);
+
+/* The descriptor of the memfd that a pool lives on, and where that is mapped; -ENOTSUP if on none,
+ * or -EOWNERDEAD. */
+int berth_pool_memfd(berth_pool *pool, const void **at, size_t *bytes);
 
 /* What this copy of the engine does for each call. */
 #define BERTH_X(result, name, parameters, arguments) result berth__do_##name parameters;

@@ -9,6 +9,7 @@
  *   slice.h       counted views of memory
  *   chain.h       slices one after another
  *   io.h        chains to and from sockets
+ *   share.h     slices that other processes see
  *   temp.h      memory for the moment of an IO operation
  *   uring.h     chains and rings of io_uring
  *   leak.h      where memory of buffers that nobody releases came from
@@ -33,6 +34,7 @@
 #include <berth/limit.h>
 #include <berth/metrics.h>
 #include <berth/pool.h>
+#include <berth/share.h>
 #include <berth/slice.h>
 #include <berth/temp.h>
 #include <berth/uring.h>

@@ -60,10 +60,20 @@ struct berth_pool_options {
     uint64_t in_flight; /* bytes that the kernel may hold of all that is sent by senders of this
                            pool; beyond it they copy (io.h), or have at most 16 KiB each in flight
                            (uring.h). 0: no bound */
+    int backing; /* enum berth_backing. BERTH_BACKING_MEMFD: the pool lives on memory_size bytes of
+                    a memfd (`memory` is NULL), so that slices of it can be given to other processes
+                    (share.h). All of them are counted against the process's limit, as reserved,
+                    from its creation on; in the child of a fork it is as with `io` */
+};
+
+/** What a pool's memory is. */
+enum berth_backing {
+    BERTH_BACKING_PRIVATE = 0, /* the process's own */
+    BERTH_BACKING_MEMFD = 1    /* a file without a name */
 };
 
 #define BERTH_POOL_OPTIONS_INIT                                                                    \
-    { sizeof(struct berth_pool_options), 0, 0, 0, -1, -1, -1, 0, NULL, 0, 0, 0, 0 }
+    { sizeof(struct berth_pool_options), 0, 0, 0, -1, -1, -1, 0, NULL, 0, 0, 0, 0, 0 }
 
 /**
  * The default pool.
