@@ -144,6 +144,9 @@ static void cancel_receive(struct connection *connection) {
 static void go_on(struct connection *connection) {
     uint64_t unsent = berth_chain_length(&connection->out);
     bool reads = !connection->is_over && !connection->has_failed;
+    if (connection->has_failed && !connection->sending) {
+        berth_chain_clear(&connection->out); /* others may be waiting for these buffers */
+    }
     if (unsent > 0 && !connection->sending && !connection->has_failed) {
         send_some(connection);
     }
