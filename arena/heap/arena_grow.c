@@ -6,6 +6,7 @@
 #include "heap/arena_inside.h"
 #include "heap/arenas.h"
 #include "heap/decay.h"
+#include "os/slow.h"
 
 #include <errno.h>
 
@@ -211,10 +212,15 @@ int berth__arena_grow(struct berth__arena *arena, size_t pages, size_t align_pag
         return -ENOMEM; /* it has what it was given */
     }
     berth__limit_look(BERTH_LIMIT_AGE_MS);
+    int error = 0;
     berth__lock_acquire(&arena->grow_lock);
-    int error = berth__arena_has_room(arena, pages, align_pages)
-                    ? 0
-                    : grow_locked(arena, pages, align_pages, charge_flags);
+    if (!berth__arena_has_room(arena, pages, align_pages)) {
+        uint64_t start_ns = berth__clock_ns();
+        error = grow_locked(arena, pages, align_pages, charge_flags);
+        if (error == 0) {
+            berth__slow_note(BERTH_SLOW_chunk_map, start_ns);
+        }
+    }
     berth__lock_release(&arena->grow_lock);
     return error;
 }

@@ -152,7 +152,7 @@ static void sweep(struct berth__cache *cache, const struct berth__bin *in_use) {
     }
     cache->remote_sends = 0;
     follow(cache);
-    uint64_t needed = berth__max(cache->reserved, BERTH_CACHE_FREE_BYTES) - BERTH_CACHE_FREE_BYTES;
+    uint64_t needed = berth__max(cache->reserved, cache->allowance) - cache->allowance;
     uint64_t granted = berth__load_relaxed(&cache->granted);
     if (granted > needed + BERTH_GRANT_STEP) {
         berth__grant_return(cache, granted - needed);

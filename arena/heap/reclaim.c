@@ -22,7 +22,7 @@
 #include "heap/decay.h"
 #include "heap/engine.h"
 #include "heap/fork.h"
-#include "os/clock.h"
+#include "os/slow.h"
 
 _Atomic uint64_t berth__ladder_counts[BERTH_LADDER_STEPS];
 berth__pressure_ask *_Atomic berth__pressure_hook;
@@ -220,6 +220,7 @@ static void *wait_in_queue(const struct berth__request *request, berth__attempt 
     struct berth__arenas *arenas = request->arenas;
     count_step(BERTH_LADDER_WAIT);
     berth__add_relaxed(&arenas->waits, 1);
+    uint64_t start_ns = berth__clock_ns();
     struct berth__waiter waiter;
     berth__wait_begin(&waiter, wait_ms_of(request), own_queue(arenas));
     void *block = NULL;
@@ -232,6 +233,7 @@ static void *wait_in_queue(const struct berth__request *request, berth__attempt 
         }
     }
     berth__wait_end(&waiter);
+    berth__slow_note(BERTH_SLOW_limit_wait, start_ns);
     if (block == NULL) {
         berth__add_relaxed(&arenas->waits_failed, 1);
     }
@@ -250,8 +252,10 @@ void *berth__reclaim(const struct berth__request *request, berth__attempt *attem
     void *block = NULL;
     bool can_fit = can_ever_fit(request);
     if (can_fit) {
+        uint64_t start_ns = berth__clock_ns();
         block = climb_and_ask(request, attempt, berth__request_charge_flags(request),
                               asking_deadline_ns(request));
+        berth__slow_note(BERTH_SLOW_reclaim, start_ns);
         if (block == NULL && may_wait(request)) {
             block = wait_in_queue(request, attempt);
         }

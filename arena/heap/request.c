@@ -176,8 +176,8 @@ static void free_small(void *block, uint64_t entry) {
     struct berth__cache *cache = berth__cache_get(arenas);
     if (BERTH_UNLIKELY(cache == NULL)) {
         free_uncached(block, entry);
-    } else if (arenas->number == 0 || !berth__cache_push(&cache, &cache->mark, block)) {
-        berth__cache_take(cache, block, entry); /* of the default pool, it was tried before */
+    } else if (cache == berth__tls.cache || !berth__cache_push(&cache, &cache->mark, block)) {
+        berth__cache_take(cache, block, entry); /* if it serves malloc, it was tried before */
     }
 }
 
@@ -211,8 +211,8 @@ void berth__block_free(void *block) {
     if (berth__fork_must_detour()) {
         return; /* in the child of a fork that interrupted us, frees are dropped for the moment */
     }
-    struct berth__cache *cache = berth__tls.cache; /* of the default pool */
-    if (BERTH_LIKELY(BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SLAB && cache != &berth__no_cache)) {
+    struct berth__cache *cache = berth__tls.cache;
+    if (BERTH_LIKELY(BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SLAB && cache->of_default)) {
         berth__cache_take(cache, block, entry);
     } else {
         free_by_kind(block, entry);

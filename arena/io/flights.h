@@ -22,6 +22,7 @@ enum { BERTH_FLIGHTS_MAX = 256 };
 /* One send. */
 struct berth__flight {
     uint32_t count;
+    uint64_t bytes; /* that the kernel took */
     struct berth_slice pins[];
 };
 

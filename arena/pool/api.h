@@ -16,6 +16,7 @@
 #include <berth/limit.h>
 #include <berth/metrics.h>
 #include <berth/pool.h>
+#include <berth/tag.h>
 
 /* Is told of every attempt to end or reset a pool, with what the attempt returns, when no lock is
  * held and the pool's name is still there. For what keeps records of a pool's blocks elsewhere. */
@@ -82,10 +83,19 @@ typedef void berth__pool_end_hook(berth_pool *pool, int error);
     X(void, pin, (const void *block), (block))                                                     \
     X(void, unpin, (const void *block), (block))                                                   \
     X(void, pool_free, (berth_pool * pool, void *block), (pool, block))                            \
-    X(void, pool_hook_end, (berth__pool_end_hook * hook), (hook))
+    X(void, pool_hook_end, (berth__pool_end_hook * hook), (hook))                                  \
+    X(void, gauge_add, (unsigned gauge, int64_t more), (gauge, more))                              \
+    X(int, metrics_read_tag, (const char *tag, struct berth_tag_metrics *metrics, size_t size),    \
+      (tag, metrics, size))                                                                        \
+    X(int, metrics_read_slow, (const char *path, struct berth_slow_metrics *metrics, size_t size), \
+      (path, metrics, size))                                                                       \
+    X(int, tag_push, (const char *name), (name))                                                   \
+    X(int, tag_pop, (void), ())
 
-/* In the table, but in no public header and not exported: there is one hook, of buffers. */
+/* In the table, but in no public header and not exported: there is one hook, of buffers; and what
+ * they and sockets count (pool/gauge.h). */
 void berth_pool_hook_end(berth__pool_end_hook *hook);
+void berth_gauge_add(unsigned gauge, int64_t more);
 
 /* What this copy of the engine does for each call. */
 #define BERTH_X(result, name, parameters, arguments) result berth__do_##name parameters;

@@ -9,6 +9,7 @@
 #include "pool/limit.h"
 #include "pool/maintenance.h"
 #include "pool/options.h"
+#include "pool/tag.h"
 
 #include <errno.h>
 #include <string.h>
@@ -76,6 +77,7 @@ __attribute__((constructor)) static void at_load(void) {
     berth__fork_add_lock(&pools_lock);
     berth__limit_register_lock();
     berth__pressure_register_lock();
+    berth__tags_register_lock();
     berth__fork_init(in_child);
     if (BERTH_DOOR && berth__environ_get("BERTH_CONF") != NULL) { /* else they need not be read */
         berth__maintenance_start();
@@ -211,7 +213,8 @@ static struct berth__arenas *make_arenas(const struct berth_pool_options *option
     return arenas;
 }
 
-static berth_pool *new_pool(const char *name, const struct berth_pool_options *options) {
+static berth_pool *new_pool(const char *name, const struct berth_pool_options *options,
+                            unsigned tag) {
     berth_pool *pool = berth__meta_alloc(sizeof(*pool));
     if (pool == NULL) {
         errno = ENOMEM;
@@ -224,8 +227,15 @@ static berth_pool *new_pool(const char *name, const struct berth_pool_options *o
     }
     pool->options = *options;
     memcpy(pool->name, name, strlen(name) + 1);
+    arenas->tag = (uint8_t)tag;
     berth__store_relaxed(&pool->arenas, arenas);
     return pool;
+}
+
+/* A pool that others find. */
+static void publish_locked(berth_pool *pool) BERTH_REQUIRES(pools_lock) {
+    berth__store_release(&pools[berth__pool_arenas(pool)->number], pool);
+    berth__engine_open(berth__pool_arenas(pool));
 }
 
 berth_pool *berth__do_pool_create(const char *name, const struct berth_pool_options *options) {
@@ -242,21 +252,45 @@ berth_pool *berth__do_pool_create(const char *name, const struct berth_pool_opti
         errno = EAGAIN;
         return NULL;
     }
+    int tag = options->tag == NULL ? 0 : berth__tag_named(options->tag);
+    if (tag < 0) {
+        errno = -tag;
+        return NULL;
+    }
     berth__lock_acquire(&pools_lock);
     berth_pool *pool = NULL;
     if (find_locked(name) != NULL) {
         errno = EEXIST;
     } else {
-        pool = new_pool(name, options);
+        pool = new_pool(name, options, (unsigned)tag);
     }
     if (pool != NULL) {
-        berth__store_release(&pools[berth__pool_arenas(pool)->number], pool);
-        berth__engine_open(berth__pool_arenas(pool));
+        publish_locked(pool);
+        berth__tag_count_pool((unsigned)tag, 1);
     }
     berth__lock_release(&pools_lock);
     if (pool != NULL) {
         berth__maintenance_start();
     }
+    return pool;
+}
+
+/* No pool of a program has a name with a colon. */
+berth_pool *berth__pool_of_scopes(unsigned tag, const char *name) {
+    static const struct berth_pool_options options = BERTH_POOL_OPTIONS_INIT;
+    char pool_name[BERTH_POOL_NAME_MAX + 1] = "tag:";
+    _Static_assert(sizeof("tag:") + BERTH_TAG_NAME_MAX == sizeof(pool_name), "any tag fits");
+    strcpy(pool_name + strlen(pool_name), name);
+    berth__lock_acquire(&pools_lock);
+    berth_pool *pool = find_locked(pool_name);
+    if (pool == NULL) {
+        pool = new_pool(pool_name, &options, tag);
+        if (pool != NULL) {
+            berth__pool_arenas(pool)->serves_scopes = true;
+            publish_locked(pool);
+        }
+    }
+    berth__lock_release(&pools_lock);
     return pool;
 }
 
@@ -276,7 +310,8 @@ static void tell_of_end(berth_pool *pool, int error) {
 }
 
 static int check_end(const berth_pool *pool, unsigned flags) {
-    bool valid = pool != NULL && pool != &default_pool && (flags & ~(unsigned)BERTH_FORCE) == 0;
+    bool valid = pool != NULL && pool != &default_pool &&
+                 !berth__pool_arenas(pool)->serves_scopes && (flags & ~(unsigned)BERTH_FORCE) == 0;
     return !valid ? -EINVAL : berth__fork_must_detour() ? -EAGAIN : 0;
 }
 
@@ -307,6 +342,7 @@ int berth__do_pool_destroy(berth_pool *pool, unsigned flags) {
     take_out(arenas);
     if (may_end(arenas, flags)) {
         berth__store_release(&pools[arenas->number], NULL);
+        berth__tag_count_pool(arenas->tag, -1);
         berth__arenas_destroy(arenas);
     } else {
         berth__engine_open(arenas);

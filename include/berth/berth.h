@@ -5,6 +5,7 @@
  *   pool.h      pools, allocating and freeing
  *   limit.h     the limit on mapped memory, pressure callbacks
  *   metrics.h   what the memory is doing
+ *   tag.h       how much of it which part of the program uses
  *   buffer.h    buffers, and with them
  *   slice.h       counted views of memory
  *   chain.h       slices one after another
@@ -31,6 +32,7 @@
 #include <berth/metrics.h>
 #include <berth/pool.h>
 #include <berth/slice.h>
+#include <berth/tag.h>
 #include <berth/version.h>
 
 #endif
