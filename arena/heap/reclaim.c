@@ -26,6 +26,7 @@
 
 _Atomic uint64_t berth__ladder_counts[BERTH_LADDER_STEPS];
 berth__pressure_ask *_Atomic berth__pressure_hook;
+const struct berth__event_hooks *_Atomic berth__event_hooks;
 
 static void flush_own_cache(struct berth__arenas *arenas) {
     struct berth__cache *cache = berth__cache_peek(arenas);
@@ -246,6 +247,16 @@ static bool can_ever_fit(const struct berth__request *request) {
            berth__ledger_can_ever_fit(request->arenas->ledger, request->size);
 }
 
+/* Not of what callbacks ask for. */
+static void tell_of_failure(const struct berth__request *request) {
+    const struct berth__event_hooks *hooks = berth__load_acquire(&berth__event_hooks);
+    berth__add_relaxed(&request->arenas->failures, 1);
+    if (hooks != NULL && !berth__tls.reclaiming) {
+        hooks->failure(request->arenas, request->size,
+                       (request->flags & BERTH_REQUEST_MALLOC) != 0);
+    }
+}
+
 void *berth__reclaim(const struct berth__request *request, berth__attempt *attempt) {
     berth__add_relaxed(&request->arenas->ladder_runs, 1);
     berth__limit_look(BERTH_LIMIT_AGE_AT_LIMIT_MS);
@@ -260,10 +271,10 @@ void *berth__reclaim(const struct berth__request *request, berth__attempt *attem
             block = wait_in_queue(request, attempt);
         }
     }
-    if (block == NULL) {
-        berth__add_relaxed(&request->arenas->failures, 1);
-    }
     berth__tls.unwinding = block == NULL && can_fit; /* else memory need not be short */
+    if (block == NULL) {
+        tell_of_failure(request);
+    }
     return block;
 }
 

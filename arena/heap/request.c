@@ -113,6 +113,13 @@ static void *attempt_first(const struct berth__request *request, berth__attempt 
     return block;
 }
 
+static BERTH_NOINLINE void tell_of_soft_limit(const struct berth__request *request) {
+    const struct berth__event_hooks *hooks = berth__load_acquire(&berth__event_hooks);
+    if (hooks != NULL) {
+        hooks->soft_limit((request->flags & BERTH_REQUEST_MALLOC) != 0);
+    }
+}
+
 /* Within one arena, memory that is mapped but elsewhere is used before more is mapped only by the
  * ladder: so that arenas stay apart while there is no need. */
 static void *serve(const struct berth__request *request, bool climbs) {
@@ -133,6 +140,9 @@ static void *serve(const struct berth__request *request, bool climbs) {
     }
     if (attempt == berth__huge_attempt) {
         (void)berth__tick(true);
+    }
+    if (BERTH_UNLIKELY(berth__load_relaxed(&berth__soft_due) != 0)) {
+        tell_of_soft_limit(request);
     }
     return block;
 }

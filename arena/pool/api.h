@@ -13,6 +13,7 @@
 
 #include "base/compiler.h"
 
+#include <berth/event.h>
 #include <berth/limit.h>
 #include <berth/metrics.h>
 #include <berth/pool.h>
@@ -90,7 +91,12 @@ typedef void berth__pool_end_hook(berth_pool *pool, int error);
     X(int, metrics_read_slow, (const char *path, struct berth_slow_metrics *metrics, size_t size), \
       (path, metrics, size))                                                                       \
     X(int, tag_push, (const char *name), (name))                                                   \
-    X(int, tag_pop, (void), ())
+    X(int, tag_pop, (void), ())                                                                    \
+    X(int, event_add, (unsigned kinds, berth_event_callback *callback, void *context),             \
+      (kinds, callback, context))                                                                  \
+    X(int, event_remove, (berth_event_callback * callback, void *context), (callback, context))    \
+    X(int, soft_limit_set, (uint64_t bytes), (bytes))                                              \
+    X(uint64_t, soft_limit_get, (void), ())
 
 /* In the table, but in no public header and not exported: there is one hook, of buffers; and what
  * they and sockets count (pool/gauge.h). */

@@ -5,6 +5,7 @@
 #include "chunk/meta.h"
 #include "heap/fork.h"
 #include "os/environ.h"
+#include "pool/event.h"
 #include "pool/init.h"
 #include "pool/limit.h"
 #include "pool/maintenance.h"
@@ -47,6 +48,9 @@ static void configure(struct berth__engine_config *config) {
     } else {
         berth__store_relaxed(&berth__ledger.limit, limit);
     }
+    if (value[BERTH_OPTION_soft_limit] != 0) {
+        berth__ledger_set_soft_limit(value[BERTH_OPTION_soft_limit]);
+    }
     bool reserve_set = options->is_set[BERTH_OPTION_limit_reserve];
     uint64_t reserve = value[BERTH_OPTION_limit_reserve];
     berth__store_relaxed(&berth__ledger.reserve, reserve_set ? reserve : 0);
@@ -62,6 +66,7 @@ bool berth__start_slow(void) {
     berth__store_release(&default_pool.arenas, berth__default_arenas());
     berth__store_release(&pools[0], &default_pool);
     berth__pressure_init();
+    berth__events_init();
     return true;
 }
 
@@ -69,6 +74,7 @@ bool berth__start_slow(void) {
 
 static void in_child(void) {
     berth__pressure_reset_in_child();
+    berth__events_reset_in_child();
     berth__maintenance_reset_in_child();
 }
 
@@ -78,6 +84,7 @@ __attribute__((constructor)) static void at_load(void) {
     berth__limit_register_lock();
     berth__pressure_register_lock();
     berth__tags_register_lock();
+    berth__events_register_lock();
     berth__fork_init(in_child);
     if (BERTH_DOOR && berth__environ_get("BERTH_CONF") != NULL) { /* else they need not be read */
         berth__maintenance_start();

@@ -4,6 +4,7 @@
  * This header includes the others:
  *   pool.h      pools, allocating and freeing
  *   limit.h     the limit on mapped memory, pressure callbacks
+ *   event.h     what a program is told of when memory becomes short
  *   metrics.h   what the memory is doing
  *   tag.h       how much of it which part of the program uses
  *   buffer.h    buffers, and with them
@@ -26,6 +27,7 @@
 
 #include <berth/buffer.h>
 #include <berth/chain.h>
+#include <berth/event.h>
 #include <berth/io.h>
 #include <berth/leak.h>
 #include <berth/limit.h>
