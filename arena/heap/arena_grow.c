@@ -6,6 +6,7 @@
 #include "heap/arena_inside.h"
 #include "heap/arenas.h"
 #include "heap/decay.h"
+#include "os/probe.h"
 #include "os/slow.h"
 
 #include <errno.h>
@@ -87,6 +88,7 @@ static int extend_chunk(struct berth__arena *arena, struct berth__chunk *chunk, 
         uncharge(arena, bytes, 0);
         return -ENOMEM;
     }
+    BERTH_PROBE3(chunk_map, at, bytes, arena->arenas->number);
     berth__arena_prepare_pages(arena, at, bytes);
     berth__mappings_set(chunk->at, 1, chunk->committed + bytes, berth__arena_kind(arena));
     berth__lock_acquire(&arena->lock);
@@ -174,6 +176,7 @@ static int start_chunk(struct berth__arena *arena, size_t need, unsigned charge_
         berth__slots_give(chunk, 1);
         return -ENOMEM;
     }
+    BERTH_PROBE3(chunk_map, chunk->at, total, arena->arenas->number);
     chunk->node = arena->node;
     berth__decay_demand(&berth__slots_decay, total, retained == 0);
     adopt_chunk(arena, chunk, total, clean);
@@ -269,6 +272,7 @@ static size_t unmap_tail(struct berth__arena *arena, enum berth__mappings_purpos
 
     bool unmapped = berth__pages_decommit(chunk->at + page * BERTH_PAGE, tail) == 0;
     if (unmapped) {
+        BERTH_PROBE3(chunk_unmap, chunk->at + page * BERTH_PAGE, tail, arena->arenas->number);
         berth__mappings_set(chunk->at, 1, page * BERTH_PAGE, 0);
     }
 

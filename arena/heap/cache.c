@@ -7,6 +7,7 @@
 #include "heap/misuse.h"
 #include "os/clock.h"
 #include "os/pages.h"
+#include "os/probe.h"
 #include "os/topology.h"
 
 #include <string.h>
@@ -319,6 +320,8 @@ void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool
     void *block = lend_to_bin_locked(cache, bin, batch, anywhere, &warmed);
     berth__count_add(&heap->refills, 1);
     berth__lock_release(&heap->lock);
+    BERTH_PROBE3(refill, cache->arenas->number, berth__bin_class_size(small_class),
+                 berth__bin_count(bin) + (block != NULL));
     refuel(cache, bin);
     if (warmed.bytes > 0) {
         berth__pages_populate(warmed.at, warmed.bytes);

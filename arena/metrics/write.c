@@ -325,13 +325,18 @@ static void sample(struct output *out, const struct berth__level_info *level, un
 
 /* A number of nanoseconds in seconds, without zeros at its end. */
 static void seconds(struct berth__text *text, uint64_t ns) {
+    char fraction[9];
     uint64_t rest = ns % 1000000000;
+    for (size_t i = sizeof(fraction); i-- > 0; rest /= 10) {
+        fraction[i] = (char)('0' + rest % 10);
+    }
+    size_t length = sizeof(fraction);
+    while (length > 1 && fraction[length - 1] == '0') {
+        length--;
+    }
     berth__text_uint(text, ns / 1000000000);
     berth__text_char(text, '.');
-    for (uint64_t digit = 100000000; digit > 0 && (rest > 0 || digit == 100000000); digit /= 10) {
-        berth__text_char(text, (char)('0' + rest / digit));
-        rest %= digit;
-    }
+    berth__text_bytes(text, fraction, length);
 }
 
 /* Buckets count what is below their bound, in OpenMetrics. */

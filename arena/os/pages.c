@@ -3,6 +3,7 @@
 #include "base/bits.h"
 #include "base/check.h"
 #include "os/fault.h"
+#include "os/probe.h"
 #include "os/slow.h"
 
 #include <errno.h>
@@ -114,7 +115,9 @@ int berth__pages_purge(void *at, size_t bytes) {
     uint64_t start_ns = berth__clock_ns();
     int done = berth__os_fails(BERTH_OS_PURGE) ? -1 : madvise(at, bytes, MADV_DONTNEED);
     berth__slow_note(BERTH_SLOW_purge, start_ns);
-    return result(done, saved_errno);
+    int error = result(done, saved_errno);
+    BERTH_PROBE3(purge, at, bytes, error);
+    return error;
 }
 
 void berth__pages_populate(void *at, size_t bytes) {

@@ -10,7 +10,10 @@
  * that what is printed is what the library does. To document another table: one more function in
  * `pages`.
  */
+#define BERTH_USDT 0 /* of the probes, the table only */
+
 #include "metrics/tables.h"
+#include "os/probe.h"
 #include "os/slow.h"
 #include "pool/options_table.h"
 
@@ -188,6 +191,34 @@ static void print_slow_paths_man(void) {
     puts(".PP\nThe fields:");
 }
 
+static const struct {
+    const char *name, *arguments;
+} probes[] = {
+#define ROW(name, arguments) {#name, arguments},
+    BERTH_PROBES(ROW)
+#undef ROW
+};
+
+static void print_probes_markdown(void) {
+    puts("\n## Probes\n\n"
+         "USDT probes of the provider `berth`, in both libraries where they were built with\n"
+         "`sys/sdt.h`: for bpftrace (`usdt:/path/to/libberth-malloc.so.0:berth:chunk_map`), perf\n"
+         "and SystemTap. One that nobody looks at costs a load and a branch on a slow path.\n\n"
+         "| probe | arguments |\n|---|---|");
+    for (size_t i = 0; i < sizeof(probes) / sizeof(probes[0]); i++) {
+        printf("| `%s` | %s |\n", probes[i].name, probes[i].arguments);
+    }
+}
+
+static void print_probes_man(void) {
+    puts(".SH PROBES\nUSDT probes of the provider\n.BR berth ,\nin both libraries where they were "
+         "built with\n.BR sys/sdt.h ,\nwith their arguments:");
+    for (size_t i = 0; i < sizeof(probes) / sizeof(probes[0]); i++) {
+        printf(".TP\n.B %s\n", probes[i].name);
+        print_man_text(probes[i].arguments);
+    }
+}
+
 static void print_metrics_markdown(void) {
     puts(
         "<!-- Generated from the tables in include/berth/metrics.h by `make docs`; do not edit. "
@@ -213,6 +244,7 @@ static void print_metrics_markdown(void) {
             puts(" |");
         }
     }
+    print_probes_markdown();
 }
 
 static void print_metrics_man(void) {
@@ -243,6 +275,7 @@ static void print_metrics_man(void) {
             print_man_text(metric->help);
         }
     }
+    print_probes_man();
     puts(".SH SEE ALSO\n.BR berth_metrics (3),\n.BR berth (7)");
 }
 
