@@ -294,6 +294,7 @@ berth_pool *berth__pool_of_scopes(unsigned tag, const char *name) {
         pool = new_pool(pool_name, &options, tag);
         if (pool != NULL) {
             berth__pool_arenas(pool)->serves_scopes = true;
+            berth__pool_arenas(pool)->policy.run_cache_bytes = 0; /* else each tag had its own */
             publish_locked(pool);
         }
     }
