@@ -63,7 +63,7 @@ static void give_oldest_locked(struct berth__cache *cache, struct berth__bin *bi
     BERTH_REQUIRES(cache->heap->lock) {
     void **end = berth__bin_end(bin);
     berth__heap_give_locked(cache->heap, end - count, count, BERTH_GIVE_CACHE);
-    berth__count_add(&cache->heap->flushes, 1);
+    berth__count_add(&cache->heap->totals->flushes, 1);
     memmove(bin->top + count, bin->top, (berth__bin_count(bin) - count) * sizeof(void *));
     bin->top += count;
     bin->settled = (uint16_t)berth__bin_count(bin);
@@ -309,7 +309,7 @@ void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool
     }
     settle_bin_locked(cache, bin);
     void *block = lend_to_bin_locked(cache, bin, batch, anywhere, &warmed);
-    berth__count_add(&heap->refills, 1);
+    berth__count_add(&heap->totals->refills, 1);
     berth__lock_release(&heap->lock);
     BERTH_PROBE3(refill, cache->arenas->number, berth__bin_class_size(small_class),
                  berth__bin_count(bin) + (block != NULL));

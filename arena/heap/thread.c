@@ -194,9 +194,6 @@ static void unpark_pools(struct berth__tls *tls) {
     tls->pools = tls->parked_pools;
     tls->pool_slots = slots;
     tls->parked_pools = NULL;
-    if (tls->scope != 0) {
-        serve_malloc(tls, tls->pools[tls->scope]);
-    }
 }
 
 static void unpark_default(struct berth__tls *tls) {
