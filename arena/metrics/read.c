@@ -80,12 +80,13 @@ static void add_pool(const struct berth_pool_metrics *pool, bool mapped_by_us,
 static void read_process(struct berth_process_metrics *out) {
     _Atomic uint64_t *steps = berth__ladder_counts;
     bool started = berth__default_arenas() != NULL;
+    uint64_t used = berth__load_relaxed(&berth__ledger.used); /* the peak is noted after it */
     uint64_t budget = started ? berth__cache_budget_total : 0;
     uint64_t budget_left = started ? (uint64_t)berth__load_relaxed(&berth__cache_budget) : 0;
     *out = (struct berth_process_metrics){
         .limit_bytes = berth__load_relaxed(&berth__ledger.limit),
-        .limit_used_bytes = berth__load_relaxed(&berth__ledger.used),
-        .limit_peak_bytes = berth__load_relaxed(&berth__ledger.peak),
+        .limit_used_bytes = used,
+        .limit_peak_bytes = berth__max(used, berth__load_relaxed(&berth__ledger.peak)),
         .limit_refusals = berth__load_relaxed(&berth__ledger.failures),
         .retained_bytes = berth__retained_charged(),
         .metadata_bytes = berth__meta_bytes(),

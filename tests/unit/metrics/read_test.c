@@ -122,7 +122,7 @@ static void sixty_four_threads_work_while_ten_read(void **state) {
 
 /* ---- in a signal handler ---- */
 
-static volatile sig_atomic_t handled;
+static _Atomic unsigned handled; /* lock-free */
 
 /* The thread may hold any lock: taking one that is its own would stop the process. */
 static void read_in_handler(int signal) {
@@ -140,13 +140,13 @@ static void read_in_handler(int signal) {
                berth_metrics_read_class(of, 3, &class, sizeof(class)) == 0 &&
                berth_metrics_read_tag("handled", &tag, sizeof(tag)) == 0 &&
                berth_metrics_read_slow("purge", &slow, sizeof(slow)) == 0);
-    handled++;
+    atomic_fetch_add(&handled, 1);
 }
 
 /* Slow paths all the time: batches of one, new slabs, chunks, huge blocks, and giving them back. */
 static void *work_interrupted(void *unused) {
     void *blocks[64];
-    for (unsigned i = 0; handled < 300; i++) {
+    for (unsigned i = 0; atomic_load(&handled) < 300; i++) {
         size_t size = i % 16 == 0 ? 3 * MiB : i % 3 == 0 ? 60000 : 16000;
         size_t count = i % 16 == 0 ? 2 : 64;
         UNIT_CHECK(berth_alloc_batch(berth_pool_default(), size, count, blocks) == count);
