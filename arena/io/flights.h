@@ -23,6 +23,7 @@ enum { BERTH_FLIGHTS_MAX = 256 };
 struct berth__flight {
     uint64_t bytes; /* counted as in flight, of the pool */
     uint32_t count;
+    uint64_t bytes; /* that the kernel took */
     struct berth_slice pins[];
 };
 

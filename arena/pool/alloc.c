@@ -2,6 +2,7 @@
  * The public allocation calls.
  */
 #include "pool/api.h"
+#include "pool/gauge.h"
 #include "pool/pool.h"
 
 #include "base/check.h"
@@ -25,7 +26,9 @@ static int error_of(struct berth__arenas *arenas) {
 
 static BERTH_NOINLINE void *serve(berth_pool *pool, size_t size, size_t alignment,
                                   unsigned request_flags) {
-    struct berth__request request = {.arenas = berth__pool_arenas(pool),
+    struct berth__arenas *arenas = berth__pool_arenas(pool);
+    struct berth__request request = {.arenas =
+                                         arenas->number == 0 ? berth__malloc_arenas() : arenas,
                                      .size = size,
                                      .alignment = alignment,
                                      .flags = request_flags};
@@ -163,6 +166,7 @@ void berth__do_pin(const void *block) {
     _Atomic uint32_t *pins = pins_of(block);
     if (pins != NULL) {
         berth__add_acq_rel(pins, 1);
+        berth__do_gauge_add(BERTH_GAUGE_PINNED_BLOCKS, 1);
     }
 }
 
@@ -170,6 +174,9 @@ void berth__do_unpin(const void *block) {
     _Atomic uint32_t *pins = pins_of(block);
     if (pins != NULL && BERTH_UNLIKELY(berth__sub_acq_rel(pins, 1) == 0)) {
         berth__misuse("unpinning of a block that is not pinned", block);
+    }
+    if (pins != NULL) {
+        berth__do_gauge_add(BERTH_GAUGE_PINNED_BLOCKS, -1);
     }
 }
 
