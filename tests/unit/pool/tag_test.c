@@ -386,7 +386,7 @@ static void fill_up(void *unused) {
                                                                     BERTH_NOWAIT)) != NULL) {
             count++;
         }
-        UNIT_CHECK(count > 2500 && count < 4096 && berth_limit_used() <= 16 * MiB);
+        UNIT_CHECK(count > 2500 && count <= 4096 && berth_limit_used() <= 16 * MiB);
         berth_free_batch(blocks, count);
         if (round % 2 == 0) {
             pop(); /* what the tag's cache and chunks hold is had by others */
