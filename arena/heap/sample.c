@@ -218,8 +218,9 @@ static void *lend_or_grow(const struct berth__request *request, unsigned small_c
 
 void *berth__sample_small(const struct berth__request *request, unsigned small_class,
                           unsigned charge_flags) {
-    bool lent_memory = request->arenas->lent != NULL; /* there is little of it */
-    if (berth__tls.sampling || lent_memory) {
+    const struct berth__arenas *arenas = request->arenas;
+    bool scarce = arenas->lent != NULL || arenas->policy.io || arenas->policy.shared;
+    if (berth__tls.sampling || scarce) {
         return NULL;
     }
     void *block = lend_or_grow(request, class_of(request, small_class), charge_flags);

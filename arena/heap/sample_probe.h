@@ -5,19 +5,15 @@
  *     otel_memory:free(block)                    of a block that had an alloc
  *
  * Each is a nop and a note in the library, as <sys/sdt.h> makes them; without that header
- * (BERTH_SDT 0) there are none. They are in functions of their own, so that the arguments are where
- * the calling convention has them, and after the sample is noted, or forgotten.
+ * (BERTH_USDT 0) there are none. They are in functions of their own, so that the arguments are
+ * where the calling convention has them, and after the sample is noted, or forgotten.
  */
 #ifndef BERTH_HEAP_SAMPLE_PROBE_H
 #define BERTH_HEAP_SAMPLE_PROBE_H
 
 #include "base/compiler.h"
 
-#ifndef BERTH_SDT
-#define BERTH_SDT 0
-#endif
-
-#if BERTH_SDT
+#if BERTH_USDT
 #include <sys/sdt.h>
 
 static BERTH_NOINLINE void berth__probe_alloc(const void *block, size_t requested,

@@ -30,19 +30,17 @@ struct worker {
     double ns; /* per operation */
 };
 
-/* A buffer of either kind: `length` tells the size. */
-static struct berth_slice buffer_new(uint32_t size) {
-    struct berth_slice buffer = {0};
+/* A buffer of either kind: a block has no owner. */
+static void buffer_new(struct berth_slice *buffer, uint32_t size) {
     if (with_slices)
-        (void)berth_slice_alloc(pool, size, &buffer);
+        (void)berth_slice_alloc(pool, size, buffer);
     else
-        buffer.data = berth_alloc(pool, size);
-    if (buffer.data == NULL) {
+        buffer->data = berth_alloc(pool, size);
+    if (buffer->data == NULL) {
         fputs("netty_load: no memory\n", stderr);
         exit(1);
     }
-    *(volatile char *)(uintptr_t)buffer.data = 1;
-    return buffer;
+    *(volatile char *)(uintptr_t)buffer->data = 1;
 }
 
 static void buffer_end(struct berth_slice *buffer) {
@@ -59,14 +57,15 @@ static uint32_t below(struct worker *worker, uint32_t bound) {
 
 static void pairs(uint64_t count) {
     for (uint64_t i = 0; i < count; i++) {
-        struct berth_slice buffer = buffer_new(number);
+        struct berth_slice buffer;
+        buffer_new(&buffer, number);
         buffer_end(&buffer);
     }
 }
 
 static uint32_t draw(struct worker *worker, struct berth_slice *buffer) {
     uint32_t size = sizes[below(worker, size_count)];
-    *buffer = buffer_new(size);
+    buffer_new(buffer, size);
     worker->live_bytes += size;
     return size;
 }
