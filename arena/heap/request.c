@@ -16,13 +16,7 @@
 
 /* ---- small blocks ---- */
 
-/* For a thread that has no cache: it has ended, or there was no memory for one. */
-static void *lend_uncached(struct berth__arenas *arenas, unsigned small_class, bool anywhere) {
-    struct berth__arena *arena = berth__arenas_here(arenas);
-    struct berth__heap *heap = arena == NULL ? NULL : berth__heap_shared(arena);
-    if (heap == NULL) {
-        return NULL;
-    }
+void *berth__heap_lend_one(struct berth__heap *heap, unsigned small_class, bool anywhere) {
     void *block = NULL;
     struct berth__warmed warmed = {NULL, 0};
     berth__lock_acquire(&heap->lock);
@@ -35,6 +29,13 @@ static void *lend_uncached(struct berth__arenas *arenas, unsigned small_class, b
     }
     berth__lock_release(&heap->lock);
     return block;
+}
+
+/* For a thread that has no cache: it has ended, or there was no memory for one. */
+static void *lend_uncached(struct berth__arenas *arenas, unsigned small_class, bool anywhere) {
+    struct berth__arena *arena = berth__arenas_here(arenas);
+    struct berth__heap *heap = arena == NULL ? NULL : berth__heap_shared(arena);
+    return heap == NULL ? NULL : berth__heap_lend_one(heap, small_class, anywhere);
 }
 
 static unsigned small_class_of(const struct berth__request *request) {

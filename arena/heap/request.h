@@ -61,6 +61,9 @@ typedef void *berth__attempt(const struct berth__request *request, unsigned char
 
 void *berth__small_attempt(const struct berth__request *request, unsigned charge_flags,
                            bool anywhere);
+/* A block from a heap, past all caches; NULL as in berth__heap_lend_locked. */
+void *berth__heap_lend_one(struct berth__heap *heap, unsigned small_class, bool anywhere);
+
 void *berth__run_attempt(const struct berth__request *request, unsigned charge_flags,
                          bool anywhere);
 void *berth__huge_attempt(const struct berth__request *request, unsigned charge_flags,

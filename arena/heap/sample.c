@@ -185,21 +185,6 @@ static unsigned class_of(const struct berth__request *request, unsigned small_cl
     return coarse < BERTH_SMALL_CLASS_COUNT ? coarse : small_class;
 }
 
-static void *lend(struct berth__heap *heap, unsigned small_class) {
-    void *block = NULL;
-    struct berth__warmed warmed = {NULL, 0};
-    berth__lock_acquire(&heap->lock);
-    if (berth__remote_pending(heap)) {
-        berth__remote_drain_locked(heap);
-    }
-    if (berth__heap_lend_locked(heap, small_class, 1, &block, false, &warmed) == 1) {
-        berth__heap_count_locked(heap, small_class, 1, 0);
-        berth__unpoison(block, berth__classes[small_class].size);
-    }
-    berth__lock_release(&heap->lock);
-    return block;
-}
-
 static void *lend_or_grow(const struct berth__request *request, unsigned small_class,
                           unsigned charge_flags) {
     struct berth__cache *cache = berth__cache_peek(request->arenas);
@@ -208,10 +193,10 @@ static void *lend_or_grow(const struct berth__request *request, unsigned small_c
     if (heap == NULL) {
         return NULL;
     }
-    void *block = lend(heap, small_class);
+    void *block = berth__heap_lend_one(heap, small_class, false);
     if (block == NULL && !berth__ledger_is_short() &&
         berth__arena_grow(arena, BERTH_UNIT_PAGES, BERTH_UNIT_PAGES, charge_flags) == 0) {
-        block = lend(heap, small_class);
+        block = berth__heap_lend_one(heap, small_class, false);
     }
     return block;
 }
