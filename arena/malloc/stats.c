@@ -24,7 +24,7 @@ static void each_server(void (*visit)(struct berth__arenas *arenas, void *contex
 }
 
 static void add_counts(struct berth__arenas *arenas, void *context) {
-    struct berth__arenas_counts counts;
+    struct berth__arenas_counts counts = {.arenas = 0};
     uint64_t *sum = context;
     const uint64_t *more = (const uint64_t *)&counts;
     berth__arenas_read(arenas, &counts);

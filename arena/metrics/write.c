@@ -153,7 +153,9 @@ static void text_slow(struct output *out, const struct berth__snapshot *snapshot
             uint64_t most = most_ns(level, row);
             berth__text_format(text, ", %lu ns on average",
                                (unsigned long)(value_of(level, row, "total_ns") / count));
-            berth__text_format(text, most > 0 ? ", within %lu ns" : "", (unsigned long)most);
+            if (most > 0) {
+                berth__text_format(text, ", within %lu ns", (unsigned long)most);
+            }
         }
         berth__text_char(text, '\n');
     }

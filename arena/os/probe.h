@@ -46,8 +46,8 @@ BERTH_PROBES(BERTH_X)
 
 #else
 
-#define BERTH_PROBE2(name, a, b) ((void)0)
-#define BERTH_PROBE3(name, a, b, c) ((void)0)
+#define BERTH_PROBE2(name, a, b) ((void)(a), (void)(b))
+#define BERTH_PROBE3(name, a, b, c) ((void)(a), (void)(b), (void)(c))
 
 #endif
 

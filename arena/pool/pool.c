@@ -287,7 +287,7 @@ berth_pool *berth__pool_of_scopes(unsigned tag, const char *name) {
     static const struct berth_pool_options options = BERTH_POOL_OPTIONS_INIT;
     char pool_name[BERTH_POOL_NAME_MAX + 1] = "tag:";
     _Static_assert(sizeof("tag:") + BERTH_TAG_NAME_MAX == sizeof(pool_name), "any tag fits");
-    strcpy(pool_name + strlen(pool_name), name);
+    memcpy(pool_name + strlen(pool_name), name, strlen(name) + 1);
     berth__lock_acquire(&pools_lock);
     berth_pool *pool = find_locked(pool_name);
     if (pool == NULL) {

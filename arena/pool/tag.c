@@ -67,7 +67,7 @@ int berth__tag_named(const char *name) {
     unsigned made = berth__load_relaxed(&count);
     if (number == 0 && made < BERTH_TAGS_MAX) {
         number = made + 1;
-        strcpy(tags[number].name, name); /* its length was looked at */
+        memcpy(tags[number].name, name, strlen(name) + 1); /* its length was looked at */
         berth__store_release(&count, number);
         berth__store_release(slot, (uint16_t)number); /* T1 */
     }

@@ -145,7 +145,7 @@ static void give_up(struct berth__watch *watch, bool ours) {
 bool berth__watch_sleep(struct berth__watch *watch, unsigned ms) {
     struct pollfd poll_fd = {.fd = watch->fd, .events = watch->events};
     int ready = poll(&poll_fd, watch->fd >= 0 ? 1 : 0, (int)ms);
-    if (ready <= 0) {
+    if (ready <= 0 || watch->fd < 0) {
         return false;
     }
     if (!is_ours(watch)) { /* the program has closed it, or opened something of its own there */

@@ -116,7 +116,6 @@ static void resizing_keeps_the_tag(void **state) {
     expect("other", 0, 0, 0);
     berth_free(block);
     expect("grows", 0, grows.allocations, grows.allocations);
-    assert_ptr_equal(berth_realloc(NULL, NULL, 10) == NULL ? NULL : "", "");
 }
 
 /* ---- names and depth ---- */
@@ -347,7 +346,8 @@ static void free_and_count(void *block) {
     berth_free(more);
     berth_thread_flush();
     UNIT_CHECK(tagged("forked").live_high_bytes == 0);
-    UNIT_CHECK(berth_tag_pop() == 0 && berth_tag_pop() == -EINVAL);
+    UNIT_CHECK(berth_tag_pop() == 0);
+    UNIT_CHECK(berth_tag_pop() == -EINVAL);
     berth_free(alloc(100));
     berth_thread_flush();
     UNIT_CHECK(tagged("forked").live_high_bytes == 0);
@@ -387,7 +387,7 @@ static void fill_up(void *unused) {
                                                                     BERTH_NOWAIT)) != NULL) {
             count++;
         }
-        UNIT_CHECK(count > 2500 && count < 4096 && berth_limit_used() <= 16 * MiB);
+        UNIT_CHECK(count > 2500 && count <= 4096 && berth_limit_used() <= 16 * MiB);
         berth_free_batch(blocks, count);
         if (round % 2 == 0) {
             pop(); /* what the tag's cache and chunks hold is had by others */
