@@ -136,6 +136,21 @@ void berth_slice_release(struct berth_slice *slice) {
     }
 }
 
+struct berth_owner *berth_slice_detach(struct berth_slice *slice) {
+    struct berth_owner *owner = berth__slice_owner(slice);
+    if (BERTH_UNLIKELY((slice->flags_ & BERTH_SLICE_PINNED) != 0)) {
+        berth__owner_misuse("detaching a pinned slice", slice->data, owner);
+    }
+    *slice = empty;
+    return owner;
+}
+
+void berth_owner_release(struct berth_owner *owner) {
+    if (owner != NULL) {
+        berth__owner_release(owner);
+    }
+}
+
 static bool is_inside(const struct berth_slice *slice, size_t offset, size_t length) {
     return offset <= slice->length && length <= slice->length - offset;
 }

@@ -216,3 +216,15 @@ void berth__ledger_settle(struct berth__ledger *ledger) {
         }
     }
 }
+
+void berth__ledger_ask(struct berth__ledger *ledger, uint64_t bytes) {
+    for (; ledger != NULL; ledger = ledger->parent) {
+        berth__add_relaxed(&ledger->returning, bytes);
+    }
+}
+
+void berth__ledger_asked(struct berth__ledger *ledger, uint64_t bytes) {
+    for (; ledger != NULL; ledger = ledger->parent) {
+        berth__sub_relaxed(&ledger->returning, bytes);
+    }
+}

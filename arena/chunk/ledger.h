@@ -84,6 +84,11 @@ void berth__ledger_uncharge_own(struct berth__ledger *ledger, uint64_t bytes);
 
 void berth__ledger_set_limit(struct berth__ledger *ledger, uint64_t limit_bytes);
 
+/* Bytes that are charged, and will come back as soon as somebody else lets go of them; and when he
+ * has. */
+void berth__ledger_ask(struct berth__ledger *ledger, uint64_t bytes);
+void berth__ledger_asked(struct berth__ledger *ledger, uint64_t bytes);
+
 /* NULL, or reads the process's limit again where it follows something outside, if it was not read
  * for `age_ms`. Set by the layer that knows. Called before memory is taken, and by slow paths that
  * look at the clock; under no lock. */

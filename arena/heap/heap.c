@@ -213,16 +213,18 @@ unsigned berth__heap_lend_locked(struct berth__heap *heap, unsigned small_class,
 
 /* ---- taking back ---- */
 
-static bool is_lent_memory(const struct berth__slab *slab) {
-    return berth__chunk_of(slab->base)->span->lent;
+static bool is_never_purged(const struct berth__slab *slab) {
+    const struct berth__chunk *chunk = berth__chunk_of(slab->base);
+    return chunk->span->lent || chunk->arena->arenas->policy.io;
 }
 
-/* In the caller's memory nothing is purged; only an empty slab goes back to the arena from there.
+/* In the caller's memory, and in what is for the kernel, nothing is purged; only an empty slab goes
+ * back to the arena from there.
  */
 static void queue_for_purge_locked(struct berth__heap *heap, struct berth__slab *slab)
     BERTH_REQUIRES(heap->lock) {
     if (slab->purge_link.next == &slab->purge_link &&
-        (!is_lent_memory(slab) || berth__slab_is_empty(slab))) {
+        (!is_never_purged(slab) || berth__slab_is_empty(slab))) {
         berth__list_push_back(&heap->purge_queue, &slab->purge_link);
         berth__add_relaxed(&heap->arena->decay.queued_slabs, 1);
     }
@@ -437,7 +439,7 @@ size_t berth__heap_purge_some(struct berth__heap *heap, bool *more) {
     if (slab != NULL) {
         unsigned capacity = berth__slab_class(slab)->blocks;
         unsigned before = berth__slab_free_count(slab);
-        pages = is_lent_memory(slab) ? 0 : whole_machine_pages(berth__slab_purgeable(slab));
+        pages = is_never_purged(slab) ? 0 : whole_machine_pages(berth__slab_purgeable(slab));
         berth__transit_begin();
         berth__slab_hide(slab, pages);
         unsigned hidden = before - berth__slab_free_count(slab);

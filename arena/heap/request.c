@@ -6,6 +6,7 @@
 #include "heap/emergency.h"
 #include "heap/engine.h"
 #include "heap/fork.h"
+#include "heap/io.h"
 #include "heap/misuse.h"
 #include "heap/observer.h"
 
@@ -129,7 +130,13 @@ static void *serve(const struct berth__request *request, bool climbs) {
     if (berth__fork_must_detour()) {
         return berth__emergency_alloc(request->size, request->alignment); /* fresh pages: zero */
     }
+    if (berth__io_is_inherited(request->arenas)) {
+        return NULL;
+    }
     berth__attempt *attempt = attempt_for(request);
+    if (attempt == berth__huge_attempt && request->arenas->policy.io) {
+        return NULL; /* its memory is whole chunks */
+    }
     void *block = attempt_first(request, attempt);
     if (block == NULL && climbs) {
         block = berth__reclaim(request, attempt);
@@ -199,6 +206,10 @@ static void free_elsewhere(void *block) {
 }
 
 static BERTH_NOINLINE void free_by_kind(void *block, uint64_t entry) {
+    if (BERTH_UNLIKELY(berth__load_relaxed(&berth__io_any_inherited)) &&
+        berth__io_is_inherited(berth__block_arenas(block))) {
+        return; /* it is the parent's */
+    }
     switch (BERTH_ENTRY_KIND(entry)) {
     case BERTH_UNIT_SLAB:
     case BERTH_UNIT_POOL_SLAB: free_small(block, entry); break;

@@ -67,6 +67,7 @@ static void land_one(struct berth__flights *flights, uint32_t number) {
     struct berth__flight *flight = *place_of(flights, number);
     *place_of(flights, number) = NULL;
     flights->count--;
+    berth_pool_flight_end(flights->pool, flight->bytes);
     berth_gauge_add(BERTH_GAUGE_IN_FLIGHT_BYTES, -(int64_t)flight->bytes);
     for (uint32_t i = 0; i < flight->count; i++) {
         berth_slice_unpin(&flight->pins[i]);

@@ -130,11 +130,23 @@ void berth__pages_populate(void *at, size_t bytes) {
     errno = saved_errno;
 }
 
-bool berth__pages_wipe_on_fork(void *at, size_t bytes) {
+static bool advise(void *at, size_t bytes, int advice) {
     int saved_errno = errno;
-    bool done = !berth__os_fails(BERTH_OS_ADVISE) && madvise(at, bytes, MADV_WIPEONFORK) == 0;
+    bool done = !berth__os_fails(BERTH_OS_ADVISE) && madvise(at, bytes, advice) == 0;
     errno = saved_errno;
     return done;
+}
+
+bool berth__pages_wipe_on_fork(void *at, size_t bytes) {
+    return advise(at, bytes, MADV_WIPEONFORK);
+}
+
+bool berth__pages_leave_out_of_fork(void *at, size_t bytes) {
+    return advise(at, bytes, MADV_DONTFORK);
+}
+
+bool berth__pages_keep_on_fork(void *at, size_t bytes) {
+    return advise(at, bytes, MADV_KEEPONFORK);
 }
 
 void berth__pages_want_huge(void *at, size_t bytes, bool wanted) {

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "chunk/chunk.h"
 #include "heap/emergency.h"
+#include "heap/io.h"
 #include "heap/misuse.h"
 #include "heap/stash.h"
 
@@ -17,6 +18,11 @@
 #include <string.h>
 
 enum { KNOWN_FLAGS = BERTH_ZERO | BERTH_NOWAIT | BERTH_UNWINDING | 0x3f << BERTH_ALIGN_SHIFT_ };
+
+/* Why a request for memory of a pool failed. */
+static int error_of(struct berth__arenas *arenas) {
+    return berth__io_is_inherited(arenas) ? EOWNERDEAD : ENOMEM;
+}
 
 static BERTH_NOINLINE void *serve(berth_pool *pool, size_t size, size_t alignment,
                                   unsigned request_flags) {
@@ -28,7 +34,7 @@ static BERTH_NOINLINE void *serve(berth_pool *pool, size_t size, size_t alignmen
                                      .flags = request_flags};
     void *block = berth__request_serve(&request);
     if (block == NULL) {
-        errno = ENOMEM;
+        errno = error_of(request.arenas);
     }
     return block;
 }
@@ -181,9 +187,10 @@ void *berth__do_realloc(berth_pool *pool, void *block, size_t size) {
     }
     struct berth__request request = {
         .arenas = berth__block_arenas(block), .size = size, .alignment = BERTH_GRANULE};
-    void *moved = berth__block_realloc(block, &request);
+    bool inherited = berth__io_is_inherited(request.arenas);
+    void *moved = inherited ? NULL : berth__block_realloc(block, &request);
     if (moved == NULL) {
-        errno = ENOMEM;
+        errno = error_of(request.arenas);
     }
     return moved;
 }

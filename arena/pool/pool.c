@@ -1,9 +1,11 @@
 #include "pool/pool.h"
 #include "pool/api.h"
+#include "pool/shared.h"
 
 #include "base/check.h"
 #include "chunk/meta.h"
 #include "heap/fork.h"
+#include "heap/io.h"
 #include "os/environ.h"
 #include "pool/event.h"
 #include "pool/init.h"
@@ -73,6 +75,12 @@ bool berth__start_slow(void) {
 /* ---- the table of pools ---- */
 
 static void in_child(void) {
+    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
+        const berth_pool *pool = berth__load_relaxed(&pools[i]);
+        if (pool != NULL && pool->memfd.at != NULL) {
+            berth__memfd_wipe(&pool->memfd);
+        }
+    }
     berth__pressure_reset_in_child();
     berth__events_reset_in_child();
     berth__maintenance_reset_in_child();
@@ -153,8 +161,13 @@ static bool name_is_valid(const char *name) {
 }
 
 static bool memory_is_valid(const struct berth_pool_options *options) {
+    if (options->backing == BERTH_BACKING_MEMFD) {
+        return options->memory == NULL && options->io == 0 &&
+               options->memory_size >= BERTH_FIRST_COMMIT &&
+               options->memory_size <= PTRDIFF_MAX / 2;
+    }
     if (options->memory == NULL) {
-        return options->memory_size == 0;
+        return options->memory_size == 0 && options->backing == BERTH_BACKING_PRIVATE;
     }
     uintptr_t at = (uintptr_t)options->memory;
     return options->memory_size <= UINTPTR_MAX - at &&
@@ -170,7 +183,8 @@ static bool options_are_valid(const struct berth_pool_options *options) {
            options->arenas <= BERTH_ARENAS_MAX && options->decay_ms >= -1 &&
            options->wait_ms >= -1 && options->reclaim >= -1 && options->reclaim <= 1 &&
            options->thp >= BERTH_THP_AS_CONFIGURED && options->thp <= BERTH_THP_ON &&
-           options->one_thread >= 0 && options->one_thread <= 1 && memory_is_valid(options);
+           options->one_thread >= 0 && options->one_thread <= 1 && options->io >= 0 &&
+           options->io <= (options->memory == NULL ? 1 : 0) && memory_is_valid(options);
 }
 
 /* The process's policy with the pool's options over it. */
@@ -188,6 +202,12 @@ static struct berth__policy policy_of(const struct berth_pool_options *options) 
     }
     if (options->memory != NULL) {
         policy.arena_count = 1; /* it is one piece */
+        policy.shared = options->backing == BERTH_BACKING_MEMFD;
+    }
+    if (options->io != 0) {
+        policy.io = true;
+        policy.chunk_bytes = options->chunk != 0 ? options->chunk : BERTH_IO_CHUNK;
+        policy.thp = options->thp == BERTH_THP_OFF ? BERTH_THP_NEVER : BERTH_THP_ALWAYS;
     }
     return policy;
 }
@@ -264,20 +284,28 @@ berth_pool *berth__do_pool_create(const char *name, const struct berth_pool_opti
         errno = -tag;
         return NULL;
     }
+    struct berth_pool_options own = *options;
+    struct berth__memfd memfd = {.at = NULL};
+    if (own.backing == BERTH_BACKING_MEMFD && !berth__shared_begin(&own, &memfd)) {
+        return NULL;
+    }
     berth__lock_acquire(&pools_lock);
     berth_pool *pool = NULL;
     if (find_locked(name) != NULL) {
         errno = EEXIST;
     } else {
-        pool = new_pool(name, options, (unsigned)tag);
+        pool = new_pool(name, &own, (unsigned)tag);
     }
     if (pool != NULL) {
+        pool->memfd = memfd;
         publish_locked(pool);
         berth__tag_count_pool((unsigned)tag, 1);
     }
     berth__lock_release(&pools_lock);
     if (pool != NULL) {
         berth__maintenance_start();
+    } else {
+        berth__shared_end(&memfd);
     }
     return pool;
 }
@@ -320,7 +348,10 @@ static void tell_of_end(berth_pool *pool, int error) {
 static int check_end(const berth_pool *pool, unsigned flags) {
     bool valid = pool != NULL && pool != &default_pool &&
                  !berth__pool_arenas(pool)->serves_scopes && (flags & ~(unsigned)BERTH_FORCE) == 0;
-    return !valid ? -EINVAL : berth__fork_must_detour() ? -EAGAIN : 0;
+    return !valid                                             ? -EINVAL
+           : berth__fork_must_detour()                        ? -EAGAIN
+           : berth__io_is_inherited(berth__pool_arenas(pool)) ? -EOWNERDEAD
+                                                              : 0;
 }
 
 static bool may_end(struct berth__arenas *arenas, unsigned flags) {
@@ -359,6 +390,7 @@ int berth__do_pool_destroy(berth_pool *pool, unsigned flags) {
     berth__lock_release(&pools_lock);
     tell_of_end(pool, error);
     if (error == 0) {
+        berth__shared_end(&pool->memfd);
         berth__meta_free(pool, sizeof(*pool));
     }
     return error;

@@ -11,8 +11,12 @@
  *   slice.h       counted views of memory
  *   chain.h       slices one after another
  *   io.h        chains to and from sockets
+ *   share.h     slices that other processes see
+ *   temp.h      memory for the moment of an IO operation
+ *   uring.h     chains and rings of io_uring
  *   leak.h      where memory of buffers that nobody releases came from
  *   version.h
+ * Under event libraries and in other servers there is adapt/ besides: docs/adaptors.md.
  * C++17 programs include memory_resource.hpp besides: a pool as std::pmr::memory_resource, and as
  * a standard allocator.
  *
@@ -33,8 +37,11 @@
 #include <berth/limit.h>
 #include <berth/metrics.h>
 #include <berth/pool.h>
+#include <berth/share.h>
 #include <berth/slice.h>
 #include <berth/tag.h>
+#include <berth/temp.h>
+#include <berth/uring.h>
 #include <berth/version.h>
 
 #endif

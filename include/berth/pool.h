@@ -49,14 +49,32 @@ struct berth_pool_options {
                         own: no block of a pool, nor of malloc where libberth-malloc.so serves it */
     size_t memory_size; /* bytes of it; at least 256 KiB after rounding both ends to 64 KiB. No
                            block in it is longer than a chunk */
-    int one_thread;  /* 1: buffers of this pool (slice.h) are used by one thread each, the one that
-                        made them, for all of their life: counting needs no atomics. Blocks do not
-                        mind. Debug builds stop who breaks the promise */
+    int one_thread; /* 1: buffers of this pool (slice.h) are used by one thread each, the one that
+                       made them, for all of their life: counting needs no atomics. Blocks do not
+                       mind. Debug builds stop who breaks the promise */
+    int io; /* 1: memory for the kernel to read and write by itself (uring.h, io.h): chunks, of
+               2 MiB by default, are committed whole, of huge pages, and stay as they are while
+               anything in them lives, is pinned or registered. No block is longer than a chunk. Not
+               together with `memory`. In the child of a fork all calls for such a pool, and for
+               blocks of it, answer EOWNERDEAD; frees do nothing, and the memory reads as zero */
+    uint64_t in_flight; /* bytes that the kernel may hold of all that is sent by senders of this
+                           pool; beyond it they copy (io.h), or have at most 16 KiB each in flight
+                           (uring.h). 0: no bound */
+    int backing; /* enum berth_backing. BERTH_BACKING_MEMFD: the pool lives on memory_size bytes of
+                    a memfd (`memory` is NULL), so that slices of it can be given to other processes
+                    (share.h). All of them are counted against the process's limit, as reserved,
+                    from its creation on; in the child of a fork it is as with `io` */
     const char *tag; /* what its memory is accounted to (tag.h), copied; NULL: nothing */
 };
 
+/** What a pool's memory is. */
+enum berth_backing {
+    BERTH_BACKING_PRIVATE = 0, /* the process's own */
+    BERTH_BACKING_MEMFD = 1    /* a file without a name */
+};
+
 #define BERTH_POOL_OPTIONS_INIT                                                                    \
-    { sizeof(struct berth_pool_options), 0, 0, 0, -1, -1, -1, 0, NULL, 0, 0, NULL }
+    { sizeof(struct berth_pool_options), 0, 0, 0, -1, -1, -1, 0, NULL, 0, 0, 0, 0, 0, NULL }
 
 /**
  * The default pool.
