@@ -96,6 +96,7 @@ static void read_process(struct berth_process_metrics *out) {
         .ladder_callbacks = berth__load_relaxed(&steps[BERTH_LADDER_CALLBACKS]),
         .ladder_waits = berth__load_relaxed(&steps[BERTH_LADDER_WAIT]),
         .mappings = berth__mappings_count(),
+        .returning_bytes = berth__load_relaxed(&berth__ledger.returning),
     };
     struct berth__arenas *arenas = NULL;
     while ((arenas = berth__engine_next(arenas)) != NULL) {

@@ -57,7 +57,9 @@ extern "C" {
     X(ladder_callbacks, COUNTER, NONE, "Reclaims: pressure callbacks were asked.")                 \
     X(ladder_waits, COUNTER, NONE, "Reclaims: the request waited for memory.")                     \
     X(pools, GAUGE, NONE, "Pools, the default one included.")                                      \
-    X(mappings, GAUGE, NONE, "Mappings that the kernel keeps for berth's memory, at most.")
+    X(mappings, GAUGE, NONE, "Mappings that the kernel keeps for berth's memory, at most.")        \
+    X(returning_bytes, GAUGE, BYTES,                                                               \
+      "Charged to the limit, unused, and registered with rings, which were asked for them.")
 
 /** The metrics of a pool. Sums over its arenas, and what belongs to no arena. */
 #define BERTH_POOL_METRICS(X)                                                                      \
