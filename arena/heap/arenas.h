@@ -31,6 +31,7 @@ struct berth__policy {
     size_t run_cache_bytes;  /* that a CPU may keep of free runs */
     bool reclaim;            /* pressure callbacks are called */
     bool io;                 /* memory for the kernel (heap/io.h) */
+    bool shared;             /* in a memfd: a child of a fork does not have it, either */
     enum berth__thp thp;
 };
 
@@ -41,6 +42,8 @@ struct berth__arenas {
     uint32_t number; /* index in the table of pools; 0: the default pool */
     uint64_t serial; /* never reused and never 0; tells a stale thread cache. Changed by a reset */
     struct berth__span *lent; /* the caller's memory, or NULL */
+    uint8_t tag;              /* what the pool is accounted to; 0: nothing */
+    bool serves_scopes;       /* of that tag, instead of the default pool */
 
     _Atomic(struct berth__arena *) arena[BERTH_ARENAS_MAX]; /* in the order they were made */
     _Atomic unsigned arena_count;                           /* of those */

@@ -333,7 +333,7 @@ static void bury_all_threads(void) {
     }
     for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
         struct berth__arenas *arenas = berth__engine_arenas(i);
-        if (arenas != NULL && arenas->policy.io) {
+        if (arenas != NULL && (arenas->policy.io || arenas->policy.shared)) {
             berth__engine_shut(arenas);
             berth__io_inherit(arenas);
         } else if (arenas != NULL) {

@@ -2,6 +2,7 @@
  * The public allocation calls.
  */
 #include "pool/api.h"
+#include "pool/gauge.h"
 #include "pool/pool.h"
 
 #include "base/check.h"
@@ -25,7 +26,9 @@ static int error_of(struct berth__arenas *arenas) {
 
 static BERTH_NOINLINE void *serve(berth_pool *pool, size_t size, size_t alignment,
                                   unsigned request_flags) {
-    struct berth__request request = {.arenas = berth__pool_arenas(pool),
+    struct berth__arenas *arenas = berth__pool_arenas(pool);
+    struct berth__request request = {.arenas =
+                                         arenas->number == 0 ? berth__malloc_arenas() : arenas,
                                      .size = size,
                                      .alignment = alignment,
                                      .flags = request_flags};
@@ -50,19 +53,21 @@ BERTH_INLINE struct berth__cache *cache_of(berth_pool *pool) {
                : (struct berth__cache *)(uintptr_t)&berth__no_cache;
 }
 
+/* For what is no small block and needs no alignment. */
+static BERTH_NOINLINE void *serve_large(berth_pool *pool, size_t size) {
+    void *block = berth__stash_pop(cache_of(pool), size);
+    return BERTH_LIKELY(block != NULL) ? block : serve(pool, size, BERTH_GRANULE, 0);
+}
+
 void *berth__do_alloc(berth_pool *pool, size_t size) {
     if (BERTH_LIKELY(size <= BERTH_SMALL_MAX)) {
         void *block = berth__cache_pop(cache_of(pool), size);
         if (BERTH_LIKELY(block != NULL)) {
             return block;
         }
-    } else {
-        void *block = berth__stash_pop(cache_of(pool), size);
-        if (BERTH_LIKELY(block != NULL)) {
-            return block;
-        }
+        return serve(pool, size, BERTH_GRANULE, 0);
     }
-    return serve(pool, size, BERTH_GRANULE, 0);
+    return serve_large(pool, size);
 }
 
 void *berth__do_alloc_flags(berth_pool *pool, size_t size, unsigned flags) {
@@ -161,6 +166,7 @@ void berth__do_pin(const void *block) {
     _Atomic uint32_t *pins = pins_of(block);
     if (pins != NULL) {
         berth__add_acq_rel(pins, 1);
+        berth__do_gauge_add(BERTH_GAUGE_PINNED_BLOCKS, 1);
     }
 }
 
@@ -168,6 +174,9 @@ void berth__do_unpin(const void *block) {
     _Atomic uint32_t *pins = pins_of(block);
     if (pins != NULL && BERTH_UNLIKELY(berth__sub_acq_rel(pins, 1) == 0)) {
         berth__misuse("unpinning of a block that is not pinned", block);
+    }
+    if (pins != NULL) {
+        berth__do_gauge_add(BERTH_GAUGE_PINNED_BLOCKS, -1);
     }
 }
 

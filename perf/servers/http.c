@@ -129,7 +129,8 @@ static int read_first_line(const char *line, size_t length, struct http_request 
 bool http_read(const char *text, size_t length, struct http_request *request) {
     const char *end = memmem(text, length, "\r\n\r\n", 4);
     request->status = 0;
-    request->has_range = false;
+    request->head_only = request->keep_alive = request->has_range = false;
+    request->path[0] = '\0';
     if (end == NULL) {
         request->status = length < HTTP_HEAD_MAX ? 0 : 431;
         request->length = length;

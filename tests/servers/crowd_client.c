@@ -37,7 +37,10 @@ static void watch(struct visit *visit, struct client *client, int operation) {
 
 static void come(struct visit *visit, struct client *client) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    UNIT_CHECK(fd >= 0);
+    if (fd < 0) { /* those that the server still drains have the descriptors: later */
+        UNIT_CHECK(errno == EMFILE || errno == ENFILE || errno == ENOBUFS);
+        return;
+    }
     if (connect(fd, (struct sockaddr *)&visit->crowd->address, sizeof(visit->crowd->address)) !=
             0 &&
         errno != EINPROGRESS) {

@@ -46,6 +46,8 @@ static void every_option_takes_its_values(void **state) {
         {"limit:1073741824", BERTH_OPTION_limit, 1 << 30},
         {"limit_reserve:0", BERTH_OPTION_limit_reserve, 0},
         {"limit_reserve:1G", BERTH_OPTION_limit_reserve, 1 << 30},
+        {"soft_limit:12M", BERTH_OPTION_soft_limit, 12 << 20},
+        {"pressure:false", BERTH_OPTION_pressure, 0},
         {"chunk:256K", BERTH_OPTION_chunk, 256 << 10},
         {"chunk:4MiB", BERTH_OPTION_chunk, 4 << 20},
         {"arenas:0", BERTH_OPTION_arenas, 0},
