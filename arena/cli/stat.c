@@ -2,12 +2,10 @@
  * `berth stat`: the figures of a running process, or which processes of the user run on berth.
  */
 #include "cli/command.h"
-#include "cli/process.h"
+#include "cli/figures.h"
+#include "cli/processes.h"
 #include "metrics/write.h"
-#include "os/clock.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,16 +28,11 @@ static void to_stdout(void *context, const char *text, size_t length) {
     fwrite(text, 1, length, stdout);
 }
 
-static double age_s(const struct berth__stats *stats) {
-    uint64_t now_ns = berth__clock_ns();
-    return now_ns > stats->taken_ns ? (double)(now_ns - stats->taken_ns) / 1e9 : 0;
-}
-
 /* In the forms for programs nothing is added: they are what the process itself would write. */
 static void print(const struct request *request, struct berth__process *process) {
     struct berth__stats *stats = &process->stats;
     if (request->format == BERTH_METRICS_TEXT) {
-        printf("%s, %.2f s ago\n", process->command, age_s(stats));
+        printf("%s, %.2f s ago\n", process->command, berth__stats_age_s(stats));
     }
     if (stats->rows_left_out != 0) {
         berth__cli_error(request->command, "%lu pools, arenas or classes had no room on the page",
@@ -68,68 +61,37 @@ static int show(const struct request *request) {
 
 /* ---- all processes ---- */
 
-/* "12.1M", as in options. */
-static const char *short_size(char text[16], uint64_t bytes) {
-    static const char units[] = "BKMGT";
-    double value = (double)bytes;
-    unsigned unit = 0;
-    while (value >= 1024 && unit + 1 < sizeof(units) - 1) {
-        value /= 1024;
-        unit++;
-    }
-    if (bytes == UINT64_MAX) {
-        snprintf(text, 16, "none");
-    } else {
-        snprintf(text, 16, unit == 0 ? "%.0f" : "%.1f%c", value, units[unit]);
-    }
-    return text;
-}
-
 static void print_line(const struct berth__process *process) {
-    char used[16];
-    char live[16];
-    char limit[16];
+    char used[BERTH_SIZE_TEXT];
+    char live[BERTH_SIZE_TEXT];
+    char limit[BERTH_SIZE_TEXT];
     const struct berth__stats *stats = &process->stats;
     printf("%7d %9s %9s %9s %9.2f  %s\n", (int)process->pid,
-           short_size(used, berth__stats_figure(stats, "limit_used_bytes", 0)),
-           short_size(live, berth__stats_figure(stats, "live_high_bytes", 0)),
-           short_size(limit, berth__stats_figure(stats, "limit_bytes", UINT64_MAX)), age_s(stats),
-           process->command);
+           berth__size_text(used, berth__stats_figure(stats, "limit_used_bytes", 0)),
+           berth__size_text(live, berth__stats_figure(stats, "live_high_bytes", 0)),
+           berth__size_text(limit, berth__stats_figure(stats, "limit_bytes", UINT64_MAX)),
+           berth__stats_age_s(stats), process->command);
 }
 
 /* One without a page is shown if it surely runs on berth. */
-static void list_one(pid_t pid) {
-    struct berth__process process;
-    switch (berth__process_read(&process, pid)) {
-    case BERTH_PROCESS_READ: print_line(&process); break;
-    case BERTH_PROCESS_PAGELESS:
-        printf("%7d %9s %9s %9s %9s  %s\n", (int)pid, "-", "-", "-", "-", process.command);
-        break;
-    case BERTH_PROCESS_GONE:
-    case BERTH_PROCESS_STRANGER:
-    case BERTH_PROCESS_REFUSED:
-    case BERTH_PROCESS_BAD_PAGE: break;
+static void list_one(void *unused, struct berth__process *process,
+                     enum berth__process_outcome outcome) {
+    (void)unused;
+    if (outcome == BERTH_PROCESS_READ) {
+        print_line(process);
+    } else if (outcome == BERTH_PROCESS_PAGELESS) {
+        printf("%7d %9s %9s %9s %9s  %s\n", (int)process->pid, "-", "-", "-", "-",
+               process->command);
     }
-    berth__process_close(&process);
-}
-
-static int is_number(const struct dirent *entry) {
-    return entry->d_name[strspn(entry->d_name, "0123456789")] == '\0';
 }
 
 static int list(const struct request *request) {
-    struct dirent **processes = NULL;
-    int count = scandir("/proc", &processes, is_number, versionsort);
-    if (count < 0) {
-        berth__cli_error(request->command, "/proc: %s", strerror(errno));
+    printf("%7s %9s %9s %9s %9s  %s\n", "PID", "USED", "LIVE", "LIMIT", "AGE (s)", "COMMAND");
+    int error = berth__processes_each(list_one, NULL);
+    if (error != 0) {
+        berth__cli_error(request->command, "/proc: %s", strerror(-error));
         return BERTH_EXIT_FAILED;
     }
-    printf("%7s %9s %9s %9s %9s  %s\n", "PID", "USED", "LIVE", "LIMIT", "AGE (s)", "COMMAND");
-    for (int i = 0; i < count; i++) {
-        list_one((pid_t)strtol(processes[i]->d_name, NULL, 10));
-        free(processes[i]);
-    }
-    free(processes);
     return BERTH_EXIT_DONE;
 }
 
