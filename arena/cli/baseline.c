@@ -3,6 +3,7 @@
  */
 #include "cli/baseline_file.h"
 #include "cli/command.h"
+#include "cli/outside.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -18,7 +19,7 @@ static bool keep(const struct berth__command *command, const struct berth__proce
         }
         file = path;
     }
-    if (!berth__baseline_write(&baseline, process, 0, file)) {
+    if (!berth__baseline_write(&baseline, process, berth__outside_reserved(process), file)) {
         berth__cli_error(command, "%s", baseline.why);
         return false;
     }

@@ -4,6 +4,7 @@
 #include "cli/baseline_file.h"
 #include "cli/command.h"
 #include "cli/figures.h"
+#include "cli/outside.h"
 
 #include <getopt.h>
 #include <inttypes.h>
@@ -306,7 +307,8 @@ static bool compare(const struct request *request, const struct berth__process *
     uint64_t age_s = now_s > baseline->head.wall_s ? now_s - baseline->head.wall_s : 0;
     printf("process %d, %s, compared with its baseline of %" PRIu64 " s ago\n\n", (int)request->pid,
            process->command, age_s);
-    print_summary(&diff, (struct pair){0, baseline->head.reserved_bytes});
+    print_summary(&diff,
+                  (struct pair){berth__outside_reserved(process), baseline->head.reserved_bytes});
     if (request->detail) {
         print_detail(&diff);
     }

@@ -4,6 +4,7 @@
 #include "cli/command.h"
 #include "cli/figures.h"
 #include "cli/processes.h"
+#include "cli/threads.h"
 #include "metrics/write.h"
 
 #include <getopt.h>
@@ -17,6 +18,7 @@ struct request {
     const struct berth__command *command;
     enum berth_metrics_format format;
     unsigned levels;
+    bool threads;
     double watch_s; /* 0: once */
     pid_t pid;      /* 0: all of them */
 };
@@ -47,12 +49,22 @@ static void print(const struct request *request, struct berth__process *process)
     berth__snapshot_write(&stats->snapshot, request->format, levels, to_stdout, NULL);
 }
 
+/* NULL, or why not. */
+static const char *print_threads(struct berth__process *process) {
+    printf("process %d, %s: ", (int)process->pid, process->command);
+    return berth__threads_print(process);
+}
+
 static int show(const struct request *request) {
     struct berth__process process;
     bool read = berth__process_read(&process, request->pid) == BERTH_PROCESS_READ;
-    if (read) {
+    const char *why = read && request->threads ? print_threads(&process) : NULL;
+    if (why != NULL) {
+        berth__cli_error(request->command, "process %d: %s", (int)request->pid, why);
+        read = false;
+    } else if (read && !request->threads) {
         print(request, &process);
-    } else {
+    } else if (!read) {
         berth__cli_error(request->command, "%s", process.why);
     }
     berth__process_close(&process);
@@ -138,7 +150,12 @@ static bool take_operands(struct request *request, int count, char **operands) {
         berth__cli_error(request->command, "one process at a time: \"%s\"", operands[1]);
         return false;
     }
-    if (count == 0 && (request->format != BERTH_METRICS_TEXT ||
+    if (request->threads && (request->format != BERTH_METRICS_TEXT ||
+                             request->levels != (unsigned)BERTH_METRICS_POOLS)) {
+        berth__cli_error(request->command, "--threads goes with --watch only");
+        return false;
+    }
+    if (count == 0 && (request->threads || request->format != BERTH_METRICS_TEXT ||
                        request->levels != (unsigned)BERTH_METRICS_POOLS)) {
         berth__cli_error(request->command, "no process is given");
         return false;
@@ -148,13 +165,11 @@ static bool take_operands(struct request *request, int count, char **operands) {
 }
 
 static int stat_command(const struct berth__command *command, int argc, char **argv) {
-    static const struct option options[] = {{"json", no_argument, NULL, 'j'},
-                                            {"openmetrics", no_argument, NULL, 'o'},
-                                            {"arenas", no_argument, NULL, 'a'},
-                                            {"classes", no_argument, NULL, 'c'},
-                                            {"watch", optional_argument, NULL, 'w'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"json", no_argument, NULL, 'j'},    {"openmetrics", no_argument, NULL, 'o'},
+        {"arenas", no_argument, NULL, 'a'},  {"classes", no_argument, NULL, 'c'},
+        {"threads", no_argument, NULL, 't'}, {"watch", optional_argument, NULL, 'w'},
+        {"help", no_argument, NULL, 'h'},    {NULL, 0, NULL, 0}};
     struct request request = {
         .command = command, .format = BERTH_METRICS_TEXT, .levels = BERTH_METRICS_POOLS};
     bool understood = true;
@@ -165,6 +180,7 @@ static int stat_command(const struct berth__command *command, int argc, char **a
         case 'o': request.format = BERTH_METRICS_OPENMETRICS; break;
         case 'a': request.levels |= BERTH_METRICS_ARENAS; break;
         case 'c': request.levels |= BERTH_METRICS_CLASSES; break;
+        case 't': request.threads = true; break;
         case 'w': understood = take_interval(&request, optarg); break;
         case 'h': return berth__cli_help(command);
         default: understood = false; break;
@@ -178,13 +194,15 @@ static int stat_command(const struct berth__command *command, int argc, char **a
 
 const struct berth__command berth__command_stat = {
     .name = "stat",
-    .arguments = "[--json | --openmetrics] [--arenas] [--classes] [--watch[=SECONDS]] [PID]",
+    .arguments = "[--json | --openmetrics | --threads] [--arenas] [--classes] [--watch[=SECONDS]] "
+                 "[PID]",
     .summary = "Show the metrics of a running process, or which processes run on berth",
     .details =
         "      --json            as berth_metrics_write has it\n"
         "      --openmetrics     for Prometheus\n"
         "      --arenas          the arenas of each pool, too\n"
         "      --classes         the block sizes of each pool, too\n"
+        "      --threads         what each thread holds in its caches, instead of all that\n"
         "      --watch=SECONDS   again and again; every 2 seconds, if no number is given\n"
         "  -h, --help            this text\n\n"
         "Without PID: a line for each process that may be read. The process is not stopped, and\n"
