@@ -35,17 +35,9 @@ static bool read_text(const char *path, char *text, size_t capacity) {
     return length > 0;
 }
 
-/* Field 22 of /proc/PID/stat; the second one, a name in parentheses, may hold anything. */
 static uint64_t start_of(pid_t pid) {
-    enum { FIELDS_BETWEEN = 20 };
-    char path[64];
-    char text[1024];
-    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-    char *at = read_text(path, text, sizeof(text)) ? strrchr(text, ')') : NULL;
-    for (unsigned i = 0; at != NULL && i < FIELDS_BETWEEN; i++) {
-        at = strchr(at + 1, ' ');
-    }
-    return at == NULL ? 0 : strtoull(at, NULL, 10);
+    struct berth__identity identity;
+    return berth__process_identify(pid, &identity) ? identity.start_ticks : 0;
 }
 
 static void read_boot(char boot[40]) {
@@ -154,7 +146,7 @@ bool berth__baseline_write(struct berth__baseline *baseline, const struct berth_
 static void make_printable(char *text, size_t capacity) {
     text[capacity - 1] = '\0';
     for (char *at = text; *at != '\0'; at++) {
-        if (*at <= ' ' || *at > '~') {
+        if (*at < ' ' || *at > '~') {
             *at = '?';
         }
     }

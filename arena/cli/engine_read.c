@@ -255,6 +255,11 @@ static bool read_cache(struct berth__seen *engine, unsigned pool, const char *co
         .granted_bytes = berth__number_in(copy, bytes, AT(engine, cache_granted), 8, 0),
         .remote_bytes = berth__number_in(copy, bytes, AT(engine, cache_remote_bytes), 4, 0),
         .remote_blocks = berth__number_in(copy, bytes, AT(engine, cache_remote_count), 4, 0)};
+    uint64_t stash = berth__number_in(copy, bytes, AT(engine, cache_stash), 8, 0);
+    if (stash != 0) {
+        cache->stash_bytes = berth__seen_number(engine, stash + AT(engine, stash_bytes), 8, 0);
+        cache->stash_blocks = berth__seen_number(engine, stash + AT(engine, stash_count), 4, 0);
+    }
     for (unsigned i = 0; i < engine->class_count; i++) {
         if (!read_bin(engine, cache, copy, i)) {
             return false;

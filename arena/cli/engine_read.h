@@ -32,6 +32,7 @@ struct berth__seen_cache {
     uint32_t pool, heap;
     bool owns_heap, parked;
     uint64_t granted_bytes, cached_bytes, cached_blocks;
+    uint64_t stash_bytes, stash_blocks;   /* normal blocks */
     uint64_t remote_bytes, remote_blocks; /* of others' heaps, not sent home yet */
 };
 

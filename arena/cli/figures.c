@@ -1,7 +1,5 @@
 #include "cli/figures.h"
 
-#include "os/clock.h"
-
 #include <stdio.h>
 #include <string.h>
 
@@ -46,9 +44,4 @@ uint64_t berth__stats_sum(const struct berth__stats *stats, enum berth__level le
         sum += stats->snapshot.rows[level][i].of.value[column];
     }
     return sum;
-}
-
-double berth__stats_age_s(const struct berth__stats *stats) {
-    uint64_t now_ns = berth__clock_ns();
-    return now_ns > stats->taken_ns ? (double)(now_ns - stats->taken_ns) / 1e9 : 0;
 }

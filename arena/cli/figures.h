@@ -23,7 +23,4 @@ uint64_t berth__stats_row_figure(const struct berth__stats *stats, enum berth__l
 uint64_t berth__stats_sum(const struct berth__stats *stats, enum berth__level level,
                           const char *name);
 
-/* How long ago the figures were written down, in seconds. */
-double berth__stats_age_s(const struct berth__stats *stats);
-
 #endif

@@ -12,8 +12,8 @@ enum {
     ROWS = 16,
     CELLS = COLUMNS * ROWS,
     MARGIN = 24,
-    TILES_MAX = 16, /* of one stretch: beyond, a cell stands for several pages */
-    HEADING = 34,   /* above the tiles of a pool */
+    TILES_MAX = 8, /* of one stretch: beyond, a cell stands for several pages */
+    HEADING = 34,  /* above the tiles of a pool */
 };
 
 /* How large things are drawn: the more there is, the smaller. */
@@ -232,13 +232,14 @@ void berth__map_pool_line(const struct berth__map *map, unsigned pool, char *tex
         snprintf(text, capacity, "%s retained", berth__size_text(size[0], sums->retained_bytes));
         return;
     }
-    uint64_t in_caches = sums->slab_cached_bytes + sums->run_cached_bytes;
+    uint64_t in_caches = sums->slab_cached_bytes + sums->run_stash_bytes + sums->run_cached_bytes;
     int length = snprintf(
         text, capacity,
-        "%s in %" PRIu64 " chunks: %s small and %s normal in use, %s in caches, %s free",
-        berth__size_text(size[0], sums->chunk_bytes), sums->chunks,
+        "%s in %" PRIu64 " chunk%s: %s small and %s normal in use, %s in caches, %s free",
+        berth__size_text(size[0], sums->chunk_bytes), sums->chunks, sums->chunks == 1 ? "" : "s",
         berth__size_text(size[1], sums->slab_lent_bytes - sums->slab_cached_bytes),
-        berth__size_text(size[2], sums->run_lent_bytes), berth__size_text(size[3], in_caches),
+        berth__size_text(size[2], sums->run_lent_bytes - sums->run_stash_bytes),
+        berth__size_text(size[3], in_caches),
         berth__size_text(size[4], sums->slab_free_bytes + sums->run_free_bytes));
     if (sums->huge_blocks > 0 && length > 0 && (size_t)length < capacity) {
         snprintf(text + length, capacity - (size_t)length, "; %s in %" PRIu64 " huge blocks",

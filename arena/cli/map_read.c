@@ -274,6 +274,19 @@ static bool read_spans(struct reading *reading) {
     return true;
 }
 
+/* Blocks in threads' stashes are marked like those in CPUs' caches, and are lent by the metrics'
+ * account. */
+static void part_stashes(struct berth__map *map) {
+    const struct berth__seen *engine = map->engine;
+    for (size_t i = 0; i < engine->cache_count; i++) {
+        struct berth__map_sums *sums = &map->sums[engine->caches[i].pool];
+        uint64_t bytes = berth__min(engine->caches[i].stash_bytes, sums->run_cached_bytes);
+        sums->run_cached_bytes -= bytes;
+        sums->run_stash_bytes += bytes;
+        sums->run_lent_bytes += bytes;
+    }
+}
+
 static int by_pool_and_address(const void *a, const void *b) {
     const struct berth__map_stretch *left = a;
     const struct berth__map_stretch *right = b;
@@ -293,6 +306,9 @@ bool berth__map_read(struct berth__map *map, struct berth__seen *engine,
                     ? read_spans(&reading)
                     : fail(map, "there is no memory for what it holds");
     free(reading.record);
+    if (read) {
+        part_stashes(map);
+    }
     if (map->count > 0) {
         qsort(map->stretches, map->count, sizeof(*map->stretches), by_pool_and_address);
     }

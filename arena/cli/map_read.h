@@ -76,11 +76,8 @@ struct berth__map_stretch {
     X(slab_lent_bytes)                                                                             \
     X(slab_cached_bytes)                                                                           \
     X(slab_free_bytes)                                                                             \
-    X(slab_tail_bytes)                                                                             \
-    X(run_lent_bytes)                                                                              \
-    X(run_cached_bytes)                                                                            \
-    X(run_free_bytes)                                                                              \
-    X(run_dirty_bytes) X(huge_bytes) X(file_bytes) X(retained_bytes) X(resident_bytes)
+    X(slab_tail_bytes) X(run_lent_bytes) X(run_stash_bytes) X(run_cached_bytes) X(run_free_bytes)  \
+        X(run_dirty_bytes) X(huge_bytes) X(file_bytes) X(retained_bytes) X(resident_bytes)
 
 struct berth__map_sums {
 #define BERTH_X(name) uint64_t name;

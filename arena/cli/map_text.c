@@ -20,7 +20,7 @@ void berth__map_label(const struct berth__map_stretch *stretch, char *text, size
     int length =
         snprintf(text, capacity, "0x%" PRIx64 " %s %s", stretch->at, kinds[stretch->kind], size);
     size_t used = length > 0 ? (size_t)length : 0;
-    if (stretch->kind != BERTH_MAP_A_REST && used < capacity) {
+    if (stretch->kind == BERTH_MAP_A_SLAB && used < capacity) {
         used += (size_t)snprintf(text + used, capacity - used, ", arena %" PRIu32, stretch->arena);
     }
     if (stretch->lent && used < capacity) {

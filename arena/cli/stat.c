@@ -36,6 +36,12 @@ static void print(const struct request *request, struct berth__process *process)
     if (request->format == BERTH_METRICS_TEXT) {
         printf("%s, %.2f s ago\n", process->command, berth__stats_age_s(stats));
     }
+    if (process->torn) {
+        berth__cli_error(request->command,
+                         "process %d stands still while it writes its figures: some are older than "
+                         "others",
+                         (int)process->pid);
+    }
     if (stats->rows_left_out != 0) {
         berth__cli_error(request->command, "%lu pools, arenas or classes had no room on the page",
                          (unsigned long)stats->rows_left_out);

@@ -128,7 +128,9 @@ static void read_name(pid_t pid, uint32_t tid, char name[20]) {
 static int by_bytes(const void *a, const void *b) {
     const struct berth__seen_cache *left = a;
     const struct berth__seen_cache *right = b;
-    return (left->cached_bytes < right->cached_bytes) - (left->cached_bytes > right->cached_bytes);
+    uint64_t of_left = left->cached_bytes + left->stash_bytes;
+    uint64_t of_right = right->cached_bytes + right->stash_bytes;
+    return (of_left < of_right) - (of_left > of_right);
 }
 
 static void print_cache(const struct berth__process *process, const struct berth__seen *seen,
@@ -136,7 +138,7 @@ static void print_cache(const struct berth__process *process, const struct berth
     char number[16] = "-";
     char name[20] = "";
     char heap[16] = "shared";
-    char text[3][BERTH_SIZE_TEXT];
+    char text[4][BERTH_SIZE_TEXT];
     if (tid != 0) {
         snprintf(number, sizeof(number), "%" PRIu32, tid);
         read_name(process->pid, tid, name);
@@ -144,9 +146,10 @@ static void print_cache(const struct berth__process *process, const struct berth
     if (cache->owns_heap) {
         snprintf(heap, sizeof(heap), "%" PRIu32, cache->heap);
     }
-    printf("%8s %-15s  %-14.14s %-6s %6s %9s %9" PRIu64 " %9s %9s\n", number, name,
+    printf("%8s %-15s  %-14.14s %-6s %6s %9s %8" PRIu64 " %9s %7" PRIu64 " %9s %9s\n", number, name,
            seen->pools[cache->pool].name, cache->parked ? "parked" : "active", heap,
            berth__size_text(text[0], cache->cached_bytes), cache->cached_blocks,
+           berth__size_text(text[3], cache->stash_bytes), cache->stash_blocks,
            berth__size_text(text[1], cache->remote_bytes),
            berth__size_text(text[2], cache->granted_bytes));
 }
@@ -158,8 +161,8 @@ static void print_table(const struct berth__process *process, struct berth__seen
         qsort(seen->caches, seen->cache_count, sizeof(*seen->caches), by_bytes);
     }
     printf("%zu threads, %zu caches of threads\n", tids.count, seen->cache_count);
-    printf("%8s %-15s  %-14s %-6s %6s %9s %9s %9s %9s\n", "TID", "NAME", "POOL", "STATE", "HEAP",
-           "CACHED", "BLOCKS", "GATHERED", "GRANTED");
+    printf("%8s %-15s  %-14s %-6s %6s %9s %8s %9s %7s %9s %9s\n", "TID", "NAME", "POOL", "STATE",
+           "HEAP", "CACHED", "BLOCKS", "STASH", "BLOCKS", "GATHERED", "GRANTED");
     for (size_t i = 0; i < seen->cache_count; i++) {
         const struct berth__seen_cache *cache = &seen->caches[i];
         print_cache(process, seen, cache, tid_of(seen, &tids, place, cache->owner));

@@ -1,6 +1,6 @@
 #include "metrics/layout.h"
 
-#include "heap/cache.h"
+#include "heap/stash.h"
 #include "pool/pool.h"
 
 #define PLACE(name) [BERTH_LAYOUT_##name]
@@ -67,6 +67,9 @@ static const uint64_t constants[BERTH_LAYOUT_COUNT] = {
     PLACE(bin_top) = OFFSET(berth__bin, top),
     PLACE(bin_low) = OFFSET(berth__bin, low),
     PLACE(bin_capacity) = OFFSET(berth__bin, capacity),
+    PLACE(cache_stash) = OFFSET(berth__cache, stash),
+    PLACE(stash_bytes) = OFFSET(berth__stash, table.bytes),
+    PLACE(stash_count) = OFFSET(berth__stash, table.count),
 };
 _Static_assert(offsetof(struct berth__cache, bins) == 0, "bins come first");
 

@@ -37,7 +37,9 @@ enum { BERTH_LAYOUT_VERSION = 1 };
     /* thread caches (heap/cache.h): members of a list */                                          \
     X(cache_bytes) X(cache_link) X(cache_heap) X(cache_owner) X(cache_owns_heap) X(cache_state)    \
     X(cache_granted) X(cache_remote_bytes) X(cache_remote_count)                                   \
-    X(bin_stride) X(bin_top) X(bin_low) X(bin_capacity)
+    X(bin_stride) X(bin_top) X(bin_low) X(bin_capacity)                                            \
+    /* the stash of a cache (heap/stash.h), if it has one */                                       \
+    X(cache_stash) X(stash_bytes) X(stash_count)
 /* clang-format on */
 
 enum berth__layout_item {

@@ -58,7 +58,7 @@ static bool understand(const char *bytes, size_t count) {
     bool understood = berth__baseline_understand(&baseline, exact, count);
     UNIT_CHECK(understood == (baseline.why[0] == '\0'));
     for (const char *at = baseline.head.command; understood && *at != '\0'; at++) {
-        UNIT_CHECK(*at > ' ' && *at <= '~');
+        UNIT_CHECK(*at >= ' ' && *at <= '~');
     }
     berth__baseline_free(&baseline);
     free(exact);

@@ -201,6 +201,20 @@ static void what_was_freed_and_purged_is_shown_so(void **state) {
     end_look(&seen, &map);
 }
 
+static void what_threads_keep_is_told_from_what_cpus_keep(void **state) {
+    /* The sums would differ from the metrics by what is in stashes. */
+    (void)state;
+    struct berth__seen seen;
+    struct berth__map map;
+    for (unsigned i = 0; i < 400; i++) {
+        berth_free(berth_alloc(pool, 40000));
+    }
+    look(&seen, &map);
+    check_sums(&map);
+    assert_true(sums_of(&map, "known")->run_stash_bytes > 0);
+    end_look(&seen, &map);
+}
+
 static void pinned_chunks_are_marked(void **state) {
     /* Nobody would see why a chunk does not go back. */
     (void)state;
@@ -356,6 +370,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_known_layout_is_seen_as_it_is),
         cmocka_unit_test(what_was_freed_and_purged_is_shown_so),
+        cmocka_unit_test(what_threads_keep_is_told_from_what_cpus_keep),
         cmocka_unit_test(pinned_chunks_are_marked),
         cmocka_unit_test(reserved_addresses_are_those_of_the_spans),
         cmocka_unit_test(memory_that_changes_while_it_is_read_harms_nobody),
