@@ -71,13 +71,12 @@ struct berth__map_stretch {
 };
 
 /* Sums, named like the metrics (<berth/metrics.h>) where these have them. Bytes. */
+/* clang-format off */
 #define BERTH_MAP_SUMS(X)                                                                          \
-    X(chunk_bytes)                                                                                 \
-    X(slab_lent_bytes)                                                                             \
-    X(slab_cached_bytes)                                                                           \
-    X(slab_free_bytes)                                                                             \
-    X(slab_tail_bytes) X(run_lent_bytes) X(run_stash_bytes) X(run_cached_bytes) X(run_free_bytes)  \
-        X(run_dirty_bytes) X(huge_bytes) X(file_bytes) X(retained_bytes) X(resident_bytes)
+    X(chunk_bytes) X(slab_lent_bytes) X(slab_cached_bytes) X(slab_free_bytes) X(slab_tail_bytes)   \
+    X(run_lent_bytes) X(run_stash_bytes) X(run_cached_bytes) X(run_free_bytes) X(run_dirty_bytes)  \
+    X(huge_bytes) X(file_bytes) X(retained_bytes) X(resident_bytes)
+/* clang-format on */
 
 struct berth__map_sums {
 #define BERTH_X(name) uint64_t name;

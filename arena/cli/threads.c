@@ -17,10 +17,7 @@ struct tids {
     size_t count;
 };
 
-enum {
-    THREADS_MAX = 1 << 20,
-    DESCRIPTOR_WORDS = 512, /* of what lies at a thread's pointer: its number is among them */
-};
+enum { DESCRIPTOR_WORDS = 512 }; /* of what lies at a thread's pointer: its number is among them */
 
 static int ascending(const void *a, const void *b) {
     uint32_t left = *(const uint32_t *)a;
@@ -28,30 +25,24 @@ static int ascending(const void *a, const void *b) {
     return (left > right) - (left < right);
 }
 
+static int is_number(const struct dirent *entry) {
+    return entry->d_name[strspn(entry->d_name, "0123456789")] == '\0';
+}
+
 static struct tids read_tids(pid_t pid) {
     char path[64];
     struct tids tids = {NULL, 0};
-    size_t capacity = 0;
+    struct dirent **found = NULL;
     snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
-    DIR *folder = opendir(path);
-    for (struct dirent *entry = NULL;
-         folder != NULL && tids.count < THREADS_MAX && (entry = readdir(folder)) != NULL;) {
-        if (entry->d_name[0] < '0' || entry->d_name[0] > '9') {
-            continue;
+    int count = scandir(path, &found, is_number, NULL);
+    tids.tid = count <= 0 ? NULL : calloc((size_t)count, sizeof(*tids.tid));
+    for (int i = 0; i < count; i++) {
+        if (tids.tid != NULL) {
+            tids.tid[tids.count++] = (uint32_t)strtoul(found[i]->d_name, NULL, 10);
         }
-        if (tids.count == capacity) {
-            capacity = capacity * 2 + 64;
-            uint32_t *larger = realloc(tids.tid, capacity * sizeof(*larger));
-            if (larger == NULL) {
-                break;
-            }
-            tids.tid = larger;
-        }
-        tids.tid[tids.count++] = (uint32_t)strtoul(entry->d_name, NULL, 10);
+        free(found[i]);
     }
-    if (folder != NULL) {
-        closedir(folder);
-    }
+    free(found);
     if (tids.count > 0) {
         qsort(tids.tid, tids.count, sizeof(*tids.tid), ascending);
     }
