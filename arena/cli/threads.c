@@ -34,8 +34,11 @@ static struct tids read_tids(pid_t pid) {
     struct tids tids = {NULL, 0};
     struct dirent **found = NULL;
     snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
-    int count = scandir(path, &found, is_number, NULL);
-    tids.tid = count <= 0 ? NULL : calloc((size_t)count, sizeof(*tids.tid));
+    int count = scandir(path, &found, is_number, versionsort);
+    if (found == NULL) {
+        return tids;
+    }
+    tids.tid = calloc((size_t)count + 1, sizeof(*tids.tid));
     for (int i = 0; i < count; i++) {
         if (tids.tid != NULL) {
             tids.tid[tids.count++] = (uint32_t)strtoul(found[i]->d_name, NULL, 10);
