@@ -39,13 +39,9 @@ static int baseline_command(const struct berth__command *command, int argc, char
         default: return berth__cli_usage_error(command);
         }
     }
-    if (argc - optind != 1) {
-        berth__cli_error(command, "one process is needed");
-        return berth__cli_usage_error(command);
-    }
-    pid_t pid = berth__cli_pid(command, argv[optind]);
+    pid_t pid = berth__cli_only_pid(command, argc, argv);
     if (pid < 0) {
-        return berth__cli_usage_error(command);
+        return BERTH_EXIT_USAGE;
     }
     struct berth__process process;
     bool kept = false;

@@ -48,4 +48,8 @@ int berth__cli_operands(const struct berth__command *command, int argc, char **a
 /* The number of a process; -1 after a message if the text is none. */
 int berth__cli_pid(const struct berth__command *command, const char *text);
 
+/* The same where one process, and nothing else, is to follow the options; -1 also after a usage
+ * error was told. */
+int berth__cli_only_pid(const struct berth__command *command, int argc, char **argv);
+
 #endif

@@ -348,12 +348,8 @@ static int diff_command(const struct berth__command *command, int argc, char **a
         default: return berth__cli_usage_error(command);
         }
     }
-    if (argc - optind != 1) {
-        berth__cli_error(command, "one process is needed");
-        return berth__cli_usage_error(command);
-    }
-    request.pid = berth__cli_pid(command, argv[optind]);
-    return request.pid < 0 ? berth__cli_usage_error(command) : run(&request);
+    request.pid = berth__cli_only_pid(command, argc, argv);
+    return request.pid < 0 ? BERTH_EXIT_USAGE : run(&request);
 }
 
 const struct berth__command berth__command_diff = {

@@ -121,15 +121,11 @@ static int map_command(const struct berth__command *command, int argc, char **ar
         default: return berth__cli_usage_error(command);
         }
     }
-    if (argc - optind != 1) {
-        berth__cli_error(command, "one process is needed");
-        return berth__cli_usage_error(command);
-    }
-    request.pid = berth__cli_pid(command, argv[optind]);
+    request.pid = berth__cli_only_pid(command, argc, argv);
     if (request.write == NULL) {
         request.write = writer_for(request.file);
     }
-    return request.pid < 0 ? berth__cli_usage_error(command) : run(&request);
+    return request.pid < 0 ? BERTH_EXIT_USAGE : run(&request);
 }
 
 const struct berth__command berth__command_map = {

@@ -1,8 +1,7 @@
 /* Baselines: their files are read like pages of other processes, whatever they hold. */
-#include "unit.h"
+#include "own_page.h"
 
 #include "cli/baseline_file.h"
-#include "metrics/page.h"
 
 #include <berth/berth.h>
 
@@ -17,18 +16,8 @@ static size_t sound_bytes;
 
 static int start_of_group(void **state) {
     (void)state;
-    for (unsigned i = 0; i < 4000 && berth__stats_page() == NULL; i++) {
-        UNIT_CHECK(berth_alloc(berth_pool_default(), 100) != NULL);
-        usleep(5000);
-        berth_trim(NULL);
-    }
-    const struct berth__stats_head *head = berth__stats_page();
-    UNIT_CHECK(head != NULL);
-    size_t bytes = head->used_bytes;
-    self.copy = malloc(bytes);
-    memcpy(self.copy, (const void *)head, bytes);
-    UNIT_CHECK(berth__stats_read(&self.stats, self.copy, bytes) == BERTH_PAGE_SOUND);
-    self.pid = getpid();
+    unit_read_own_page(&self);
+    size_t bytes = self.stats.page_bytes;
     memcpy(self.command, "some\033name", 10);
     UNIT_CHECK(mkdtemp(folder) != NULL);
     snprintf(file, sizeof(file), "%s/file", folder);

@@ -1,10 +1,9 @@
 /* The map of a process's memory: this process looks at itself, through /proc/self/mem. */
-#include "unit.h"
+#include "own_page.h"
 
 #include "cli/figures.h"
 #include "cli/map_write.h"
 #include "cli/outside.h"
-#include "metrics/page.h"
 #include "os/clock.h"
 
 #include <berth/berth.h>
@@ -52,17 +51,7 @@ static void make_layout(void) {
 static int start_of_group(void **state) {
     (void)state;
     make_layout();
-    for (unsigned i = 0; i < 4000 && berth__stats_page() == NULL; i++) {
-        usleep(5000);
-        berth_trim(NULL);
-    }
-    const struct berth__stats_head *head = berth__stats_page();
-    UNIT_CHECK(head != NULL);
-    size_t bytes = head->used_bytes;
-    self.copy = malloc(bytes);
-    memcpy(self.copy, (const void *)head, bytes);
-    UNIT_CHECK(berth__stats_read(&self.stats, self.copy, bytes) == BERTH_PAGE_SOUND);
-    self.pid = getpid();
+    unit_read_own_page(&self);
     self.memory = open("/proc/self/mem", O_RDONLY);
     UNIT_CHECK(self.memory >= 0);
     berth__outside_open(&outside, &self);
