@@ -45,7 +45,6 @@ struct berth__top {
     size_t count, capacity;
     struct berth__top_row *before; /* the sample before, in the order of process numbers */
     size_t before_count;
-    size_t hidden; /* processes of others */
     enum berth__top_column sort;
     bool reversed;
     bool no_memory;

@@ -77,7 +77,7 @@ static void read_figures(struct berth__top_row *row, const struct berth__stats *
 }
 
 /* False if the process is none that belongs into the table. */
-static bool describe(struct berth__top *top, struct berth__top_row *row,
+static bool describe(const struct berth__top *top, struct berth__top_row *row,
                      const struct berth__process *process, enum berth__process_outcome outcome) {
     memset(row, 0, sizeof(*row));
     row->pid = process->pid;
@@ -91,9 +91,8 @@ static bool describe(struct berth__top *top, struct berth__top_row *row,
     case BERTH_PROCESS_PAGELESS:
     case BERTH_PROCESS_BAD_PAGE: snprintf(row->why, sizeof(row->why), "%s", process->why); break;
     case BERTH_PROCESS_REFUSED:
-        if (process->uid != geteuid()) {
-            top->hidden++;
-            return false;
+        if (process->uid != geteuid() || (process->sees_maps && !process->on_berth)) {
+            return false; /* of others, or surely not on berth */
         }
         snprintf(row->why, sizeof(row->why), "%s", process->why);
         break;
@@ -131,7 +130,7 @@ int berth__top_sample(struct berth__top *top) {
         qsort(top->before, top->before_count, sizeof(*top->before), by_pid);
     }
     top->rows = NULL;
-    top->count = top->capacity = top->hidden = 0;
+    top->count = top->capacity = 0;
     int error = berth__processes_each(add, top);
     berth__top_sort(top);
     return error;
