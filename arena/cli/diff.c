@@ -51,14 +51,14 @@ static int print_change(struct pair pair, bool bytes) {
     if (!differ(pair)) {
         return 0;
     }
-    return bytes ? printf(" %c%s", sign, berth__size_text(text, change))
+    return bytes ? printf(" %c%s", sign, berth__short_size(text, change))
                  : printf(" %c%" PRIu64, sign, change);
 }
 
 /* "name=12.0M +1.5M" */
 static int print_bytes(const char *name, struct pair pair) {
     char text[BERTH_SIZE_TEXT];
-    int printed = printf("%s=%s", name, berth__size_text(text, pair.now));
+    int printed = printf("%s=%s", name, berth__short_size(text, pair.now));
     return printed + print_change(pair, true);
 }
 

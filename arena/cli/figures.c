@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-const char *berth__size_text(char text[BERTH_SIZE_TEXT], uint64_t bytes) {
+const char *berth__short_size(char text[BERTH_SIZE_TEXT], uint64_t bytes) {
     static const char units[] = "BKMGT";
     double value = (double)bytes;
     unsigned unit = 0;

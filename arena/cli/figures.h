@@ -9,7 +9,7 @@
 enum { BERTH_SIZE_TEXT = 16 };
 
 /* "12.1M", as in options; "none" for the largest number. Returns `text`. */
-const char *berth__size_text(char text[BERTH_SIZE_TEXT], uint64_t bytes);
+const char *berth__short_size(char text[BERTH_SIZE_TEXT], uint64_t bytes);
 
 /* Where a level's rows have the figure of that name; -1: nowhere. */
 int berth__stats_column(const struct berth__stats *stats, enum berth__level level,

@@ -190,7 +190,7 @@ static void put_label(const struct tile *tile) {
     berth__map_label(stretch, text, sizeof(text));
     if (tile->scale->cell == 3) {
         snprintf(text, sizeof(text), "0x%" PRIx64 " %s a%" PRIu32, stretch->at,
-                 berth__size_text(size, stretch->pages * (uint64_t)BERTH_PAGE), stretch->arena);
+                 berth__short_size(size, stretch->pages * (uint64_t)BERTH_PAGE), stretch->arena);
     } else if (tile->scale->cell < 3) {
         snprintf(text, sizeof(text), "0x%" PRIx64, stretch->at);
     }
@@ -229,21 +229,21 @@ void berth__map_pool_line(const struct berth__map *map, unsigned pool, char *tex
     const struct berth__map_sums *sums = &map->sums[pool];
     char size[6][BERTH_SIZE_TEXT];
     if (pool == map->engine->pool_count) {
-        snprintf(text, capacity, "%s retained", berth__size_text(size[0], sums->retained_bytes));
+        snprintf(text, capacity, "%s retained", berth__short_size(size[0], sums->retained_bytes));
         return;
     }
     uint64_t in_caches = sums->slab_cached_bytes + sums->run_stash_bytes + sums->run_cached_bytes;
     int length = snprintf(
         text, capacity,
         "%s in %" PRIu64 " chunk%s: %s small and %s normal in use, %s in caches, %s free",
-        berth__size_text(size[0], sums->chunk_bytes), sums->chunks, sums->chunks == 1 ? "" : "s",
-        berth__size_text(size[1], sums->slab_lent_bytes - sums->slab_cached_bytes),
-        berth__size_text(size[2], sums->run_lent_bytes - sums->run_stash_bytes),
-        berth__size_text(size[3], in_caches),
-        berth__size_text(size[4], sums->slab_free_bytes + sums->run_free_bytes));
+        berth__short_size(size[0], sums->chunk_bytes), sums->chunks, sums->chunks == 1 ? "" : "s",
+        berth__short_size(size[1], sums->slab_lent_bytes - sums->slab_cached_bytes),
+        berth__short_size(size[2], sums->run_lent_bytes - sums->run_stash_bytes),
+        berth__short_size(size[3], in_caches),
+        berth__short_size(size[4], sums->slab_free_bytes + sums->run_free_bytes));
     if (sums->huge_blocks > 0 && length > 0 && (size_t)length < capacity) {
         snprintf(text + length, capacity - (size_t)length, "; %s in %" PRIu64 " huge blocks",
-                 berth__size_text(size[5], sums->huge_bytes), sums->huge_blocks);
+                 berth__short_size(size[5], sums->huge_bytes), sums->huge_blocks);
     }
 }
 
@@ -309,7 +309,7 @@ static unsigned put_legend(const struct berth__map *map, unsigned y, FILE *to) {
                 "<rect class=\"s%u\" x=\"%u\" y=\"%u\" width=\"14\" height=\"14\" rx=\"2\"/>"
                 "<text class=\"f\" x=\"%u\" y=\"%u\">%s: %s</text>\n",
                 i, x, at, x + 22, at + 12, berth__map_meanings[i],
-                berth__size_text(size, map->state_pages[i] * BERTH_PAGE));
+                berth__short_size(size, map->state_pages[i] * BERTH_PAGE));
     }
     return y + (shown_count + PER_LINE - 1) / PER_LINE * LINE;
 }

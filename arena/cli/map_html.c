@@ -50,10 +50,10 @@ static void put_legend(const struct berth__map *map, FILE *to) {
                 "<li><svg viewBox=\"0 0 14 14\"><rect class=\"s%u\" width=\"14\" height=\"14\" "
                 "rx=\"2\"/></svg>%s: %s",
                 i, berth__map_meanings[i],
-                berth__size_text(size, map->state_pages[i] * BERTH_PAGE));
+                berth__short_size(size, map->state_pages[i] * BERTH_PAGE));
         if (map->knows_residency) {
             fprintf(to, ", %s resident",
-                    berth__size_text(resident, map->state_resident[i] * BERTH_PAGE));
+                    berth__short_size(resident, map->state_resident[i] * BERTH_PAGE));
         }
         fputs("</li>\n", to);
     }
@@ -90,8 +90,8 @@ static void put_class(const struct berth__seen_class *class, const struct of_cla
             "<td>%" PRIu64 "</td><td>%" PRIu64 "</td><td>%" PRIu64
             "</td><td><span class=\"bar\"><i style=\"width:%.0f%%\"></i></span></td><td>%.0f "
             "%%</td></tr>\n",
-            class->size, sum->slabs, berth__size_text(all, sum->slabs * BERTH_UNIT), sum->live,
-            berth__size_text(in_use, sum->live * class->size), sum->cached, sum->ready, sum->cold,
+            class->size, sum->slabs, berth__short_size(all, sum->slabs * BERTH_UNIT), sum->live,
+            berth__short_size(in_use, sum->live * class->size), sum->cached, sum->ready, sum->cold,
             full, full);
 }
 

@@ -345,7 +345,7 @@ static size_t resident_pages(const struct berth__map_stretch *stretch,
 static int describe_kind(const struct berth__map *map, const struct berth__map_thing *thing,
                          char *text, size_t capacity) {
     char size[BERTH_SIZE_TEXT];
-    berth__size_text(size, thing->pages * (uint64_t)BERTH_PAGE);
+    berth__short_size(size, thing->pages * (uint64_t)BERTH_PAGE);
     switch (thing->kind) {
     case BERTH_MAP_A_SLAB:
         return snprintf(text, capacity,

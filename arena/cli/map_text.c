@@ -16,7 +16,7 @@ void berth__map_label(const struct berth__map_stretch *stretch, char *text, size
                                         [BERTH_MAP_A_FILE] = "mapped file",
                                         [BERTH_MAP_A_REST] = "retained"};
     char size[BERTH_SIZE_TEXT];
-    berth__size_text(size, stretch->pages * (uint64_t)BERTH_PAGE);
+    berth__short_size(size, stretch->pages * (uint64_t)BERTH_PAGE);
     int length =
         snprintf(text, capacity, "0x%" PRIx64 " %s %s", stretch->at, kinds[stretch->kind], size);
     size_t used = length > 0 ? (size_t)length : 0;
@@ -89,8 +89,8 @@ void berth__map_write_text(const struct berth__map *map, const struct berth__map
     for (unsigned i = 0; i < BERTH_MAP_STATE_COUNT; i++) {
         char size[BERTH_SIZE_TEXT];
         char resident[BERTH_SIZE_TEXT];
-        berth__size_text(size, map->state_pages[i] * BERTH_PAGE);
-        berth__size_text(resident, map->state_resident[i] * BERTH_PAGE);
+        berth__short_size(size, map->state_pages[i] * BERTH_PAGE);
+        berth__short_size(resident, map->state_resident[i] * BERTH_PAGE);
         if (map->state_pages[i] > 0) {
             fprintf(to, "  %c  %9s", berth__map_letters[i], size);
             fprintf(to, map->knows_residency ? ", %9s resident" : "%s",

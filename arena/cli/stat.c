@@ -85,9 +85,9 @@ static void print_line(const struct berth__process *process) {
     char limit[BERTH_SIZE_TEXT];
     const struct berth__stats *stats = &process->stats;
     printf("%7d %9s %9s %9s %9.2f  %s\n", (int)process->pid,
-           berth__size_text(used, berth__stats_figure(stats, "limit_used_bytes", 0)),
-           berth__size_text(live, berth__stats_figure(stats, "live_high_bytes", 0)),
-           berth__size_text(limit, berth__stats_figure(stats, "limit_bytes", UINT64_MAX)),
+           berth__short_size(used, berth__stats_figure(stats, "limit_used_bytes", 0)),
+           berth__short_size(live, berth__stats_figure(stats, "live_high_bytes", 0)),
+           berth__short_size(limit, berth__stats_figure(stats, "limit_bytes", UINT64_MAX)),
            berth__stats_age_s(stats), process->command);
 }
 

@@ -142,10 +142,10 @@ static void print_cache(const struct berth__process *process, const struct berth
     }
     printf("%8s %-15s  %-14.14s %-6s %6s %9s %8" PRIu64 " %9s %7" PRIu64 " %9s %9s\n", number, name,
            seen->pools[cache->pool].name, cache->parked ? "parked" : "active", heap,
-           berth__size_text(text[0], cache->cached_bytes), cache->cached_blocks,
-           berth__size_text(text[3], cache->stash_bytes), cache->stash_blocks,
-           berth__size_text(text[1], cache->remote_bytes),
-           berth__size_text(text[2], cache->granted_bytes));
+           berth__short_size(text[0], cache->cached_bytes), cache->cached_blocks,
+           berth__short_size(text[3], cache->stash_bytes), cache->stash_blocks,
+           berth__short_size(text[1], cache->remote_bytes),
+           berth__short_size(text[2], cache->granted_bytes));
 }
 
 static void print_table(const struct berth__process *process, struct berth__seen *seen) {

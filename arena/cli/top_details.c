@@ -67,7 +67,7 @@ static void put_pool(struct berth__top_details *details, const struct berth__sta
                                         "run_free_bytes", "huge_bytes"};
     char text[BERTH_ARRAY_COUNT(names)][BERTH_SIZE_TEXT];
     for (unsigned i = 0; i < BERTH_ARRAY_COUNT(names); i++) {
-        berth__size_text(text[i], figure(stats, BERTH_LEVEL_POOL, row, names[i]));
+        berth__short_size(text[i], figure(stats, BERTH_LEVEL_POOL, row, names[i]));
     }
     add(details, "%-20.20s %9s %9s %9s %9s %9s %5" PRIu64, row->pool, text[0], text[1], text[2],
         text[3], text[4], figure(stats, BERTH_LEVEL_POOL, row, "threads"));
@@ -79,7 +79,7 @@ static void put_arena(struct berth__top_details *details, const struct berth__st
                                         "run_lent_bytes", "run_free_bytes"};
     char text[BERTH_ARRAY_COUNT(names)][BERTH_SIZE_TEXT];
     for (unsigned i = 0; i < BERTH_ARRAY_COUNT(names); i++) {
-        berth__size_text(text[i], figure(stats, BERTH_LEVEL_ARENA, row, names[i]));
+        berth__short_size(text[i], figure(stats, BERTH_LEVEL_ARENA, row, names[i]));
     }
     add(details, "%-14.14s %5" PRIu64 " %9s %9s %9s %9s %9s %5" PRIu64, row->pool, row->index,
         text[0], text[1], text[2], text[3], text[4],
@@ -96,7 +96,7 @@ static void put_class(struct berth__top_details *details, const struct berth__st
     char free_text[BERTH_SIZE_TEXT];
     add(details, "%-14.14s %5" PRIu64 " %7" PRIu64 " %10" PRIu64 " %10" PRIu64 " %9s %9s %4.0f%%",
         row->pool, size, figure(stats, BERTH_LEVEL_CLASS, row, "slabs"), lent, unused,
-        berth__size_text(lent_text, lent * size), berth__size_text(free_text, unused * size),
+        berth__short_size(lent_text, lent * size), berth__short_size(free_text, unused * size),
         all > 0 ? (double)lent * 100 / all : 0.0);
 }
 
@@ -129,7 +129,7 @@ static void put_process(struct berth__top_details *details, const struct berth__
                                         "metadata_bytes"};
     char text[BERTH_ARRAY_COUNT(names)][BERTH_SIZE_TEXT];
     for (unsigned i = 0; i < BERTH_ARRAY_COUNT(names); i++) {
-        berth__size_text(text[i], berth__stats_figure(stats, names[i], 0));
+        berth__short_size(text[i], berth__stats_figure(stats, names[i], 0));
     }
     add(details, "used %s of %s, live %s to %s, mapped %s: retained %s, metadata %s", text[0],
         text[1], text[2], text[3], text[4], text[5], text[6]);

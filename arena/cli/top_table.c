@@ -227,8 +227,8 @@ void berth__top_line(const struct berth__top_row *row, char *line, size_t capaci
         snprintf(percent, sizeof(percent), "%.1f", share(row) * 100);
     }
     snprintf(line, capacity, "%7d %8s %8s %8s %8s %6s %9.0f %9.0f %5lu %6.1f  %s", (int)row->pid,
-             berth__size_text(text[0], row->live), berth__size_text(text[1], row->used),
-             berth__size_text(text[2], idle(row)), berth__size_text(text[3], row->limit), percent,
+             berth__short_size(text[0], row->live), berth__short_size(text[1], row->used),
+             berth__short_size(text[2], idle(row)), berth__short_size(text[3], row->limit), percent,
              row->allocations_per_s, row->frees_per_s, (unsigned long)row->threads, row->age_s,
              row->command);
 }
@@ -246,7 +246,7 @@ void berth__top_summary(const struct berth__top *top, char *line, size_t capacit
     }
     int length =
         snprintf(line, capacity, "%zu processes on berth: live %s, used %s", top->count - unread,
-                 berth__size_text(live_text, live), berth__size_text(used_text, used));
+                 berth__short_size(live_text, live), berth__short_size(used_text, used));
     if (unread > 0 && length > 0 && (size_t)length < capacity) {
         snprintf(line + length, capacity - (size_t)length, "; %zu without figures", unread);
     }
