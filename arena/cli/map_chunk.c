@@ -210,7 +210,9 @@ static bool add_free_run(struct chunk *chunk, size_t page, size_t pages) {
     for (size_t i = page; i < page + pages; i++) {
         bool dirty = berth__bit_test(chunk->dirty, i);
         set_states(chunk->stretch, i, 1, dirty ? BERTH_MAP_DIRTY : BERTH_MAP_CLEAN);
-        chunk->sums->run_dirty_bytes += dirty ? (uint64_t)BERTH_PAGE : 0;
+        if (dirty && !chunk->stretch->lent) { /* the metrics count what could be purged */
+            chunk->sums->run_dirty_bytes += BERTH_PAGE;
+        }
     }
     chunk->sums->run_free_bytes += pages * (uint64_t)BERTH_PAGE;
     return berth__map_add_thing(chunk->stretch, thing) != NULL;

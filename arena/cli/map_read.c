@@ -177,12 +177,12 @@ static bool add_chunk(struct reading *reading, uint64_t at, uint64_t committed) 
 /* A huge block lies in this slot and those that follow; its tail is retained. */
 static bool add_huge(struct reading *reading, uint64_t at, uint64_t slot) {
     struct berth__map *map = reading->map;
-    uint64_t bytes = field(reading, AT(map, chunk_huge_bytes), 8);
+    uint64_t said = field(reading, AT(map, chunk_huge_bytes), 8); /* of a file, any number */
     uint64_t tail = field(reading, AT(map, chunk_huge_tail), 8);
     bool file = field(reading, AT(map, chunk_huge_file), 1) != 0;
     uint64_t room = (reading->span.count - slot) * BERTH_CHUNK;
-    if (bytes == 0 || bytes > room || tail > room - bytes || bytes % BERTH_PAGE != 0 ||
-        tail >= BERTH_CHUNK) {
+    uint64_t bytes = said > room ? UINT64_MAX : berth__round_up(said, AT(map, machine_page_bytes));
+    if (bytes == 0 || bytes > room || tail > room - bytes || tail >= BERTH_CHUNK) {
         map->engine->torn++;
         return true;
     }

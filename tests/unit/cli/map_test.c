@@ -81,12 +81,10 @@ static const struct berth__map_sums *sums_of(const struct berth__map *map, const
 
 /* ---- the truth ---- */
 
-static void check_sums(const struct berth__map *map) {
+static void check_sums_of(const struct berth__map *map, const berth_pool *of, const char *name) {
     struct berth_pool_metrics metrics;
-    struct berth_process_metrics process;
-    assert_int_equal(berth_metrics_read_pool(pool, &metrics, sizeof(metrics)), 0);
-    assert_int_equal(berth_metrics_read(&process, sizeof(process)), 0);
-    const struct berth__map_sums *sums = sums_of(map, "known");
+    assert_int_equal(berth_metrics_read_pool(of, &metrics, sizeof(metrics)), 0);
+    const struct berth__map_sums *sums = sums_of(map, name);
     assert_non_null(sums);
     assert_int_equal(sums->chunk_bytes, metrics.chunk_bytes);
     assert_int_equal(sums->slab_lent_bytes, metrics.slab_lent_bytes);
@@ -98,7 +96,14 @@ static void check_sums(const struct berth__map *map) {
     assert_int_equal(sums->run_dirty_bytes, metrics.run_dirty_bytes);
     assert_int_equal(sums->huge_bytes, metrics.huge_bytes);
     assert_int_equal(sums->huge_blocks, metrics.huge_blocks);
+    assert_int_equal(sums->file_bytes, metrics.file_bytes);
+}
+
+static void check_sums(const struct berth__map *map) {
+    struct berth_process_metrics process;
+    assert_int_equal(berth_metrics_read(&process, sizeof(process)), 0);
     assert_int_equal(map->sums[map->engine->pool_count].retained_bytes, process.retained_bytes);
+    check_sums_of(map, pool, "known");
 }
 
 static unsigned count_things(const struct berth__map *map, enum berth__map_kind kind,
@@ -202,6 +207,40 @@ static void what_threads_keep_is_told_from_what_cpus_keep(void **state) {
     check_sums(&map);
     assert_true(sums_of(&map, "known")->run_stash_bytes > 0);
     end_look(&seen, &map);
+}
+
+static void files_and_memory_that_was_given_are_seen(void **state) {
+    /* A pool over a program's own memory would not be drawn, nor would mapped files. */
+    (void)state;
+    enum { GIVEN = (5 << 20) + 3 * 65536, FILE_BYTES = 10000 };
+    struct berth_pool_options options = BERTH_POOL_OPTIONS_INIT;
+    options.memory = aligned_alloc(65536, GIVEN);
+    options.memory_size = GIVEN;
+    berth_pool *given = berth_pool_create("given", &options);
+    assert_non_null(given);
+    void *block = berth_alloc(given, 100000);
+    void *tiny = berth_alloc(given, 50);
+    char path[] = "/tmp/berth-map-XXXXXX";
+    int fd = mkstemp(path);
+    assert_int_equal(ftruncate(fd, FILE_BYTES), 0);
+    void *file = berth_map_file(pool, fd, 0, FILE_BYTES, false);
+    assert_non_null(file);
+    berth_thread_flush();
+    struct berth__seen seen;
+    struct berth__map map;
+    look(&seen, &map);
+    check_sums(&map);
+    check_sums_of(&map, given, "given");
+    assert_int_equal(sums_of(&map, "given")->chunk_bytes, GIVEN);
+    assert_int_equal(state_at(&map, file) & BERTH_MAP_STATE_MASK, BERTH_MAP_FILE);
+    assert_int_equal(state_at(&map, block) & BERTH_MAP_STATE_MASK, BERTH_MAP_RUN);
+    assert_int_equal(state_at(&map, tiny) & BERTH_MAP_STATE_MASK, BERTH_MAP_PART);
+    end_look(&seen, &map);
+    berth_free(file);
+    close(fd);
+    unlink(path);
+    assert_int_equal(berth_pool_destroy(given, BERTH_FORCE), 0);
+    free(options.memory);
 }
 
 static void pinned_chunks_are_marked(void **state) {
@@ -360,6 +399,7 @@ int main(void) {
         cmocka_unit_test(a_known_layout_is_seen_as_it_is),
         cmocka_unit_test(what_was_freed_and_purged_is_shown_so),
         cmocka_unit_test(what_threads_keep_is_told_from_what_cpus_keep),
+        cmocka_unit_test(files_and_memory_that_was_given_are_seen),
         cmocka_unit_test(pinned_chunks_are_marked),
         cmocka_unit_test(reserved_addresses_are_those_of_the_spans),
         cmocka_unit_test(memory_that_changes_while_it_is_read_harms_nobody),
