@@ -2,8 +2,7 @@
  * `berth map`: what lies where in a running process's memory, page by page.
  */
 #include "cli/command.h"
-#include "cli/map_write.h"
-#include "cli/outside.h"
+#include "cli/map_process.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -38,43 +37,15 @@ static bool deliver(const struct request *request, const struct berth__map *map,
     return written;
 }
 
-/* Without what means something in HTML or JSON. */
-static void plain(char *to, size_t capacity, const char *from) {
-    size_t length = strnlen(from, capacity - 1);
-    for (size_t i = 0; i < length; i++) {
-        to[i] = from[i];
-        if (strchr("<>&\"'\\", from[i]) != NULL) {
-            to[i] = '?';
-        }
-    }
-    to[length] = '\0';
-}
-
 static bool draw(const struct request *request, const struct berth__process *process) {
-    struct berth__outside outside;
-    struct berth__seen seen;
-    struct berth__map map = {.count = 0};
-    char name[sizeof(process->command)];
-    char version[sizeof(process->stats.berth_version)];
-    const struct berth__map_title title = {(int)process->pid, name, version};
-    plain(name, sizeof(name), process->command);
-    plain(version, sizeof(version), process->stats.berth_version);
-    berth__outside_open(&outside, process);
-    bool done = berth__seen_read(&seen, &process->stats, berth__outside_memory(&outside)) &&
-                berth__seen_read_caches(&seen);
-    const char *why = seen.why;
+    struct berth__process_map map;
+    bool done = berth__process_map_read(&map, process);
     if (done) {
-        done = berth__map_read(&map, &seen, berth__outside_residency(&outside));
-        why = map.why;
-    }
-    if (done) {
-        done = deliver(request, &map, &title);
+        done = deliver(request, &map.map, &map.title);
     } else {
-        berth__cli_error(request->command, "process %d: %s", (int)process->pid, why);
+        berth__cli_error(request->command, "process %d: %s", (int)process->pid, map.why);
     }
-    berth__map_free(&map);
-    berth__seen_close(&seen);
-    berth__outside_close(&outside);
+    berth__process_map_free(&map);
     return done;
 }
 

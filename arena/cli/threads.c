@@ -154,7 +154,8 @@ static void print_table(const struct berth__process *process, struct berth__seen
     if (seen->cache_count > 0) {
         qsort(seen->caches, seen->cache_count, sizeof(*seen->caches), by_bytes);
     }
-    printf("%zu threads, %zu caches of threads\n", tids.count, seen->cache_count);
+    printf("%zu thread%s, caches: %zu\n", tids.count, tids.count == 1 ? "" : "s",
+           seen->cache_count);
     printf("%8s %-15s  %-14s %-6s %6s %9s %8s %9s %7s %9s %9s\n", "TID", "NAME", "POOL", "STATE",
            "HEAP", "CACHED", "BLOCKS", "STASH", "BLOCKS", "GATHERED", "GRANTED");
     for (size_t i = 0; i < seen->cache_count; i++) {

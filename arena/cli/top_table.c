@@ -244,9 +244,9 @@ void berth__top_summary(const struct berth__top *top, char *line, size_t capacit
         used += top->rows[i].used;
         unread += top->rows[i].why[0] != '\0';
     }
-    int length =
-        snprintf(line, capacity, "%zu processes on berth: live %s, used %s", top->count - unread,
-                 berth__short_size(live_text, live), berth__short_size(used_text, used));
+    int length = snprintf(line, capacity, "%zu process%s on berth: live %s, used %s",
+                          top->count - unread, top->count - unread == 1 ? "" : "es",
+                          berth__short_size(live_text, live), berth__short_size(used_text, used));
     if (unread > 0 && length > 0 && (size_t)length < capacity) {
         snprintf(line + length, capacity - (size_t)length, "; %zu without figures", unread);
     }
