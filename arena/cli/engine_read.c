@@ -102,15 +102,14 @@ static bool read_classes(struct berth__seen *engine) {
     return read || fail(engine, "its table of block sizes cannot be read");
 }
 
+/* Without what means something to a terminal, in JSON or HTML. */
 static void take_name(char name[BERTH_ROW_POOL_BYTES], const char *from, size_t bytes) {
     size_t length = strnlen(from, berth__min(bytes, BERTH_ROW_POOL_BYTES - 1));
     for (size_t i = 0; i < length; i++) {
-        char c = from[i];
-        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                     c == '_' || c == '.' || c == '-';
+        bool plain = from[i] >= ' ' && from[i] <= '~' && strchr("<>&\"'\\", from[i]) == NULL;
         name[i] = '?';
         if (plain) {
-            name[i] = c;
+            name[i] = from[i];
         }
     }
     name[length] = '\0';

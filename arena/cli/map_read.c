@@ -378,10 +378,17 @@ void berth__map_describe(const struct berth__map *map, const struct berth__map_s
     }
     size_t used = (size_t)length;
     uint64_t at = stretch->at + thing->page * (uint64_t)BERTH_PAGE;
-    if (map->knows_residency) {
-        snprintf(text + used, capacity - used, "; %zu of %" PRIu32 " pages resident; 0x%" PRIx64,
-                 resident_pages(stretch, thing), thing->pages, at);
-    } else {
+    const char *pool = berth__map_pool_name(map, stretch->pool);
+    if (*pool != '\0') {
+        used += (size_t)snprintf(text + used, capacity - used, "; arena %" PRIu32 " of %s",
+                                 stretch->arena, pool);
+    }
+    if (map->knows_residency && used < capacity) {
+        used +=
+            (size_t)snprintf(text + used, capacity - used, "; %zu of %" PRIu32 " pages resident",
+                             resident_pages(stretch, thing), thing->pages);
+    }
+    if (used < capacity) {
         snprintf(text + used, capacity - used, "; 0x%" PRIx64, at);
     }
 }

@@ -174,7 +174,8 @@ static int stat_command(const struct berth__command *command, int argc, char **a
     static const struct option options[] = {
         {"json", no_argument, NULL, 'j'},    {"openmetrics", no_argument, NULL, 'o'},
         {"arenas", no_argument, NULL, 'a'},  {"classes", no_argument, NULL, 'c'},
-        {"threads", no_argument, NULL, 't'}, {"watch", optional_argument, NULL, 'w'},
+        {"tags", no_argument, NULL, 't'},    {"slow", no_argument, NULL, 's'},
+        {"threads", no_argument, NULL, 'T'}, {"watch", optional_argument, NULL, 'w'},
         {"help", no_argument, NULL, 'h'},    {NULL, 0, NULL, 0}};
     struct request request = {
         .command = command, .format = BERTH_METRICS_TEXT, .levels = BERTH_METRICS_POOLS};
@@ -186,7 +187,9 @@ static int stat_command(const struct berth__command *command, int argc, char **a
         case 'o': request.format = BERTH_METRICS_OPENMETRICS; break;
         case 'a': request.levels |= BERTH_METRICS_ARENAS; break;
         case 'c': request.levels |= BERTH_METRICS_CLASSES; break;
-        case 't': request.threads = true; break;
+        case 't': request.levels |= BERTH_METRICS_TAGS; break;
+        case 's': request.levels |= BERTH_METRICS_SLOW; break;
+        case 'T': request.threads = true; break;
         case 'w': understood = take_interval(&request, optarg); break;
         case 'h': return berth__cli_help(command);
         default: understood = false; break;
@@ -200,14 +203,16 @@ static int stat_command(const struct berth__command *command, int argc, char **a
 
 const struct berth__command berth__command_stat = {
     .name = "stat",
-    .arguments = "[--json | --openmetrics | --threads] [--arenas] [--classes] [--watch[=SECONDS]] "
-                 "[PID]",
+    .arguments = "[--json | --openmetrics | --threads] [--arenas] [--classes] [--tags] [--slow]\n"
+                 "           [--watch[=SECONDS]] [PID]",
     .summary = "Show the metrics of a running process, or which processes run on berth",
     .details =
         "      --json            as berth_metrics_write has it\n"
         "      --openmetrics     for Prometheus\n"
         "      --arenas          the arenas of each pool, too\n"
         "      --classes         the block sizes of each pool, too\n"
+        "      --tags            what is accounted to each tag (berth_tag_push), too\n"
+        "      --slow            how long slow paths took, too\n"
         "      --threads         what each thread holds in its caches, instead of all that\n"
         "      --watch=SECONDS   again and again; every 2 seconds, if no number is given\n"
         "  -h, --help            this text\n\n"

@@ -56,6 +56,8 @@ static uint64_t rank_of(const struct berth__stats *stats, enum berth__level leve
     case BERTH_LEVEL_ARENA: return figure(stats, level, row, "chunk_bytes");
     case BERTH_LEVEL_CLASS: return figure(stats, level, row, "slabs");
     case BERTH_LEVEL_PROCESS:
+    case BERTH_LEVEL_TAG:
+    case BERTH_LEVEL_SLOW:
     case BERTH_LEVEL_COUNT: break;
     }
     return 0;

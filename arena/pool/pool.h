@@ -6,6 +6,7 @@
 
 #include "heap/engine.h"
 #include "heap/request.h"
+#include "os/memfd.h"
 
 #include <berth/pool.h>
 
@@ -14,6 +15,8 @@ enum { BERTH_POOL_NAME_MAX = 31 };
 struct berth_pool {
     _Atomic(struct berth__arenas *) arenas;
     struct berth_pool_options options;
+    struct berth__memfd memfd;  /* of which options.memory is, if options.backing says so */
+    _Atomic uint64_t in_flight; /* bytes; counted if options.in_flight bounds them */
     char name[BERTH_POOL_NAME_MAX + 1];
 };
 
@@ -34,6 +37,8 @@ berth_pool *berth__pool_at(unsigned number);
 /* Where the table of pools is, an array of BERTH_POOLS_MAX pointers: for readers of other processes
  * (metrics/layout_format.h). */
 const void *berth__pools_where(void);
+/* The pool of a tag's scopes, made if need be; NULL with errno. */
+berth_pool *berth__pool_of_scopes(unsigned tag, const char *name);
 
 /* The pool that arenas belong to. */
 BERTH_INLINE berth_pool *berth__pool_of_arenas(struct berth__arenas *arenas) {
