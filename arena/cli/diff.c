@@ -131,6 +131,36 @@ static struct pair given(const struct diff *diff) {
                          pools.then > process.then ? pools.then - process.then : 0};
 }
 
+static const struct berth__row *find_row(const struct berth__stats *stats, enum berth__level level,
+                                         const struct berth__row *like) {
+    for (size_t i = 0; i < stats->snapshot.count[level]; i++) {
+        const struct berth__row *row = &stats->snapshot.rows[level][i];
+        if (row->index == like->index && strcmp(row->pool, like->pool) == 0) {
+            return row;
+        }
+    }
+    return NULL;
+}
+
+/* What is accounted to the server's own parts (berth_tag_push); in the above, too. */
+static void print_tags(const struct diff *diff) {
+    for (size_t i = 0; i < diff->now->snapshot.count[BERTH_LEVEL_TAG]; i++) {
+        static const char *const names[] = {"live_high_bytes", "count"};
+        const struct berth__row *row = &diff->now->snapshot.rows[BERTH_LEVEL_TAG][i];
+        const struct berth__row *before = find_row(diff->then, BERTH_LEVEL_TAG, row);
+        struct pair pairs[BERTH_ARRAY_COUNT(names)];
+        char name[BERTH_ROW_POOL_BYTES + 8];
+        for (unsigned n = 0; n < BERTH_ARRAY_COUNT(names); n++) {
+            pairs[n].now = berth__stats_row_figure(diff->now, BERTH_LEVEL_TAG, row, names[n]);
+            pairs[n].then = before == NULL ? 0
+                                           : berth__stats_row_figure(diff->then, BERTH_LEVEL_TAG,
+                                                                     before, names[n]);
+        }
+        snprintf(name, sizeof(name), "Tag %s", row->pool);
+        (void)print_category(diff, name, "live", pairs[0], pairs[1]);
+    }
+}
+
 static void print_summary(const struct diff *diff, struct pair reserved) {
     const struct pair none = {0, 0};
     printf("Total: ");
@@ -159,19 +189,17 @@ static void print_summary(const struct diff *diff, struct pair reserved) {
     if (given(diff).now != 0 || given(diff).then != 0) {
         print_category(diff, "Given to pools", "of the above", given(diff), none);
     }
+    print_tags(diff);
 }
 
 /* ---- detail ---- */
 
-static const struct berth__row *find_row(const struct berth__stats *stats, enum berth__level level,
-                                         const struct berth__row *like) {
-    for (size_t i = 0; i < stats->snapshot.count[level]; i++) {
-        const struct berth__row *row = &stats->snapshot.rows[level][i];
-        if (row->index == like->index && strcmp(row->pool, like->pool) == 0) {
-            return row;
-        }
+static void print_name(enum berth__level level, const struct berth__row *row) {
+    if (level == BERTH_LEVEL_POOL || level == BERTH_LEVEL_TAG) {
+        printf("  %s", row->pool);
+    } else {
+        printf("  %s %" PRIu64, row->pool, row->index);
     }
-    return NULL;
 }
 
 /* What stands in a column by name, as the two processes may be of different versions. */
@@ -202,6 +230,11 @@ static void print_figure(const struct berth__metric *metric, struct pair pair, i
     }
 }
 
+/* Figures that do not change: they would differ in rows that are new. */
+static bool says_what_it_is(const struct berth__metric *metric) {
+    return strcmp(metric->name, "size_bytes") == 0 || strcmp(metric->name, "node") == 0;
+}
+
 /* All figures of a row that differ; false if none does. */
 static bool print_row(const struct diff *diff, enum berth__level level,
                       const struct berth__row *row) {
@@ -213,12 +246,12 @@ static bool print_row(const struct diff *diff, enum berth__level level,
     for (unsigned i = 0; i < info->count; i++) {
         const struct berth__metric *metric = &info->metrics[i];
         struct pair pair = column_pair(diff, level, i, row, before);
-        if (!differ(pair) || strcmp(metric->name, "size_bytes") == 0) {
+        if (!differ(pair) || says_what_it_is(metric)) {
             continue;
         }
         if (column == 0) {
-            printf(level == BERTH_LEVEL_POOL ? "  %s:" : "  %s %" PRIu64 ":", row->pool,
-                   row->index);
+            print_name(level, row);
+            putchar(':');
         }
         print_figure(metric, pair, &column);
         if (level == BERTH_LEVEL_CLASS && strcmp(metric->name, "lent_blocks") == 0) {
@@ -237,8 +270,8 @@ static bool print_gone(const struct diff *diff, enum berth__level level) {
     for (size_t i = 0; i < diff->then->snapshot.count[level]; i++) {
         const struct berth__row *row = &diff->then->snapshot.rows[level][i];
         if (find_row(diff->now, level, row) == NULL) {
-            printf(level == BERTH_LEVEL_POOL ? "  %s: has gone\n" : "  %s %" PRIu64 ": has gone\n",
-                   row->pool, row->index);
+            print_name(level, row);
+            puts(": has gone");
             any = true;
         }
     }
@@ -248,7 +281,8 @@ static bool print_gone(const struct diff *diff, enum berth__level level) {
 static void print_detail(const struct diff *diff) {
     static const char *const titles[] = {[BERTH_LEVEL_POOL] = "Pools",
                                          [BERTH_LEVEL_ARENA] = "Arenas, by pool and number",
-                                         [BERTH_LEVEL_CLASS] = "Small blocks, by pool and size"};
+                                         [BERTH_LEVEL_CLASS] = "Small blocks, by pool and size",
+                                         [BERTH_LEVEL_TAG] = "Tags"};
     for (unsigned i = BERTH_LEVEL_POOL; i < BERTH_ARRAY_COUNT(titles); i++) {
         enum berth__level level = (enum berth__level)i;
         printf("\n%s\n", titles[i]);
