@@ -269,7 +269,9 @@ static void print_metrics_man(void) {
             print_slow_paths_man();
         } else {
             printf("OpenMetrics prefix:\n.BR %s .\n", level->prefix);
-            printf(*level_labels[l] == '\0' ? "" : "Labels: %s.\n", level_labels[l]);
+            if (*level_labels[l] != '\0') {
+                printf("Labels: %s.\n", level_labels[l]);
+            }
         }
         for (unsigned i = 0; i < level->count; i++) {
             const struct berth__metric *metric = &level->metrics[i];

@@ -39,9 +39,9 @@
 #include <berth/pool.h>
 #include <berth/share.h>
 #include <berth/slice.h>
+#include <berth/tag.h>
 #include <berth/temp.h>
 #include <berth/uring.h>
-#include <berth/tag.h>
 #include <berth/version.h>
 
 #endif

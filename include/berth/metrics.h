@@ -62,6 +62,8 @@ extern "C" {
     X(pinned_bytes, GAUGE, BYTES, "In slices that are pinned, each pin counted.")                  \
     X(in_flight_bytes, GAUGE, BYTES,                                                               \
       "Given to the kernel without copying, and not given back yet.")                              \
+    X(returning_bytes, GAUGE, BYTES,                                                               \
+      "Charged to the limit, unused, and registered with rings, which were asked for them.")       \
     X(sample_bytes, GAUGE, BYTES, "Mean distance of the heap profile's samples; 0: none.")         \
     X(sampled_blocks, GAUGE, NONE, "Samples that live.")                                           \
     X(samples, COUNTER, NONE, "Samples taken.")                                                    \
