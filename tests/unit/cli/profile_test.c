@@ -15,6 +15,7 @@ static int start_of_group(void **state) {
     process.pid = getpid();
     process.memory = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
     sink = fopen("/dev/null", "we");
+    (void)berth_pool_default(); /* which starts the engine */
     berth__sample_set(1);
     for (unsigned i = 1; i < 200; i++) {
         (void)berth_alloc(berth_pool_default(), (size_t)i * 100);
