@@ -170,6 +170,10 @@ bool berth__span_can_be_lent(const void *memory, size_t bytes);
 struct berth__span *berth__span_lend(void *memory, size_t bytes);
 void berth__span_return(struct berth__span *span);
 
+/* Where the table of spans is, an array of pointers, and the number of those in use: for readers of
+ * other processes (metrics/layout_format.h). */
+void berth__spans_where(const void **table, const void **count);
+
 /* Calls visit(context, record) for every slot that was ever used, without a lock. */
 void berth__slots_visit(void (*visit)(void *context, struct berth__chunk *record), void *context);
 

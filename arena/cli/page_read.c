@@ -1,11 +1,16 @@
 #include "cli/page_read.h"
 
 #include "base/bits.h"
+#include "os/clock.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { VALUES_MAX = BERTH_ARRAY_COUNT(((struct berth__row *)0)->of.value), HELP_MAX = 400 };
+enum {
+    VALUES_MAX = BERTH_ARRAY_COUNT(((struct berth__row *)0)->of.value),
+    HELP_MAX = 400,
+    HEAD_LEAST = offsetof(struct berth__stats_head, layout), /* what the first version had */
+};
 
 /* ---- texts ---- */
 
@@ -174,6 +179,10 @@ static void take_head(struct berth__stats *stats, const struct berth__stats_head
     bool has_mail = head->mail_bytes >= sizeof(struct berth__stats_mail) &&
                     things_at(stats, head->mail, 1, head->mail_bytes) != NULL;
     stats->mail = has_mail ? head->mail : 0;
+    stats->layout = head->layout == 0
+                        ? NULL
+                        : things_at(stats, head->layout, head->layout_count, sizeof(uint64_t));
+    stats->layout_count = stats->layout == NULL ? 0 : head->layout_count;
     stats->taken_ns = head->taken_ns;
     stats->made_ns = head->made_ns;
     stats->cost_ns = head->cost_ns;
@@ -198,8 +207,11 @@ enum berth__page_fault berth__stats_read(struct berth__stats *stats, const void 
     if (head.sequence % 2 != 0) {
         return BERTH_PAGE_UNFINISHED;
     }
-    if (head.head_bytes < sizeof(head) || head.head_bytes > page_bytes) {
+    if (head.head_bytes < HEAD_LEAST || head.head_bytes > page_bytes) {
         return BERTH_PAGE_DAMAGED;
+    }
+    if (head.head_bytes < sizeof(head)) { /* an older one, which has no more */
+        memset((char *)&head + head.head_bytes, 0, sizeof(head) - head.head_bytes);
     }
     stats->metrics = calloc((size_t)BERTH_LEVEL_COUNT * VALUES_MAX, sizeof(*stats->metrics));
     if (stats->metrics == NULL) {
@@ -216,6 +228,11 @@ void berth__stats_free(struct berth__stats *stats) {
     }
     free(stats->metrics);
     stats->metrics = NULL;
+}
+
+double berth__stats_age_s(const struct berth__stats *stats) {
+    uint64_t now_ns = berth__clock_ns();
+    return now_ns > stats->taken_ns ? (double)(now_ns - stats->taken_ns) / 1e9 : 0;
 }
 
 uint64_t berth__stats_figure(const struct berth__stats *stats, const char *name,

@@ -1,7 +1,7 @@
 /*
  * The stats page: how a process's figures lie in memory for `berth stat` to read from outside.
  *
- *     head | mailbox | levels | fields of each level | texts | rows of each level
+ *     head | mailbox | levels | layout | fields of each level | texts | rows of each level
  *
  * All but the rows and the mailbox is written once. A level (process, pool, arena, class) has a
  * table of fields: name, meaning, kind, unit, from the tables of <berth/metrics.h>; and rows of a
@@ -43,6 +43,8 @@ struct berth__stats_head {
     _Atomic uint64_t cost_ns;  /* what the one before took */
     _Atomic uint64_t used_bytes;
     _Atomic uint64_t rows_left_out; /* there was no room for them */
+    /* Written once. */
+    uint32_t layout, layout_count; /* offset of the first; numbers of metrics/layout_format.h */
 };
 
 /* Commands from outside. Who may write a process's memory may do anything with it; so this needs no

@@ -100,6 +100,7 @@ static void read_process(struct berth_process_metrics *out) {
         .ladder_callbacks = berth__load_relaxed(&steps[BERTH_LADDER_CALLBACKS]),
         .ladder_waits = berth__load_relaxed(&steps[BERTH_LADDER_WAIT]),
         .mappings = berth__mappings_count(),
+        .returning_bytes = berth__load_relaxed(&berth__ledger.returning),
         .pinned_blocks = (uint64_t)berth__gauge_read(BERTH_GAUGE_PINNED_BLOCKS),
         .pinned_bytes = (uint64_t)berth__gauge_read(BERTH_GAUGE_PINNED_BYTES),
         .in_flight_bytes = (uint64_t)berth__gauge_read(BERTH_GAUGE_IN_FLIGHT_BYTES),

@@ -103,6 +103,10 @@ berth_pool *berth__pool_at(unsigned number) {
     return number < BERTH_POOLS_MAX ? berth__load_acquire(&pools[number]) : NULL;
 }
 
+const void *berth__pools_where(void) {
+    return pools;
+}
+
 berth_pool *berth__do_pool_default(void) {
     if (!berth__start()) {
         errno = ENOMEM;

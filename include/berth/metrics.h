@@ -60,7 +60,10 @@ extern "C" {
     X(mappings, GAUGE, NONE, "Mappings that the kernel keeps for berth's memory, at most.")        \
     X(pinned_blocks, GAUGE, NONE, "Pins of blocks that the kernel may be using.")                  \
     X(pinned_bytes, GAUGE, BYTES, "In slices that are pinned, each pin counted.")                  \
-    X(in_flight_bytes, GAUGE, BYTES, "Given to the kernel without copying, and not given back yet.")
+    X(in_flight_bytes, GAUGE, BYTES,                                                               \
+      "Given to the kernel without copying, and not given back yet.")                              \
+    X(returning_bytes, GAUGE, BYTES,                                                               \
+      "Charged to the limit, unused, and registered with rings, which were asked for them.")
 
 /** The metrics of a pool. Sums over its arenas, and what belongs to no arena. */
 #define BERTH_POOL_METRICS(X)                                                                      \
