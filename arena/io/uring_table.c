@@ -277,18 +277,18 @@ static int clone_table(const struct berth_uring_table *from, int ring_fd) {
 }
 
 /* The ring has what the other one has, and that stays registered there meanwhile. */
-static void copy_slots(struct berth_uring_table *table, const struct berth_uring_table *from) {
+static void copy_slots(struct berth_uring_table *clone, const struct berth_uring_table *from) {
     for (uint32_t i = 0; i < from->capacity; i++) {
         const struct slot *slot = &from->slots[i];
         if (slot->state != REGISTERED) {
             continue;
         }
         const struct berth__io_chunk chunk = {.at = slot->at, .bytes = slot->bytes};
-        if (berth_pool_io_hold(table->pool, slot->at) == 0) {
-            fill(&table->slots[i], &chunk, false);
+        if (berth_pool_io_hold(clone->pool, slot->at) == 0) {
+            fill(&clone->slots[i], &chunk, false);
         }
     }
-    make_hash(table);
+    make_hash(clone);
 }
 
 berth_uring_table *berth_uring_table_clone(berth_uring_table *table, int ring_fd, unsigned mark) {

@@ -12,6 +12,7 @@
 #include <berth/uring.h>
 
 #include <inttypes.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
 static pid_t start(char **argv, FILE **says) {
@@ -19,10 +20,11 @@ static pid_t start(char **argv, FILE **says) {
     UNIT_CHECK(pipe(ends) == 0);
     pid_t child = fork();
     if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         dup2(ends[1], 1);
         close(ends[0]);
         close(ends[1]);
-        execl(argv[1], argv[1], "0", argv[4], "4096", (char *)NULL);
+        execl(argv[1], argv[1], "0", argv[4], "4096", "16", (char *)NULL);
         _exit(127);
     }
     close(ends[1]);
@@ -33,7 +35,7 @@ static pid_t start(char **argv, FILE **says) {
 
 static uint16_t port_of(FILE *says) {
     unsigned port = 0;
-    UNIT_CHECK(fscanf(says, "{\"port\": %u}\n", &port) == 1);
+    UNIT_CHECK(fscanf(says, "{\"port\": %u}", &port) == 1);
     return (uint16_t)port;
 }
 
@@ -81,7 +83,9 @@ int main(int argc, char **argv) {
     visit_all(&crowd);
     UNIT_CHECK(kill(server, SIGTERM) == 0);
     char line[512] = "";
-    UNIT_CHECK(fgets(line, sizeof(line), says) != NULL);
+    while (strstr(line, "connections") == NULL) { /* behind the rest of the first */
+        UNIT_CHECK(fgets(line, sizeof(line), says) != NULL);
+    }
     int status = -1;
     UNIT_CHECK(waitpid(server, &status, 0) == server);
     fclose(says);
