@@ -48,6 +48,7 @@
 #define BERTH_NORETURN __attribute__((noreturn))
 #define BERTH_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #define BERTH_MUST_USE __attribute__((warn_unused_result))
+#define BERTH_NO_ASAN __attribute__((no_sanitize_address))
 
 /* Two lines, because adjacent-line prefetchers pull them in pairs. */
 #define BERTH_CACHE_LINE 64

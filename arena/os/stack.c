@@ -80,6 +80,8 @@ static uintptr_t end_of_walk(struct berth__stack *stack, uintptr_t frame) {
     return top;
 }
 
+/* A word of the stack that is no variable's is none of AddressSanitizer's business. */
+BERTH_NO_ASAN
 unsigned berth__stack_walk(struct berth__stack *stack, const void *frame, void **places,
                            unsigned most) {
     uintptr_t at = (uintptr_t)frame;
