@@ -3,6 +3,9 @@
  */
 #include "buffer/owner.h"
 
+#include "pool/api.h"
+#include "pool/gauge.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -185,6 +188,7 @@ struct berth_slice berth_slice_pin(const struct berth_slice *slice) {
     if (berth__add_acq_rel(&owner->pins, 1) == 0 && owner->kind <= BERTH_OWNER_MAPPED) {
         berth_pin(owner->memory);
     }
+    berth_gauge_add(BERTH_GAUGE_PINNED_BYTES, pinned.length);
     return pinned;
 }
 
@@ -200,6 +204,7 @@ void berth_slice_unpin(struct berth_slice *slice) {
     if (berth__sub_acq_rel(&owner->pins, 1) == 1 && owner->kind <= BERTH_OWNER_MAPPED) {
         berth_unpin(owner->memory);
     }
+    berth_gauge_add(BERTH_GAUGE_PINNED_BYTES, -(int64_t)slice->length);
     slice->flags_ &= (uint16_t)~BERTH_SLICE_PINNED;
     berth_slice_release(slice);
 }

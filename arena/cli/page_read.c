@@ -1,18 +1,21 @@
 #include "cli/page_read.h"
 
 #include "base/bits.h"
+#include "os/clock.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { VALUES_MAX = BERTH_ARRAY_COUNT(((struct berth__row *)0)->of.value), HELP_MAX = 400 };
+enum {
+    VALUES_MAX = BERTH_ARRAY_COUNT(((struct berth__row *)0)->of.value),
+    HELP_MAX = 400,
+    HEAD_LEAST = offsetof(struct berth__stats_head, layout), /* what the first version had */
+};
 
 /* ---- texts ---- */
 
 static const char name_characters[] =
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
-static const char pool_characters[] =
-    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
 
 /* The text at an offset, if it ends on the page within `length_max` characters; or NULL. */
 static const char *text_at(const struct berth__stats *stats, uint64_t offset, size_t length_max) {
@@ -74,8 +77,8 @@ static bool read_fields(struct berth__stats *stats, const struct berth__stats_le
         memcpy(&field, at, sizeof(field));
         metrics[i].name = name_at(stats, field.name);
         metrics[i].help = help_at(stats, field.help);
-        metrics[i].kind =
-            field.kind == BERTH_METRIC_COUNTER ? BERTH_METRIC_COUNTER : BERTH_METRIC_GAUGE;
+        metrics[i].kind = field.kind <= BERTH_METRIC_BUCKET ? (enum berth__metric_kind)field.kind
+                                                            : BERTH_METRIC_GAUGE;
         metrics[i].unit = field.unit == BERTH_METRIC_BYTES ? BERTH_METRIC_BYTES : BERTH_METRIC_NONE;
         if (metrics[i].name == NULL || metrics[i].help == NULL) {
             return false;
@@ -92,6 +95,7 @@ static bool read_level_info(struct berth__stats *stats, const struct berth__stat
     bool labelled = number == BERTH_LEVEL_ARENA || number == BERTH_LEVEL_CLASS;
     *info = (struct berth__level_info){.prefix = name_at(stats, level->prefix),
                                        .label = labelled ? name_at(stats, level->label) : NULL,
+                                       .name = berth__levels[number].name,
                                        .metrics = metrics,
                                        .count = count};
     return info->prefix != NULL && (!labelled || info->label != NULL) &&
@@ -102,13 +106,21 @@ static bool read_level_info(struct berth__stats *stats, const struct berth__stat
 
 /* ---- rows ---- */
 
+/* The writers escape what their forms need. */
+static bool is_printable(const char *text) {
+    while (*text >= ' ' && *text <= '~') {
+        text++;
+    }
+    return *text == '\0';
+}
+
 static bool read_row(struct berth__row *row, const char *from, unsigned values, bool of_pool) {
     memcpy(row->pool, from, sizeof(row->pool));
     memcpy(&row->index, from + offsetof(struct berth__stats_row, index), sizeof(row->index));
     memcpy(row->of.value, from + offsetof(struct berth__stats_row, value),
            values * sizeof(uint64_t));
     bool ends = memchr(row->pool, '\0', sizeof(row->pool)) != NULL;
-    return ends && consists_of(row->pool, pool_characters) && (row->pool[0] != '\0') == of_pool;
+    return ends && is_printable(row->pool) && (row->pool[0] != '\0') == of_pool;
 }
 
 static enum berth__page_fault read_rows(struct berth__stats *stats,
@@ -167,10 +179,15 @@ static void take_head(struct berth__stats *stats, const struct berth__stats_head
     bool has_mail = head->mail_bytes >= sizeof(struct berth__stats_mail) &&
                     things_at(stats, head->mail, 1, head->mail_bytes) != NULL;
     stats->mail = has_mail ? head->mail : 0;
+    stats->layout = head->layout == 0
+                        ? NULL
+                        : things_at(stats, head->layout, head->layout_count, sizeof(uint64_t));
+    stats->layout_count = stats->layout == NULL ? 0 : head->layout_count;
     stats->taken_ns = head->taken_ns;
     stats->made_ns = head->made_ns;
     stats->cost_ns = head->cost_ns;
     stats->rows_left_out = head->rows_left_out;
+    stats->samples = head->samples;
     stats->snapshot.version = stats->berth_version;
     stats->snapshot.levels = stats->levels;
 }
@@ -191,8 +208,11 @@ enum berth__page_fault berth__stats_read(struct berth__stats *stats, const void 
     if (head.sequence % 2 != 0) {
         return BERTH_PAGE_UNFINISHED;
     }
-    if (head.head_bytes < sizeof(head) || head.head_bytes > page_bytes) {
+    if (head.head_bytes < HEAD_LEAST || head.head_bytes > page_bytes) {
         return BERTH_PAGE_DAMAGED;
+    }
+    if (head.head_bytes < sizeof(head)) { /* an older one, which has no more */
+        memset((char *)&head + head.head_bytes, 0, sizeof(head) - head.head_bytes);
     }
     stats->metrics = calloc((size_t)BERTH_LEVEL_COUNT * VALUES_MAX, sizeof(*stats->metrics));
     if (stats->metrics == NULL) {
@@ -209,6 +229,11 @@ void berth__stats_free(struct berth__stats *stats) {
     }
     free(stats->metrics);
     stats->metrics = NULL;
+}
+
+double berth__stats_age_s(const struct berth__stats *stats) {
+    uint64_t now_ns = berth__clock_ns();
+    return now_ns > stats->taken_ns ? (double)(now_ns - stats->taken_ns) / 1e9 : 0;
 }
 
 uint64_t berth__stats_figure(const struct berth__stats *stats, const char *name,

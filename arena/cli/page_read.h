@@ -28,8 +28,11 @@ struct berth__stats {
     size_t page_bytes;
     uint32_t version; /* of the format */
     char berth_version[17];
-    uint32_t mail; /* offset of the mailbox, which is on the page; or 0 */
+    uint32_t mail;      /* offset of the mailbox, which is on the page; or 0 */
+    const char *layout; /* numbers of metrics/layout_format.h, which are on the page; or NULL */
+    uint32_t layout_count;
     uint64_t taken_ns, made_ns, cost_ns, rows_left_out;
+    uint64_t samples; /* address of the profiler's tables in the process */
 };
 
 /* Reads the copy, which starts on a multiple of 8 and must stay as long as `stats`. Whatever comes
@@ -37,6 +40,9 @@ struct berth__stats {
 enum berth__page_fault berth__stats_read(struct berth__stats *stats, const void *page,
                                          size_t page_bytes);
 void berth__stats_free(struct berth__stats *stats);
+
+/* How long ago the figures were written down. */
+double berth__stats_age_s(const struct berth__stats *stats);
 
 /* The process's figure of that name; `otherwise` if the page has none. */
 uint64_t berth__stats_figure(const struct berth__stats *stats, const char *name,

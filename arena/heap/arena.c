@@ -8,6 +8,7 @@
 #include "heap/arenas.h"
 #include "heap/decay.h"
 #include "heap/io.h"
+#include "os/probe.h"
 
 static unsigned bucket_of(const struct berth__chunk *chunk) {
     unsigned units = berth__bit_count(chunk->free_units);
@@ -184,6 +185,7 @@ static void unlink_chunk_locked(struct berth__arena *arena, struct berth__chunk 
     berth__count_sub(&arena->chunk_bytes, chunk->committed);
     berth__count_sub(&arena->chunk_count, 1);
     berth__count_add(&arena->chunk_unmaps, 1);
+    BERTH_PROBE3(chunk_unmap, chunk->at, chunk->committed, arena->arenas->number);
     berth__chunk_retire(chunk);
     berth__list_remove(&chunk->link);
     berth__list_remove(&chunk->dirty_link);
@@ -199,7 +201,10 @@ static void give_slot(struct berth__chunk *chunk) {
     struct berth__arena *arena = chunk->arena;
     berth__ledger_uncharge_own(arena->arenas->ledger, chunk->committed);
     if (chunk->wiped && !berth__io_unwipe(chunk)) {
-        berth__retained_add_stuck(chunk, 1, chunk->committed);
+        size_t bytes = chunk->committed;
+        chunk->committed = 0; /* as it will be when the slot can be used again */
+        chunk->wiped = false;
+        berth__retained_add_stuck(chunk, 1, bytes);
         return;
     }
     if (arena->arenas->policy.io) {

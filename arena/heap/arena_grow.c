@@ -7,6 +7,8 @@
 #include "heap/arenas.h"
 #include "heap/decay.h"
 #include "heap/io.h"
+#include "os/probe.h"
+#include "os/slow.h"
 
 #include <errno.h>
 
@@ -97,6 +99,7 @@ static int extend_chunk(struct berth__arena *arena, struct berth__chunk *chunk, 
         uncharge(arena, bytes, 0);
         return -ENOMEM;
     }
+    BERTH_PROBE3(chunk_map, at, bytes, arena->arenas->number);
     berth__arena_prepare_pages(arena, at, bytes);
     berth__mappings_set(chunk->at, 1, chunk->committed + bytes, berth__arena_kind(arena));
     berth__lock_acquire(&arena->lock);
@@ -187,6 +190,7 @@ static int start_chunk(struct berth__arena *arena, size_t need, unsigned charge_
         berth__slots_give(chunk, 1);
         return -ENOMEM;
     }
+    BERTH_PROBE3(chunk_map, chunk->at, total, arena->arenas->number);
     chunk->node = arena->node;
     berth__decay_demand(&berth__slots_decay, total, retained == 0);
     adopt_chunk(arena, chunk, total, clean);
@@ -226,10 +230,15 @@ int berth__arena_grow(struct berth__arena *arena, size_t pages, size_t align_pag
         return -ENOMEM; /* it has what it was given */
     }
     berth__limit_look(BERTH_LIMIT_AGE_MS);
+    int error = 0;
     berth__lock_acquire(&arena->grow_lock);
-    int error = berth__arena_has_room(arena, pages, align_pages)
-                    ? 0
-                    : grow_locked(arena, pages, align_pages, charge_flags);
+    if (!berth__arena_has_room(arena, pages, align_pages)) {
+        uint64_t start_ns = berth__clock_ns();
+        error = grow_locked(arena, pages, align_pages, charge_flags);
+        if (error == 0) {
+            berth__slow_note(BERTH_SLOW_chunk_map, start_ns);
+        }
+    }
     berth__lock_release(&arena->grow_lock);
     return error;
 }
@@ -281,6 +290,7 @@ static size_t unmap_tail(struct berth__arena *arena, enum berth__mappings_purpos
 
     bool unmapped = berth__pages_decommit(chunk->at + page * BERTH_PAGE, tail) == 0;
     if (unmapped) {
+        BERTH_PROBE3(chunk_unmap, chunk->at + page * BERTH_PAGE, tail, arena->arenas->number);
         berth__mappings_set(chunk->at, 1, page * BERTH_PAGE, 0);
     }
 

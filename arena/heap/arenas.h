@@ -42,6 +42,8 @@ struct berth__arenas {
     uint32_t number; /* index in the table of pools; 0: the default pool */
     uint64_t serial; /* never reused and never 0; tells a stale thread cache. Changed by a reset */
     struct berth__span *lent; /* the caller's memory, or NULL */
+    uint8_t tag;              /* what the pool is accounted to; 0: nothing */
+    bool serves_scopes;       /* of that tag, instead of the default pool */
 
     _Atomic(struct berth__arena *) arena[BERTH_ARENAS_MAX]; /* in the order they were made */
     _Atomic unsigned arena_count;                           /* of those */

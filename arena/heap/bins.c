@@ -49,7 +49,7 @@ void berth__grant_return(struct berth__cache *cache, uint64_t bytes) {
 }
 
 bool berth__cache_reserve(struct berth__cache *cache, uint64_t bytes) {
-    uint64_t allowed = BERTH_CACHE_FREE_BYTES + berth__load_relaxed(&cache->granted);
+    uint64_t allowed = cache->allowance + berth__load_relaxed(&cache->granted);
     if (cache->reserved + bytes > allowed &&
         !obtain_grant(cache, cache->reserved + bytes - allowed)) {
         return false;
@@ -120,7 +120,7 @@ bool berth__bin_grow(struct berth__cache *cache, struct berth__bin *bin, bool by
     if (bin->capacity >= most) {
         return false;
     }
-    bin->batch &= BERTH_BIN_OVERFLOWED - 1;
+    bin->batch &= (uint16_t)~BERTH_BIN_OVERFLOWED;
     unsigned first = berth__bin_class_size(berth__bin_class(cache, bin)) <= BERTH_GRANULE ? 6 : 2;
     unsigned wish = bin->capacity == 0 ? first : 2u * (bin->capacity + 1u);
     return set_capacity(cache, bin, (unsigned)berth__min(wish, most)) ||

@@ -12,14 +12,16 @@
  *     array_end[-capacity] .. array_end[-1], array_end[0] == array_end[1] == NULL
  *     low == array_end - capacity <= top <= array_end;  cached blocks == array_end - top
  *
+ * A NULL among the blocks is the mark of a sample (sample.h); it counts as a block that is cached.
+ *
  * `fuel` is what free counts down: at zero it takes the slow path, where counters are settled,
  * debts are paid and remote frees are fetched, so that a thread whose every call hits its cache
  * comes by all the same. Counts follow from it: blocks freed since the last settlement are
  * fuel_start - fuel, and blocks allocated are settled + freed - cached.
  *
  * Bound: sum over bins of capacity * size + remote_limit + the stash's bytes_max = reserved
- * <= BERTH_CACHE_FREE_BYTES + granted, and the sum of `granted` over all threads never exceeds the
- * budget (berth__cache_budget).
+ * <= allowance + granted, and the sum of `granted` over all threads never exceeds the budget
+ * (berth__cache_budget). The allowance is BERTH_CACHE_FREE_BYTES, but 0 for pools of scopes.
  *
  * Owner only, except `state` and, while parked, everything under a claim. States:
  *     ACTIVE  -> PARKED   by the owner, about to sleep (release K1)
@@ -43,6 +45,7 @@
 #include "heap/arenas.h"
 #include "heap/heap.h"
 #include "heap/remote.h"
+#include "os/stack.h"
 
 enum {
     BERTH_CACHE_BYTES = 4096,        /* of the structure: a page */
@@ -51,9 +54,11 @@ enum {
     BERTH_BIN_BLOCKS_MAX = 4094,
     BERTH_BIN_BLOCKS_ONE_WAY = 254, /* as many if it only ever runs full, or only empty */
     BERTH_BIN_OVERFLOWED = 1 << 15, /* with a bin's batch: it was full since it last grew */
-    BERTH_BIN_ENDS = 2,             /* NULLs behind a bin's blocks */
-    BERTH_FUEL = 1024,              /* frees of a class between two slow paths */
-    BERTH_FUEL_IN_DEBT = 16,        /* while memory is due to go back */
+    BERTH_BIN_DUE = 1 << 14,        /* likewise: when the fuel is spent, a sample is (sample.h) */
+    BERTH_BIN_FLAGS = BERTH_BIN_OVERFLOWED | BERTH_BIN_DUE,
+    BERTH_BIN_ENDS = 2,      /* NULLs behind a bin's blocks */
+    BERTH_FUEL = 1024,       /* frees of a class between two slow paths */
+    BERTH_FUEL_IN_DEBT = 16, /* while memory is due to go back */
 };
 
 struct berth__bin {
@@ -63,7 +68,7 @@ struct berth__bin {
     int32_t fuel;
     uint16_t capacity; /* slots in use of the array */
     uint16_t settled;  /* cached blocks at the last settlement */
-    uint16_t batch;    /* blocks to ask for at the next refill; BERTH_BIN_OVERFLOWED */
+    uint16_t batch;    /* blocks to ask for at the next refill; BERTH_BIN_FLAGS */
     uint16_t fuel_start;
 };
 _Static_assert(sizeof(struct berth__bin) == BERTH_BIN_BYTES, "the address table counts in these");
@@ -81,10 +86,12 @@ struct berth__cache {
     _Atomic uint64_t serial; /* arenas->serial when it was made; 0: disowned */
     struct berth__list link; /* in arenas->caches */
     bool owns_heap;
+    bool of_default;   /* of the default pool */
     _Atomic bool busy; /* its thread is on a slow path that changes it */
     _Atomic uint32_t state;
     _Atomic uint64_t granted; /* bytes of the budget */
     uint64_t reserved;        /* sum of capacity * size, remote_limit, the stash's bytes_max */
+    uint32_t allowance;       /* what it may cache without a grant: BERTH_CACHE_FREE_BYTES, or 0 */
     uint32_t refills;         /* since `refills_since_ms`: what earns a heap */
     uint32_t refills_since_ms;
     uint32_t slow_calls;  /* slow paths taken */
@@ -101,24 +108,42 @@ struct berth__cache {
     uint32_t remote_sends;              /* since the last sweep */
     struct berth__remote_block *remote; /* NULL while remote_max is 0 */
 
+    uint64_t sample_epoch, sample_interval; /* as the cache knows them; see sample.h */
+    uint64_t sample_random;                 /* 0: not drawn from yet */
+    int64_t sample_left;                    /* bytes of large blocks up to the next sample */
+    struct berth__stack stack;              /* of its thread */
+
     void *inline_slots[112]; /* the first small arrays */
 };
 _Static_assert(sizeof(struct berth__cache) <= BERTH_CACHE_BYTES, "a page");
 
+/* A thread's caches of other pools than the default one, by number; of that, too, while a scope is
+ * open. Memory of the thread's own, which nobody else reads. */
+enum { BERTH_SCOPES_MAX = 16 };
+
+struct berth__cache_table {
+    uint32_t slots;
+    uint32_t depth;                   /* of open scopes */
+    uint16_t outer[BERTH_SCOPES_MAX]; /* pools of those around the innermost; 0: of none */
+    struct berth__cache *caches[];
+};
+
 /* What a thread has. Static TLS of the malloc door: 64 bytes at most. */
 struct berth__tls {
-    struct berth__cache *cache;  /* of the default pool; &berth__no_cache when there is none */
+    struct berth__cache *cache;  /* of the pool that serves malloc; &berth__no_cache when there is
+                                    none */
     uint64_t mark;               /* cache->mark, or one that fits no block */
-    struct berth__cache *parked; /* the cache that was put aside, or NULL */
-    struct berth__cache **pools; /* caches of other pools by number, or NULL */
-    struct berth__cache **parked_pools; /* that table, put aside */
+    struct berth__cache *parked; /* the default pool's cache that was put aside, or NULL */
+    struct berth__cache **pools; /* the caches of a berth__cache_table, or NULL */
+    struct berth__cache **parked_pools; /* the same, put aside */
     uint32_t pool_slots;                /* entries in `pools` */
-    uint32_t parked_slots;              /* entries in `parked_pools` */
+    uint16_t scope;                     /* number of the pool that serves malloc */
     struct berth__waiter *waiter;       /* of this thread, while it waits at the limit */
     bool registered;                    /* the exit handler will run */
     bool ended;                         /* it has run: this thread allocates without a cache */
     bool reclaiming;                    /* runs callbacks of the ladder */
     bool unwinding; /* its last request failed: small ones may use the reserve */
+    bool sampling;  /* it notes a sample: what it allocates meanwhile is none */
 };
 _Static_assert(sizeof(struct berth__tls) <= 64, "static TLS is scarce");
 
@@ -142,6 +167,20 @@ BERTH_INLINE struct berth__bin *berth__bin_of_size(struct berth__cache *cache, s
 BERTH_INLINE unsigned berth__bin_class(const struct berth__cache *cache,
                                        const struct berth__bin *bin) {
     return (unsigned)(bin - cache->bins);
+}
+
+/* What a fork in another thread must not find half done is bracketed by these two, which may be
+ * nested: `before` is what the first returned. */
+BERTH_INLINE bool berth__cache_busy(struct berth__cache *cache) {
+    bool before = berth__load_relaxed(&cache->busy);
+    berth__store_relaxed(&cache->busy, true);
+    atomic_signal_fence(memory_order_seq_cst);
+    return before;
+}
+
+BERTH_INLINE void berth__cache_idle(struct berth__cache *cache, bool before) {
+    atomic_signal_fence(memory_order_seq_cst);
+    berth__store_release(&cache->busy, before);
 }
 
 BERTH_INLINE void **berth__bin_end(const struct berth__bin *bin) {
@@ -255,25 +294,26 @@ void berth__cache_count_refill(struct berth__cache *cache);
  * that was moved is served by another arena, cache->arena. Cheap until some time has passed. */
 void berth__cache_look_around(struct berth__cache *cache);
 
-/* What a fork in another thread must not find half done is bracketed by these two, which may be
- * nested: `before` is what busy returned. */
-BERTH_INLINE bool berth__cache_busy(struct berth__cache *cache) {
-    bool before = berth__load_relaxed(&cache->busy);
-    berth__store_relaxed(&cache->busy, true);
-    atomic_signal_fence(memory_order_seq_cst);
-    return before;
-}
-
-BERTH_INLINE void berth__cache_idle(struct berth__cache *cache, bool before) {
-    atomic_signal_fence(memory_order_seq_cst);
-    berth__store_release(&cache->busy, before);
-}
-
 /* At the thread's end: its own heap becomes an orphan. The cache must be empty. */
 void berth__cache_release_heap(struct berth__cache *cache);
 
 /* Forgets what the cache holds, because its pool's memory is gone. Its thread frees it later. */
 void berth__cache_abandon(struct berth__cache *cache);
+
+/* ---- scopes; thread.c ----
+ *
+ * While a scope is open, a pool of its own serves what the calling thread asks of the default pool.
+ * `cache` in the thread's record is a copy of that pool's entry in the table then, and the default
+ * pool's cache is entry 0; so that malloc's fast path needs to know nothing of scopes, and parking,
+ * flushing and ending find every cache in one place. A block's entry says whose it is, as ever:
+ * frees need no scope.
+ */
+
+/* Opens a scope of a pool that never ends. -EOVERFLOW: too many are open; -ENOMEM. */
+int berth__scope_push(struct berth__arenas *arenas);
+
+/* Closes the innermost one; false: none is open. */
+bool berth__scope_pop(void);
 
 /* ---- life; thread.c ---- */
 

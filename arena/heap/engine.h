@@ -85,6 +85,12 @@ BERTH_INLINE struct berth__arenas *berth__default_arenas(void) {
     return berth__load_acquire(&berth__engine_default);
 }
 
+/* Those that serve malloc in the calling thread, once the engine runs. */
+BERTH_INLINE struct berth__arenas *berth__malloc_arenas(void) {
+    unsigned scope = berth__tls.scope;
+    return BERTH_LIKELY(scope == 0) ? berth__default_arenas() : berth__engine_arenas(scope);
+}
+
 /* Adds a pool's arenas under the lowest free number, closed; NULL if there is no memory, or no
  * number. */
 struct berth__arenas *berth__engine_add(const struct berth__policy *policy);

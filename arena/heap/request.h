@@ -22,9 +22,10 @@ enum berth__request_flags {
 
 struct berth__request {
     struct berth__arenas *arenas;
-    size_t size;      /* bytes asked for */
-    size_t alignment; /* power of two; 16 or less for ordinary blocks */
-    unsigned flags;   /* enum berth__request_flags */
+    size_t size;       /* bytes asked for */
+    size_t alignment;  /* power of two; 16 or less for ordinary blocks */
+    unsigned flags;    /* enum berth__request_flags */
+    const void *frame; /* of the program's call, where its stack is read from; or NULL */
 };
 
 /* Allocates; NULL when there is no memory. Makes system calls, may call callbacks, may wait. */
@@ -42,6 +43,9 @@ size_t berth__block_size(const void *block);
 /* Makes a block hold `size` bytes where it lies; false if that cannot be, and nothing changed. */
 bool berth__block_resize(void *block, size_t size);
 
+/* The same for a request, whose size counts, and of which a profile is told. */
+bool berth__block_extend(void *block, struct berth__request *request);
+
 /* Makes a block hold request->size bytes, moving it if need be, with its content; NULL: there is no
  * memory, and the block is as it was. */
 void *berth__block_realloc(void *block, const struct berth__request *request);
@@ -57,6 +61,9 @@ typedef void *berth__attempt(const struct berth__request *request, unsigned char
 
 void *berth__small_attempt(const struct berth__request *request, unsigned charge_flags,
                            bool anywhere);
+/* A block from a heap, past all caches; NULL as in berth__heap_lend_locked. */
+void *berth__heap_lend_one(struct berth__heap *heap, unsigned small_class, bool anywhere);
+
 void *berth__run_attempt(const struct berth__request *request, unsigned charge_flags,
                          bool anywhere);
 void *berth__huge_attempt(const struct berth__request *request, unsigned charge_flags,
@@ -131,6 +138,14 @@ enum berth__asked {
 typedef enum berth__asked berth__pressure_ask(struct berth__arenas *arenas, size_t bytes,
                                               bool from_malloc, uint64_t deadline_ns);
 extern berth__pressure_ask *_Atomic berth__pressure_hook;
+
+/* Tells the application of events; set by the layer that knows its callbacks. Under no lock. NULL
+ * until then. */
+struct berth__event_hooks {
+    void (*soft_limit)(bool from_malloc); /* while berth__soft_due is not 0 */
+    void (*failure)(struct berth__arenas *arenas, size_t bytes, bool from_malloc);
+};
+extern const struct berth__event_hooks *_Atomic berth__event_hooks;
 
 /* Steps of the ladder that were taken, for the metrics. */
 enum berth__ladder_step {

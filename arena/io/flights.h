@@ -21,8 +21,8 @@ enum { BERTH_FLIGHTS_MAX = 256 };
 
 /* One send. */
 struct berth__flight {
-    uint64_t bytes; /* counted as in flight, of the pool */
     uint32_t count;
+    uint64_t bytes; /* that the kernel took; counted as in flight, of the pool and of the process */
     struct berth_slice pins[];
 };
 

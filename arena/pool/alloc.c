@@ -2,6 +2,7 @@
  * The public allocation calls.
  */
 #include "pool/api.h"
+#include "pool/gauge.h"
 #include "pool/pool.h"
 
 #include "base/check.h"
@@ -25,10 +26,13 @@ static int error_of(struct berth__arenas *arenas) {
 
 static BERTH_NOINLINE void *serve(berth_pool *pool, size_t size, size_t alignment,
                                   unsigned request_flags) {
-    struct berth__request request = {.arenas = berth__pool_arenas(pool),
+    struct berth__arenas *arenas = berth__pool_arenas(pool);
+    struct berth__request request = {.arenas =
+                                         arenas->number == 0 ? berth__malloc_arenas() : arenas,
                                      .size = size,
                                      .alignment = alignment,
-                                     .flags = request_flags};
+                                     .flags = request_flags,
+                                     .frame = BERTH_FRAME};
     void *block = berth__request_serve(&request);
     if (block == NULL) {
         errno = error_of(request.arenas);
@@ -148,7 +152,8 @@ size_t berth__do_good_size(size_t size) {
 }
 
 bool berth__do_extend(void *block, size_t size) {
-    return size <= berth__block_size(block) || berth__block_resize(block, size);
+    struct berth__request request = {.size = size, .frame = BERTH_FRAME};
+    return size <= berth__block_size(block) || berth__block_extend(block, &request);
 }
 
 /* Blocks of one chunk share a count: what keeps its memory where it is does so for all of them. A
@@ -163,6 +168,7 @@ void berth__do_pin(const void *block) {
     _Atomic uint32_t *pins = pins_of(block);
     if (pins != NULL) {
         berth__add_acq_rel(pins, 1);
+        berth__do_gauge_add(BERTH_GAUGE_PINNED_BLOCKS, 1);
     }
 }
 
@@ -170,6 +176,9 @@ void berth__do_unpin(const void *block) {
     _Atomic uint32_t *pins = pins_of(block);
     if (pins != NULL && BERTH_UNLIKELY(berth__sub_acq_rel(pins, 1) == 0)) {
         berth__misuse("unpinning of a block that is not pinned", block);
+    }
+    if (pins != NULL) {
+        berth__do_gauge_add(BERTH_GAUGE_PINNED_BLOCKS, -1);
     }
 }
 
@@ -179,7 +188,11 @@ void *berth__do_realloc(berth_pool *pool, void *block, size_t size) {
         return pool == NULL ? NULL : berth__do_alloc(pool, size);
     }
     struct berth__request request = {
-        .arenas = berth__block_arenas(block), .size = size, .alignment = BERTH_GRANULE};
+        .arenas = berth__block_arenas(block),
+        .size = size,
+        .alignment = BERTH_GRANULE,
+        .frame = BERTH_FRAME,
+    };
     bool inherited = berth__io_is_inherited(request.arenas);
     void *moved = inherited ? NULL : berth__block_realloc(block, &request);
     if (moved == NULL) {

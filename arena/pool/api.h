@@ -13,9 +13,11 @@
 
 #include "base/compiler.h"
 
+#include <berth/event.h>
 #include <berth/limit.h>
 #include <berth/metrics.h>
 #include <berth/pool.h>
+#include <berth/tag.h>
 
 /* Is told of every attempt to end or reset a pool, with what the attempt returns, when no lock is
  * held and the pool's name is still there. For what keeps records of a pool's blocks elsewhere. */
@@ -92,10 +94,24 @@ struct berth__io_chunk;
     X(void, pool_io_let_go, (void *at), (at))                                                      \
     X(bool, pool_flight_begin, (berth_pool * pool, uint64_t bytes), (pool, bytes))                 \
     X(void, pool_flight_end, (berth_pool * pool, uint64_t bytes), (pool, bytes))                   \
-    X(int, pool_memfd, (berth_pool * pool, const void **at, size_t *bytes), (pool, at, bytes))
+    X(int, pool_memfd, (berth_pool * pool, const void **at, size_t *bytes), (pool, at, bytes))     \
+    X(void, gauge_add, (unsigned gauge, int64_t more), (gauge, more))                              \
+    X(int, metrics_read_tag, (const char *tag, struct berth_tag_metrics *metrics, size_t size),    \
+      (tag, metrics, size))                                                                        \
+    X(int, metrics_read_slow, (const char *path, struct berth_slow_metrics *metrics, size_t size), \
+      (path, metrics, size))                                                                       \
+    X(int, tag_push, (const char *name), (name))                                                   \
+    X(int, tag_pop, (void), ())                                                                    \
+    X(int, event_add, (unsigned kinds, berth_event_callback *callback, void *context),             \
+      (kinds, callback, context))                                                                  \
+    X(int, event_remove, (berth_event_callback * callback, void *context), (callback, context))    \
+    X(int, soft_limit_set, (uint64_t bytes), (bytes))                                              \
+    X(uint64_t, soft_limit_get, (void), ())
 
-/* In the table, but in no public header and not exported. There is one hook, of buffers. */
+/* In the table, but in no public header and not exported: there is one hook, of buffers; and what
+ * they and sockets count (pool/gauge.h). */
 void berth_pool_hook_end(berth__pool_end_hook *hook);
+void berth_gauge_add(unsigned gauge, int64_t more);
 
 /* Chunks of a pool with the option io, for rings of io_uring that register them (heap/io.h). How
  * often they changed: 0 in other pools, whose lists are empty. */

@@ -4,7 +4,7 @@
  *
  * X(name, type, default, least, most, text)
  *   type     SIZE (bytes; takes K, M, G, T), NUMBER, BOOL, LIMIT (SIZE, or none, or auto), THP,
- *            LEAK
+ *            LEAK, STACK, PATH (of a file; without a comma)
  *   default  as it would be written
  *   least, most: bounds of SIZE and NUMBER; a value beyond is refused with a warning
  */
@@ -17,6 +17,8 @@
       "the process's cgroup and its ancestors, read again as it changes.")                         \
     X(limit_reserve, SIZE, "256K for malloc, 0 for pools", 0, 1 << 30,                             \
       "Part of the limit that is kept for a caller that handles a failed allocation.")             \
+    X(soft_limit, SIZE, "0", 0, INT64_MAX,                                                         \
+      "Bytes below the limit at whose crossing the program is told (berth_event_add). 0: none.")   \
     X(chunk, SIZE, "4M", 256 << 10, 4 << 20,                                                       \
       "How far a chunk grows, a power of two; larger blocks get mappings of their own.")           \
     X(arenas, NUMBER, "0", 0, 64,                                                                  \
@@ -34,6 +36,9 @@
     X(maintenance, BOOL, "false", 0, 1,                                                            \
       "Whether a thread returns unused memory while the program is idle. The child of a fork has " \
       "one from its first berth_thread_idle, berth_trim, malloc_trim or berth_pool_create on.")    \
+    X(pressure, BOOL, "true", 0, 1,                                                                \
+      "Whether that thread gives back what it can when the kernel says that memory is short: by "  \
+      "$MEMORY_PRESSURE_WATCH, memory.pressure of the control group, or /proc/pressure/memory.")   \
     X(thp, THP, "auto", 0, 0, "Huge pages: never, auto (as the system is set), always.")           \
     X(span, SIZE, "0", 0, INT64_MAX,                                                               \
       "Addresses to reserve at the start. 0: 1T, or an eighth of RLIMIT_AS; more follow as "       \
@@ -44,6 +49,18 @@
     X(stats_page, BOOL, "true", 0, 1,                                                              \
       "Whether the metrics are kept on a page that `berth stat` reads from outside.")              \
     X(stats_print, BOOL, "false", 0, 1, "Whether the metrics are printed on stderr at exit.")      \
+    X(sample, SIZE, "0", 0, INT64_MAX,                                                             \
+      "Mean distance, in allocated bytes, of the samples that a heap profile is made of "          \
+      "(`berth prof`); 512K costs next to nothing. 0: none.")                                      \
+    X(sample_stack, STACK, "frames", 0, 0,                                                         \
+      "How a sample's stack is read: frames (frame pointers, where the program has them), or "     \
+      "unwind (by the C library's unwinder: always whole, some microseconds each).")               \
+    X(prof_final, PATH, "none", 0, 0,                                                              \
+      "File for a heap profile at exit, as pprof and jeprof read it; %p is the process's number. " \
+      "Samples are taken every 512K then, unless `sample` says otherwise.")                        \
+    X(leak_print, BOOL, "false", 0, 1,                                                             \
+      "Whether the sites that still hold memory at exit are printed on stderr, from samples as "   \
+      "for prof_final.")                                                                           \
     X(leak_detect, LEAK, "off", 0, 0,                                                              \
       "Records of slices' and buffers' memory, to find what is never released: off; simple (one "  \
       "in 128, where it was allocated); advanced (with the whole stack, and the last uses); "      \

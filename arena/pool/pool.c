@@ -6,11 +6,14 @@
 #include "chunk/meta.h"
 #include "heap/fork.h"
 #include "heap/io.h"
+#include "heap/sample.h"
 #include "os/environ.h"
+#include "pool/event.h"
 #include "pool/init.h"
 #include "pool/limit.h"
 #include "pool/maintenance.h"
 #include "pool/options.h"
+#include "pool/tag.h"
 
 #include <errno.h>
 #include <string.h>
@@ -48,10 +51,30 @@ static void configure(struct berth__engine_config *config) {
     } else {
         berth__store_relaxed(&berth__ledger.limit, limit);
     }
+    if (value[BERTH_OPTION_soft_limit] != 0) {
+        berth__ledger_set_soft_limit(value[BERTH_OPTION_soft_limit]);
+    }
     bool reserve_set = options->is_set[BERTH_OPTION_limit_reserve];
     uint64_t reserve = value[BERTH_OPTION_limit_reserve];
     berth__store_relaxed(&berth__ledger.reserve, reserve_set ? reserve : 0);
     berth__store_relaxed(&berth__ledger.malloc_reserve, reserve_set ? reserve : 256 << 10);
+}
+
+/* What is written at exit needs samples; else they are taken if it was asked for. The door has the
+ * unwinder loaded before: here, it may be inside of malloc. */
+static void start_sampling(void) {
+    enum { INTERVAL = 512 << 10 };
+    const struct berth__options *options = berth__options_get();
+    if (!BERTH_DOOR && options->value[BERTH_OPTION_sample_stack] == BERTH_OPTION_STACK_UNWIND) {
+        berth__sample_use_unwinder();
+    }
+    bool at_exit = options->value[BERTH_OPTION_prof_final] != 0 ||
+                   options->value[BERTH_OPTION_leak_print] != 0;
+    uint64_t interval = options->value[BERTH_OPTION_sample];
+    interval = interval == 0 && at_exit ? INTERVAL : interval;
+    if (interval != 0 && !berth__sample_is_on()) {
+        berth__sample_set(interval);
+    }
 }
 
 /* Idempotent: two threads that come at once store the same. */
@@ -63,6 +86,8 @@ bool berth__start_slow(void) {
     berth__store_release(&default_pool.arenas, berth__default_arenas());
     berth__store_release(&pools[0], &default_pool);
     berth__pressure_init();
+    berth__events_init();
+    start_sampling();
     return true;
 }
 
@@ -76,6 +101,7 @@ static void in_child(void) {
         }
     }
     berth__pressure_reset_in_child();
+    berth__events_reset_in_child();
     berth__maintenance_reset_in_child();
 }
 
@@ -84,14 +110,25 @@ __attribute__((constructor)) static void at_load(void) {
     berth__fork_add_lock(&pools_lock);
     berth__limit_register_lock();
     berth__pressure_register_lock();
+    berth__tags_register_lock();
+    berth__events_register_lock();
+    berth__samples_init();
+    berth__stack_init();
     berth__fork_init(in_child);
     if (BERTH_DOOR && berth__environ_get("BERTH_CONF") != NULL) { /* else they need not be read */
         berth__maintenance_start();
+        if (berth__options_get()->value[BERTH_OPTION_sample_stack] == BERTH_OPTION_STACK_UNWIND) {
+            berth__sample_use_unwinder();
+        }
     }
 }
 
 berth_pool *berth__pool_at(unsigned number) {
     return number < BERTH_POOLS_MAX ? berth__load_acquire(&pools[number]) : NULL;
+}
+
+const void *berth__pools_where(void) {
+    return pools;
 }
 
 berth_pool *berth__do_pool_default(void) {
@@ -231,7 +268,8 @@ static struct berth__arenas *make_arenas(const struct berth_pool_options *option
     return arenas;
 }
 
-static berth_pool *new_pool(const char *name, const struct berth_pool_options *options) {
+static berth_pool *new_pool(const char *name, const struct berth_pool_options *options,
+                            unsigned tag) {
     berth_pool *pool = berth__meta_alloc(sizeof(*pool));
     if (pool == NULL) {
         errno = ENOMEM;
@@ -244,8 +282,15 @@ static berth_pool *new_pool(const char *name, const struct berth_pool_options *o
     }
     pool->options = *options;
     memcpy(pool->name, name, strlen(name) + 1);
+    arenas->tag = (uint8_t)tag;
     berth__store_relaxed(&pool->arenas, arenas);
     return pool;
+}
+
+/* A pool that others find. */
+static void publish_locked(berth_pool *pool) BERTH_REQUIRES(pools_lock) {
+    berth__store_release(&pools[berth__pool_arenas(pool)->number], pool);
+    berth__engine_open(berth__pool_arenas(pool));
 }
 
 berth_pool *berth__do_pool_create(const char *name, const struct berth_pool_options *options) {
@@ -262,6 +307,11 @@ berth_pool *berth__do_pool_create(const char *name, const struct berth_pool_opti
         errno = EAGAIN;
         return NULL;
     }
+    int tag = options->tag == NULL ? 0 : berth__tag_named(options->tag);
+    if (tag < 0) {
+        errno = -tag;
+        return NULL;
+    }
     struct berth_pool_options own = *options;
     struct berth__memfd memfd = {.at = NULL};
     if (own.backing == BERTH_BACKING_MEMFD && !berth__shared_begin(&own, &memfd)) {
@@ -272,12 +322,12 @@ berth_pool *berth__do_pool_create(const char *name, const struct berth_pool_opti
     if (find_locked(name) != NULL) {
         errno = EEXIST;
     } else {
-        pool = new_pool(name, &own);
+        pool = new_pool(name, &own, (unsigned)tag);
     }
     if (pool != NULL) {
         pool->memfd = memfd;
-        berth__store_release(&pools[berth__pool_arenas(pool)->number], pool);
-        berth__engine_open(berth__pool_arenas(pool));
+        publish_locked(pool);
+        berth__tag_count_pool((unsigned)tag, 1);
     }
     berth__lock_release(&pools_lock);
     if (pool != NULL) {
@@ -285,6 +335,26 @@ berth_pool *berth__do_pool_create(const char *name, const struct berth_pool_opti
     } else {
         berth__shared_end(&memfd);
     }
+    return pool;
+}
+
+/* No pool of a program has a name with a colon. */
+berth_pool *berth__pool_of_scopes(unsigned tag, const char *name) {
+    static const struct berth_pool_options options = BERTH_POOL_OPTIONS_INIT;
+    char pool_name[BERTH_POOL_NAME_MAX + 1] = "tag:";
+    _Static_assert(sizeof("tag:") + BERTH_TAG_NAME_MAX == sizeof(pool_name), "any tag fits");
+    memcpy(pool_name + strlen(pool_name), name, strlen(name) + 1);
+    berth__lock_acquire(&pools_lock);
+    berth_pool *pool = find_locked(pool_name);
+    if (pool == NULL) {
+        pool = new_pool(pool_name, &options, tag);
+        if (pool != NULL) {
+            berth__pool_arenas(pool)->serves_scopes = true;
+            berth__pool_arenas(pool)->policy.run_cache_bytes = 0; /* else each tag had its own */
+            publish_locked(pool);
+        }
+    }
+    berth__lock_release(&pools_lock);
     return pool;
 }
 
@@ -304,7 +374,8 @@ static void tell_of_end(berth_pool *pool, int error) {
 }
 
 static int check_end(const berth_pool *pool, unsigned flags) {
-    bool valid = pool != NULL && pool != &default_pool && (flags & ~(unsigned)BERTH_FORCE) == 0;
+    bool valid = pool != NULL && pool != &default_pool &&
+                 !berth__pool_arenas(pool)->serves_scopes && (flags & ~(unsigned)BERTH_FORCE) == 0;
     return !valid                                             ? -EINVAL
            : berth__fork_must_detour()                        ? -EAGAIN
            : berth__io_is_inherited(berth__pool_arenas(pool)) ? -EOWNERDEAD
@@ -338,6 +409,7 @@ int berth__do_pool_destroy(berth_pool *pool, unsigned flags) {
     take_out(arenas);
     if (may_end(arenas, flags)) {
         berth__store_release(&pools[arenas->number], NULL);
+        berth__tag_count_pool(arenas->tag, -1);
         berth__arenas_destroy(arenas);
     } else {
         berth__engine_open(arenas);

@@ -4,7 +4,9 @@
  * This header includes the others:
  *   pool.h      pools, allocating and freeing
  *   limit.h     the limit on mapped memory, pressure callbacks
+ *   event.h     what a program is told of when memory becomes short
  *   metrics.h   what the memory is doing
+ *   tag.h       how much of it which part of the program uses
  *   buffer.h    buffers, and with them
  *   slice.h       counted views of memory
  *   chain.h       slices one after another
@@ -29,6 +31,7 @@
 
 #include <berth/buffer.h>
 #include <berth/chain.h>
+#include <berth/event.h>
 #include <berth/io.h>
 #include <berth/leak.h>
 #include <berth/limit.h>
@@ -36,6 +39,7 @@
 #include <berth/pool.h>
 #include <berth/share.h>
 #include <berth/slice.h>
+#include <berth/tag.h>
 #include <berth/temp.h>
 #include <berth/uring.h>
 #include <berth/version.h>

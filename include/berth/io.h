@@ -135,7 +135,8 @@ BERTH_API int64_t berth_io_receive_shared(int fd, struct berth_chain *chain,
  *
  * It copies where it must or should: short sends; sockets that cannot do without (AF_UNIX), or
  * where the kernel says that it copied all the same (loopback and others), which are tried again
- * ever more rarely; and when the kernel can hold no more, until it has given something back.
+ * ever more rarely; and when the kernel can hold no more, or holds as much as the pool's in_flight
+ * says, until it has given something back.
  */
 typedef struct berth_sender berth_sender;
 

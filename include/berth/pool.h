@@ -64,6 +64,7 @@ struct berth_pool_options {
                     a memfd (`memory` is NULL), so that slices of it can be given to other processes
                     (share.h). All of them are counted against the process's limit, as reserved,
                     from its creation on; in the child of a fork it is as with `io` */
+    const char *tag; /* what its memory is accounted to (tag.h), copied; NULL: nothing */
 };
 
 /** What a pool's memory is. */
@@ -73,7 +74,7 @@ enum berth_backing {
 };
 
 #define BERTH_POOL_OPTIONS_INIT                                                                    \
-    { sizeof(struct berth_pool_options), 0, 0, 0, -1, -1, -1, 0, NULL, 0, 0, 0, 0, 0 }
+    { sizeof(struct berth_pool_options), 0, 0, 0, -1, -1, -1, 0, NULL, 0, 0, 0, 0, 0, NULL }
 
 /**
  * The default pool.
@@ -90,9 +91,9 @@ BERTH_API berth_pool *berth_pool_default(void);
  * must not be in use. options may be NULL for the defaults.
  *
  * Errors: NULL with EINVAL (an option or the name is out of range), EEXIST (the name is taken),
- * ENOMEM (no metadata memory), ENOSPC (1024 pools exist). Threads: any. Owns: the caller, until
- * berth_pool_destroy; options->memory is borrowed. Blocks: may lock, may make system calls.
- * Since: 0.1.
+ * ENOMEM (no metadata memory), ENOSPC (1024 pools exist, or 255 tags and not this one). Threads:
+ * any. Owns: the caller, until berth_pool_destroy; options->memory is borrowed. Blocks: may lock,
+ * may make system calls. Since: 0.1.
  */
 BERTH_API berth_pool *berth_pool_create(const char *name, const struct berth_pool_options *options);
 
@@ -108,11 +109,12 @@ enum {
  * invalid, in time that depends on the number of chunks, not of blocks.
  *
  * Errors: -EBUSY (blocks live; or, even when forced, the kernel may be using memory of the pool),
- * -EINVAL (the default pool, or NULL). Threads: any, but nothing else may use the pool at the same
- * time or afterwards. Threads that used it before may sleep, flush their caches and end at any
- * time, and what concerns all pools (metrics, trimming, the limit, a fork) needs no care either.
- * Owns: takes the pool; gives options->memory back. Blocks: may lock, may make system calls, and
- * waits until no other thread is looking into the pool for such a purpose. Since: 0.1.
+ * -EINVAL (the default pool, one that serves a tag, or NULL). Threads: any, but nothing else may
+ * use the pool at the same time or afterwards. Threads that used it before may sleep, flush their
+ * caches and end at any time, and what concerns all pools (metrics, trimming, the limit, a fork)
+ * needs no care either. Owns: takes the pool; gives options->memory back. Blocks: may lock, may
+ * make system calls, and waits until no other thread is looking into the pool for such a purpose.
+ * Since: 0.1.
  */
 BERTH_API int berth_pool_destroy(berth_pool *pool, unsigned flags);
 
