@@ -50,7 +50,7 @@ int berth__memfd_make(size_t bytes, struct berth__memfd *memfd) {
     char *at = berth__pages_reserve(bytes, UNIT);
     int error = at == NULL ? -ENOMEM : berth__pages_map_file(at, bytes, fd, 0, true);
     if (error == 0) {
-        error = berth__pages_leave_out_of_fork(at, bytes) ? seal(fd) : -ENOMEM;
+        error = seal(fd);
     }
     if (error == 0) {
         *memfd = (struct berth__memfd){.at = at, .bytes = bytes, .fd = fd};

@@ -2,8 +2,8 @@
  * Memory of a file that has no name, which other processes can be given.
  *
  * Its length is sealed, so that nobody can make it shorter under a reader. It cannot be mapped to
- * be written but by who made it, where the kernel knows that seal (5.1). A child of a fork does not
- * have it: what it has in its place after berth__memfd_wipe reads as zero.
+ * be written but by who made it, where the kernel knows that seal (5.1). A child of a fork has it
+ * until berth__memfd_wipe, which puts zeros in its place.
  */
 #ifndef BERTH_OS_MEMFD_H
 #define BERTH_OS_MEMFD_H

@@ -141,10 +141,6 @@ bool berth__pages_wipe_on_fork(void *at, size_t bytes) {
     return advise(at, bytes, MADV_WIPEONFORK);
 }
 
-bool berth__pages_leave_out_of_fork(void *at, size_t bytes) {
-    return advise(at, bytes, MADV_DONTFORK);
-}
-
 bool berth__pages_keep_on_fork(void *at, size_t bytes) {
     return advise(at, bytes, MADV_KEEPONFORK);
 }

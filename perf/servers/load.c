@@ -105,18 +105,20 @@ static void echo_ready(struct client *client, uint64_t bytes) {
     watch(client, EPOLLIN | (done ? 0 : (uint32_t)EPOLLOUT), EPOLL_CTL_MOD);
 }
 
-static void echo(uint16_t port, unsigned count, uint64_t bytes, double end_s) {
+static double echo(uint16_t port, unsigned count, uint64_t bytes, double seconds) {
     struct epoll_event events[EVENTS_MAX];
     for (unsigned i = 0; i < count; i++) {
         clients[i].fd = connect_to(port);
         watch(&clients[i], EPOLLIN | EPOLLOUT, EPOLL_CTL_ADD);
     }
+    double begun_s = now_s(), end_s = begun_s + seconds;
     while (now_s() < end_s) {
         int ready = epoll_wait(epoll_fd, events, EVENTS_MAX, 100);
         for (int i = 0; i < ready; i++) {
             echo_ready(events[i].data.ptr, bytes);
         }
     }
+    return now_s() - begun_s;
 }
 
 /* ---- publishing ---- */
@@ -175,7 +177,7 @@ static uint64_t least_messages(unsigned count) {
     return least;
 }
 
-static void fan(uint16_t port, unsigned count, size_t bytes, double end_s, unsigned window) {
+static double fan(uint16_t port, unsigned count, size_t bytes, double seconds, unsigned window) {
     struct epoll_event events[EVENTS_MAX];
     char *message = malloc(bytes + 128), *command = malloc(bytes + 128);
     if (message == NULL || command == NULL) {
@@ -194,6 +196,7 @@ static void fan(uint16_t port, unsigned count, size_t bytes, double end_s, unsig
     char answer[16];
     snprintf(answer, sizeof(answer), ":%u\r\n", count);
     uint64_t published = 0;
+    double begun_s = now_s(), end_s = begun_s + seconds;
     while (now_s() < end_s || messages < published) {
         for (; now_s() < end_s && published < messages + window; published++) {
             say(publisher, command, (size_t)head + bytes + 2);
@@ -208,6 +211,7 @@ static void fan(uint16_t port, unsigned count, size_t bytes, double end_s, unsig
     close(publisher);
     free(message);
     free(command);
+    return now_s() - begun_s;
 }
 
 int main(int argc, char **argv) {
@@ -227,13 +231,10 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < sizeof(pattern); i++) {
         pattern[i] = (unsigned char)(((i % PATTERN_BYTES) * UINT64_C(0x9e3779b97f4a7c15)) >> 56);
     }
-    double begun_s = now_s(), end_s = begun_s + atof(argv[5]);
-    if (is_fan) {
-        fan((uint16_t)atoi(argv[2]), count, bytes, end_s, (unsigned)atoi(argv[6]));
-    } else {
-        echo((uint16_t)atoi(argv[2]), count, bytes, end_s);
-    }
-    double took_s = now_s() - begun_s;
+    uint16_t port = (uint16_t)atoi(argv[2]);
+    double seconds = atof(argv[5]);
+    double took_s = is_fan ? fan(port, count, bytes, seconds, (unsigned)atoi(argv[6]))
+                           : echo(port, count, bytes, seconds);
     printf("{\"messages\": %ju, \"seconds\": %.6f, \"per_s\": %.1f}\n", (uintmax_t)messages, took_s,
            (double)messages / took_s);
     free(clients);

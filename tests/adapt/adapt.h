@@ -2,7 +2,7 @@
  * What the tests of adaptors share: clients that send messages of all lengths to an echo server and
  * look at what comes back, and a count of the bytes that anybody in the process copies meanwhile.
  *
- * The count is of memcpy and memmove as shared libraries call them, of 256 bytes and more: payload,
+ * The count is of memcpy and memmove as shared libraries call them, of 2 KiB and more: payload,
  * not structures. Under a sanitizer, whose own they are, nothing is counted.
  */
 #ifndef BERTH_TESTS_ADAPT_H

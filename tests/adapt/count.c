@@ -7,7 +7,7 @@
 _Atomic uint64_t adapt_copied_bytes;
 
 #if !UNIT_SANITIZED
-enum { PAYLOAD_MIN = 256 };
+enum { PAYLOAD_MIN = 2048 };
 
 static void count(size_t bytes) {
     if (bytes >= PAYLOAD_MIN) {

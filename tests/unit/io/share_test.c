@@ -272,7 +272,8 @@ static void a_child_has_no_part_in_it(void **state) {
     }
     berth_free_batch(freed, 50);
     for (unsigned i = 0; i < 3; i++) {
-        assert_int_equal(unit_in_child(use_what_is_inherited, &inherited), 0);
+        int outcome = unit_in_child(use_what_is_inherited, &inherited);
+        assert_int_equal(outcome, 0);
     }
     assert_true(stream_is(inherited.data, 0, LENGTH));
     berth_slice_release(&inherited.slice);
