@@ -285,7 +285,7 @@ static void too_many_notifications_copy(void **state) {
         uint64_t in_flight = berth_sender_in_flight(sender);
         most = in_flight > most ? in_flight : most;
     }
-    assert_in_range(most, 51, BERTH_FLIGHTS_MAX);
+    assert_in_range(most, 2, BERTH_FLIGHTS_MAX); /* a kernel with time to spare tells at once */
     scribble();
     assert_int_equal(receive_stream(0, 300), sent);
     collect_all();
