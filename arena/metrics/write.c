@@ -1,34 +1,12 @@
 #include "metrics/write.h"
 
-#include "base/text.h"
+#include "metrics/exposition.h"
 #include "pool/api.h"
 #include "pool/pool.h"
 
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
-
-/* ---- output ---- */
-
-struct output {
-    berth_metrics_sink *sink;
-    void *context;
-    struct berth__text text;
-    char buffer[4096];
-};
-
-static void flush(struct output *out) {
-    out->sink(out->context, out->text.buffer, out->text.length);
-    berth__text_init(&out->text, out->buffer, sizeof(out->buffer));
-}
-
-/* The text to add a line of moderate length to. */
-static struct berth__text *line(struct output *out) {
-    if (out->text.length > sizeof(out->buffer) / 2) {
-        flush(out);
-    }
-    return &out->text;
-}
 
 /* ---- text ---- */
 
@@ -62,10 +40,10 @@ static void pad_to(struct berth__text *text, size_t start, size_t width) {
     } while (text->length - start < width);
 }
 
-static void text_row(struct output *out, const struct berth__level_info *level,
+static void text_row(struct berth__output *out, const struct berth__level_info *level,
                      const struct berth__row *row) {
     for (unsigned i = 0; i < level->count; i++) {
-        struct berth__text *text = line(out);
+        struct berth__text *text = berth__output_line(out);
         size_t start = text->length;
         berth__text_format(text, "  %s", level->metrics[i].name);
         pad_to(text, start, 24);
@@ -74,16 +52,16 @@ static void text_row(struct output *out, const struct berth__level_info *level,
     }
 }
 
-static void text_heading(struct output *out, const struct berth__row *row) {
+static void text_heading(struct berth__output *out, const struct berth__row *row) {
     if (row->pool[0] == '\0') {
-        berth__text_string(line(out), "process\n");
+        berth__text_string(berth__output_line(out), "process\n");
     } else {
-        berth__text_format(line(out), "pool %s\n", row->pool);
+        berth__text_format(berth__output_line(out), "pool %s\n", row->pool);
     }
 }
 
 /* Arenas and classes as tables, a row each. */
-static void text_table(struct output *out, enum berth__level level,
+static void text_table(struct berth__output *out, enum berth__level level,
                        const struct berth__snapshot *snapshot) {
     const struct berth__level_info *info = &snapshot->levels[level];
     const char *pool = "";
@@ -91,16 +69,16 @@ static void text_table(struct output *out, enum berth__level level,
         const struct berth__row *row = &snapshot->rows[level][r];
         if (strcmp(row->pool, pool) != 0) {
             pool = row->pool;
-            berth__text_format(line(out), "%s of pool %s\n ",
+            berth__text_format(berth__output_line(out), "%s of pool %s\n ",
                                level == BERTH_LEVEL_ARENA ? "arenas" : "classes", pool);
             for (unsigned i = 0; i < info->count; i++) {
-                berth__text_format(line(out), " %s", info->metrics[i].name);
+                berth__text_format(berth__output_line(out), " %s", info->metrics[i].name);
             }
-            berth__text_char(line(out), '\n');
+            berth__text_char(berth__output_line(out), '\n');
         }
-        berth__text_char(line(out), ' ');
+        berth__text_char(berth__output_line(out), ' ');
         for (unsigned i = 0; i < info->count; i++) {
-            struct berth__text *text = line(out);
+            struct berth__text *text = berth__output_line(out);
             size_t start = text->length;
             berth__text_char(text, ' ');
             if (row->of.value[i] == UINT64_MAX) {
@@ -110,12 +88,13 @@ static void text_table(struct output *out, enum berth__level level,
             }
             pad_to(text, start, strlen(info->metrics[i].name));
         }
-        berth__text_char(line(out), '\n');
+        berth__text_char(berth__output_line(out), '\n');
     }
 }
 
-static void write_text(struct output *out, const struct berth__snapshot *snapshot) {
-    berth__text_format(line(out), "berth %s, process %u\n", snapshot->version, snapshot->pid);
+static void write_text(struct berth__output *out, const struct berth__snapshot *snapshot) {
+    berth__text_format(berth__output_line(out), "berth %s, process %u\n", snapshot->version,
+                       snapshot->pid);
     for (unsigned level = 0; level <= BERTH_LEVEL_POOL; level++) {
         for (size_t r = 0; r < snapshot->count[level]; r++) {
             text_heading(out, &snapshot->rows[level][r]);
@@ -130,10 +109,10 @@ static void write_text(struct output *out, const struct berth__snapshot *snapsho
 
 /* Members of a row, without braces. The largest number, which no reader of JSON keeps exactly, is
  * null. Names of pools need no escaping. */
-static void json_members(struct output *out, const struct berth__level_info *level,
+static void json_members(struct berth__output *out, const struct berth__level_info *level,
                          const struct berth__row *row) {
     for (unsigned i = 0; i < level->count; i++) {
-        struct berth__text *text = line(out);
+        struct berth__text *text = berth__output_line(out);
         berth__text_format(text, "%s\"%s\":", i == 0 ? "" : ",", level->metrics[i].name);
         if (row->of.value[i] == UINT64_MAX) {
             berth__text_string(text, "null");
@@ -144,36 +123,37 @@ static void json_members(struct output *out, const struct berth__level_info *lev
 }
 
 /* The rows of one pool at a level, as an array member. */
-static void json_array(struct output *out, const char *name, enum berth__level level,
+static void json_array(struct berth__output *out, const char *name, enum berth__level level,
                        const struct berth__snapshot *snapshot, const char *pool) {
     bool first = true;
-    berth__text_format(line(out), ",\"%s\":[", name);
+    berth__text_format(berth__output_line(out), ",\"%s\":[", name);
     for (size_t r = 0; r < snapshot->count[level]; r++) {
         const struct berth__row *row = &snapshot->rows[level][r];
         if (strcmp(row->pool, pool) == 0) {
-            berth__text_string(line(out), first ? "{" : ",{");
+            berth__text_string(berth__output_line(out), first ? "{" : ",{");
             json_members(out, &snapshot->levels[level], row);
-            berth__text_char(line(out), '}');
+            berth__text_char(berth__output_line(out), '}');
             first = false;
         }
     }
-    berth__text_char(line(out), ']');
+    berth__text_char(berth__output_line(out), ']');
 }
 
-static void write_json(struct output *out, const struct berth__snapshot *snapshot,
+static void write_json(struct berth__output *out, const struct berth__snapshot *snapshot,
                        unsigned levels) {
-    berth__text_format(line(out), "{\"version\":\"%s\",\"pid\":%u,\"process\":{",
-                       berth__do_version(), (unsigned)getpid());
+    berth__text_format(berth__output_line(out), "{\"version\":\"%s\",\"pid\":%u,\"process\":{",
+                       snapshot->version, snapshot->pid);
     json_members(out, &snapshot->levels[BERTH_LEVEL_PROCESS], snapshot->rows[BERTH_LEVEL_PROCESS]);
-    berth__text_char(line(out), '}');
+    berth__text_char(berth__output_line(out), '}');
     if (levels == 0) {
-        berth__text_string(line(out), "}\n");
+        berth__text_string(berth__output_line(out), "}\n");
         return;
     }
-    berth__text_string(line(out), ",\"pools\":[");
+    berth__text_string(berth__output_line(out), ",\"pools\":[");
     for (size_t r = 0; r < snapshot->count[BERTH_LEVEL_POOL]; r++) {
         const struct berth__row *row = &snapshot->rows[BERTH_LEVEL_POOL][r];
-        berth__text_format(line(out), "%s{\"name\":\"%s\",", r == 0 ? "" : ",", row->pool);
+        berth__text_format(berth__output_line(out), "%s{\"name\":\"%s\",", r == 0 ? "" : ",",
+                           row->pool);
         json_members(out, &snapshot->levels[BERTH_LEVEL_POOL], row);
         if ((levels & BERTH_METRICS_ARENAS) != 0) {
             json_array(out, "arena", BERTH_LEVEL_ARENA, snapshot, row->pool);
@@ -181,74 +161,27 @@ static void write_json(struct output *out, const struct berth__snapshot *snapsho
         if ((levels & BERTH_METRICS_CLASSES) != 0) {
             json_array(out, "class", BERTH_LEVEL_CLASS, snapshot, row->pool);
         }
-        berth__text_char(line(out), '}');
+        berth__text_char(berth__output_line(out), '}');
     }
-    berth__text_string(line(out), "]}\n");
-}
-
-/* ---- OpenMetrics ---- */
-
-static void family_head(struct output *out, const char *prefix,
-                        const struct berth__metric *metric) {
-    const char *type = metric->kind == BERTH_METRIC_COUNTER ? "counter" : "gauge";
-    berth__text_format(line(out), "# TYPE %s%s %s\n", prefix, metric->name, type);
-    if (metric->unit == BERTH_METRIC_BYTES) {
-        berth__text_format(line(out), "# UNIT %s%s bytes\n", prefix, metric->name);
-    }
-    berth__text_format(line(out), "# HELP %s%s %s\n", prefix, metric->name, metric->help);
-}
-
-static void sample(struct output *out, const struct berth__level_info *level, unsigned i,
-                   const struct berth__row *row) {
-    const struct berth__metric *metric = &level->metrics[i];
-    struct berth__text *text = line(out);
-    berth__text_format(text, "%s%s%s", level->prefix, metric->name,
-                       metric->kind == BERTH_METRIC_COUNTER ? "_total" : "");
-    if (row->pool[0] != '\0') {
-        berth__text_format(text, "{pool=\"%s\"", row->pool);
-        if (level->label != NULL) {
-            berth__text_format(text, ",%s=\"%lu\"", level->label, (unsigned long)row->index);
-        }
-        berth__text_char(text, '}');
-    }
-    berth__text_char(text, ' ');
-    if (row->of.value[i] == UINT64_MAX) {
-        berth__text_string(text, "+Inf");
-    } else {
-        berth__text_uint(text, row->of.value[i]);
-    }
-    berth__text_char(text, '\n');
-}
-
-static void write_openmetrics(struct output *out, const struct berth__snapshot *snapshot) {
-    berth__text_format(line(out),
-                       "# TYPE berth_build info\n# HELP berth_build The version of berth.\n"
-                       "berth_build_info{version=\"%s\"} 1\n",
-                       snapshot->version);
-    for (unsigned l = 0; l < BERTH_LEVEL_COUNT; l++) {
-        const struct berth__level_info *level = &snapshot->levels[l];
-        for (unsigned i = 0; i < level->count && snapshot->count[l] > 0; i++) {
-            family_head(out, level->prefix, &level->metrics[i]);
-            for (size_t r = 0; r < snapshot->count[l]; r++) {
-                sample(out, level, i, &snapshot->rows[l][r]);
-            }
-        }
-    }
-    berth__text_string(line(out), "# EOF\n");
+    berth__text_string(berth__output_line(out), "]}\n");
 }
 
 /* ---- any snapshot, and this process's ---- */
 
 void berth__snapshot_write(const struct berth__snapshot *snapshot, enum berth_metrics_format format,
                            unsigned levels, berth_metrics_sink *sink, void *context) {
-    struct output out = {.sink = sink, .context = context};
-    berth__text_init(&out.text, out.buffer, sizeof(out.buffer));
+    struct berth__output out;
+    struct berth__source source = {.snapshot = snapshot, .labels = ""};
+    berth__output_init(&out, sink, context);
     switch (format) {
     case BERTH_METRICS_TEXT: write_text(&out, snapshot); break;
     case BERTH_METRICS_JSON: write_json(&out, snapshot, levels); break;
-    case BERTH_METRICS_OPENMETRICS: write_openmetrics(&out, snapshot); break;
+    case BERTH_METRICS_OPENMETRICS:
+        berth__exposition_write(&out, BERTH_OPENMETRICS, snapshot->levels, &source, 1);
+        berth__exposition_end(&out, BERTH_OPENMETRICS);
+        return;
     }
-    flush(&out);
+    berth__output_flush(&out);
 }
 
 int berth__do_metrics_write(enum berth_metrics_format format, unsigned levels,
