@@ -10,7 +10,7 @@
 
 #include "base/compiler.h"
 
-#define BERTH_COMMANDS(X) X(run) X(stat) X(ctl) X(options) X(help)
+#define BERTH_COMMANDS(X) X(run) X(stat) X(ctl) X(export) X(options) X(help)
 
 struct berth__command {
     const char *name;

@@ -1,6 +1,7 @@
 #include "cli/page_read.h"
 
 #include "base/bits.h"
+#include "os/clock.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -209,6 +210,11 @@ void berth__stats_free(struct berth__stats *stats) {
     }
     free(stats->metrics);
     stats->metrics = NULL;
+}
+
+double berth__stats_age_s(const struct berth__stats *stats) {
+    uint64_t now_ns = berth__clock_ns();
+    return now_ns > stats->taken_ns ? (double)(now_ns - stats->taken_ns) / 1e9 : 0;
 }
 
 uint64_t berth__stats_figure(const struct berth__stats *stats, const char *name,

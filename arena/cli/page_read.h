@@ -38,6 +38,9 @@ enum berth__page_fault berth__stats_read(struct berth__stats *stats, const void 
                                          size_t page_bytes);
 void berth__stats_free(struct berth__stats *stats);
 
+/* How long ago the figures were written down. */
+double berth__stats_age_s(const struct berth__stats *stats);
+
 /* The process's figure of that name; `otherwise` if the page has none. */
 uint64_t berth__stats_figure(const struct berth__stats *stats, const char *name,
                              uint64_t otherwise);

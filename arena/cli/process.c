@@ -3,6 +3,7 @@
 #include "base/bits.h"
 #include "os/clock.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -56,13 +57,57 @@ static const char *status_value(const char *status, const char *name) {
     return at == NULL ? "" : at + strlen(name) + strspn(at + strlen(name), ":\t ");
 }
 
+/* ---- which there are ---- */
+
+static int is_number(const struct dirent *entry) {
+    return entry->d_name[strspn(entry->d_name, "0123456789")] == '\0';
+}
+
+pid_t *berth__process_list(size_t *count) {
+    struct dirent **entries = NULL;
+    int found = scandir("/proc", &entries, is_number, versionsort);
+    pid_t *pids = found < 0 ? NULL : calloc((size_t)found + 1, sizeof(*pids));
+    for (int i = 0; i < found; i++) {
+        if (pids != NULL) {
+            pids[i] = (pid_t)strtol(entries[i]->d_name, NULL, 10);
+        }
+        free(entries[i]);
+    }
+    free(entries);
+    *count = found < 0 ? 0 : (size_t)found;
+    return pids;
+}
+
+/* "PID (NAME) STATE PPID ...", where the 22nd is when it began. A name may have parentheses. */
+bool berth__process_identify(pid_t pid, struct berth__identity *identity) {
+    enum { FIELDS_AFTER_NAME = 20 };
+    char text[1024];
+    memset(identity, 0, sizeof(*identity));
+    const char *name = NULL;
+    const char *at = NULL;
+    if (read_file(pid, "stat", text, sizeof(text)) > 0) {
+        name = strchr(text, '(');
+        at = strrchr(text, ')');
+    }
+    if (name == NULL || at == NULL || at < name) {
+        return false;
+    }
+    size_t length = berth__min((size_t)(at - name - 1), sizeof(identity->name) - 1);
+    memcpy(identity->name, name + 1, length);
+    for (unsigned i = 0; i < FIELDS_AFTER_NAME && at != NULL; i++) {
+        at = strchr(at + 1, ' ');
+    }
+    identity->start_ticks = at == NULL ? 0 : strtoull(at, NULL, 10);
+    return true;
+}
+
 /* ---- who it is ---- */
 
 static void note_command(struct berth__process *process, const char *name) {
     size_t length = strcspn(name, "\n");
     length = berth__min(length, sizeof(process->command) - 1);
     for (size_t i = 0; i < length; i++) {
-        bool plain = name[i] > ' ' && name[i] <= '~';
+        bool plain = name[i] >= ' ' && name[i] <= '~';
         process->command[i] = '?';
         if (plain) {
             process->command[i] = name[i];
@@ -78,6 +123,7 @@ static enum berth__process_outcome look_at_status(struct berth__process *process
     }
     note_command(process, status_value(status, "Name"));
     process->uid = (uid_t)strtoul(status_value(status, "\nUid"), NULL, 10);
+    process->resident_bytes = strtoull(status_value(status, "\nVmRSS"), NULL, 10) << 10;
     char state = *status_value(status, "\nState");
     if (state == 'Z' || state == 'X') {
         return because(process, BERTH_PROCESS_GONE,
@@ -184,16 +230,16 @@ static bool has_magic(const struct berth__process *process, const struct mapping
            magic == BERTH_STATS_MAGIC;
 }
 
-/* Looks through the mappings. *on_berth: a library of ours is among them. */
-static bool find_page(const struct berth__process *process, struct mapping *page, bool *on_berth) {
+/* Looks through the mappings, for on_berth, too. */
+static bool find_page(struct berth__process *process, struct mapping *page) {
     char text[4352];
     bool found = false;
     int fd = open_file(process->pid, "maps");
     FILE *maps = fd < 0 ? NULL : fdopen(fd, "r");
-    *on_berth = false;
+    process->on_berth = false;
     while (!found && maps != NULL && fgets(text, sizeof(text), maps) != NULL) {
         struct maps_line line = parse(text);
-        *on_berth = *on_berth || strstr(line.path, "/libberth") != NULL;
+        process->on_berth = process->on_berth || strstr(line.path, "/libberth") != NULL;
         *page = line.mapping;
         found = may_be_page(&line) && has_magic(process, page);
     }
@@ -217,16 +263,16 @@ static bool page_is_off(const struct berth__process *process) {
     return off;
 }
 
-static enum berth__process_outcome no_page(struct berth__process *process, bool on_berth) {
+static enum berth__process_outcome no_page(struct berth__process *process) {
     int pid = (int)process->pid;
     if (look_at_status(process) != BERTH_PROCESS_READ) {
         return BERTH_PROCESS_GONE; /* meanwhile */
     }
-    if (on_berth && page_is_off(process)) {
+    if (process->on_berth && page_is_off(process)) {
         return because(process, BERTH_PROCESS_PAGELESS,
                        "process %d runs on berth with stats_page switched off", pid);
     }
-    if (on_berth) {
+    if (process->on_berth) {
         return because(process, BERTH_PROCESS_PAGELESS,
                        "process %d runs on berth, but has no stats page yet: it has allocated "
                        "little since it began",
@@ -278,9 +324,8 @@ static enum berth__process_outcome read_page(struct berth__process *process) {
     enum { TRIES = 200, PAUSE_NS = 500000 };
     for (unsigned i = 0; i < TRIES; i++) {
         struct mapping page;
-        bool on_berth = false;
-        if (!find_page(process, &page, &on_berth)) {
-            return no_page(process, on_berth);
+        if (!find_page(process, &page)) {
+            return no_page(process);
         }
         free(process->copy);
         process->copy = malloc((size_t)(page.end - page.start));
@@ -313,7 +358,13 @@ enum berth__process_outcome berth__process_read(struct berth__process *process, 
         close(maps);
         process->memory = open_file(pid, "mem");
     }
-    outcome = process->memory < 0 ? refused(process) : read_page(process);
+    if (process->memory < 0) {
+        struct mapping page;
+        outcome = refused(process);
+        (void)find_page(process, &page); /* for on_berth: without the memory nothing is found */
+        return outcome;
+    }
+    outcome = read_page(process);
     if (outcome == BERTH_PROCESS_READ) {
         process->stats.snapshot.pid = (unsigned)pid;
     }
@@ -377,7 +428,9 @@ int berth__process_ask(struct berth__process *process, uint32_t command, uint64_
 void berth__process_close(struct berth__process *process) {
     berth__stats_free(&process->stats);
     free(process->copy);
+    process->copy = NULL;
     if (process->memory >= 0) {
         close(process->memory);
     }
+    process->memory = -1;
 }

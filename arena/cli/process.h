@@ -25,15 +25,30 @@ enum berth__process_outcome {
 struct berth__process {
     pid_t pid;
     uid_t uid;
-    char command[64]; /* its name; characters that a terminal might act on are '?' */
+    char command[64];        /* its name; characters that a terminal might act on are '?' */
+    uint64_t resident_bytes; /* of the whole process, by the kernel's account */
     struct berth__stats stats;
     char why[256]; /* unless it was read: a sentence without a full stop */
     /* Of the reader. */
     bool sees_maps;
-    int memory; /* /proc/PID/mem, or -1 */
+    bool on_berth; /* where it sees them: a library of ours is among them */
+    int memory;    /* /proc/PID/mem, or -1 */
     void *copy;
     uint64_t page; /* its address there */
 };
+
+/* Which program it is: another one has the number, or the process has begun another program, if
+ * this differs. */
+struct berth__identity {
+    uint64_t start_ticks; /* since the machine was started */
+    char name[32];
+};
+
+/* The numbers of all processes in ascending order, to be freed; NULL with errno. */
+pid_t *berth__process_list(size_t *count);
+
+/* False if there is no such process. All bytes of *identity are set. */
+bool berth__process_identify(pid_t pid, struct berth__identity *identity);
 
 /* Reads a process's page. berth__process_close must follow. */
 enum berth__process_outcome berth__process_read(struct berth__process *process, pid_t pid);

@@ -4,9 +4,7 @@
 #include "cli/command.h"
 #include "cli/process.h"
 #include "metrics/write.h"
-#include "os/clock.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -30,16 +28,11 @@ static void to_stdout(void *context, const char *text, size_t length) {
     fwrite(text, 1, length, stdout);
 }
 
-static double age_s(const struct berth__stats *stats) {
-    uint64_t now_ns = berth__clock_ns();
-    return now_ns > stats->taken_ns ? (double)(now_ns - stats->taken_ns) / 1e9 : 0;
-}
-
 /* In the forms for programs nothing is added: they are what the process itself would write. */
 static void print(const struct request *request, struct berth__process *process) {
     struct berth__stats *stats = &process->stats;
     if (request->format == BERTH_METRICS_TEXT) {
-        printf("%s, %.2f s ago\n", process->command, age_s(stats));
+        printf("%s, %.2f s ago\n", process->command, berth__stats_age_s(stats));
     }
     if (stats->rows_left_out != 0) {
         berth__cli_error(request->command, "%lu pools, arenas or classes had no room on the page",
@@ -93,8 +86,8 @@ static void print_line(const struct berth__process *process) {
     printf("%7d %9s %9s %9s %9.2f  %s\n", (int)process->pid,
            short_size(used, berth__stats_figure(stats, "limit_used_bytes", 0)),
            short_size(live, berth__stats_figure(stats, "live_high_bytes", 0)),
-           short_size(limit, berth__stats_figure(stats, "limit_bytes", UINT64_MAX)), age_s(stats),
-           process->command);
+           short_size(limit, berth__stats_figure(stats, "limit_bytes", UINT64_MAX)),
+           berth__stats_age_s(stats), process->command);
 }
 
 /* One without a page is shown if it surely runs on berth. */
@@ -113,23 +106,18 @@ static void list_one(pid_t pid) {
     berth__process_close(&process);
 }
 
-static int is_number(const struct dirent *entry) {
-    return entry->d_name[strspn(entry->d_name, "0123456789")] == '\0';
-}
-
 static int list(const struct request *request) {
-    struct dirent **processes = NULL;
-    int count = scandir("/proc", &processes, is_number, versionsort);
-    if (count < 0) {
+    size_t count;
+    pid_t *pids = berth__process_list(&count);
+    if (pids == NULL) {
         berth__cli_error(request->command, "/proc: %s", strerror(errno));
         return BERTH_EXIT_FAILED;
     }
     printf("%7s %9s %9s %9s %9s  %s\n", "PID", "USED", "LIVE", "LIMIT", "AGE (s)", "COMMAND");
-    for (int i = 0; i < count; i++) {
-        list_one((pid_t)strtol(processes[i]->d_name, NULL, 10));
-        free(processes[i]);
+    for (size_t i = 0; i < count; i++) {
+        list_one(pids[i]);
     }
-    free(processes);
+    free(pids);
     return BERTH_EXIT_DONE;
 }
 
