@@ -11,6 +11,7 @@
  * `pages`.
  */
 #include "metrics/tables.h"
+#include "cli/export_metrics.h"
 #include "pool/options_table.h"
 
 #include <inttypes.h>
@@ -156,6 +157,18 @@ static const char *unit_of(const struct berth__metric *metric) {
     return metric->unit == BERTH_METRIC_BYTES ? ", bytes" : "";
 }
 
+static void print_export_markdown(void) {
+    puts("\n## What `berth export` adds\n\n"
+         "OpenMetrics prefix: `berth_`. All samples that it serves also have the labels pid and "
+         "comm,\nbut for those that have a label of their own here.\n\n"
+         "| metric | kind | label | meaning |\n|---|---|---|---|");
+#define ROW(name, labels, unit, help)                                                              \
+    printf("| `%s` | gauge%s%s | %s | %s |\n", #name, *(unit) == '\0' ? "" : ", ", unit, labels,   \
+           help);
+    BERTH_EXPORT_METRICS(ROW)
+#undef ROW
+}
+
 static void print_metrics_markdown(void) {
     puts(
         "<!-- Generated from the tables in include/berth/metrics.h by `make docs`; do not edit. "
@@ -163,7 +176,8 @@ static void print_metrics_markdown(void) {
         "# Metrics\n\n"
         "`berth_metrics_read` and its kin fill structures whose fields have these names;\n"
         "`berth_metrics_write` writes them as text, JSON or OpenMetrics. In OpenMetrics a name is\n"
-        "preceded by the prefix of its level, and a counter's name ends in `_total`.");
+        "preceded by the prefix of its level, and a counter's name ends in `_total`; `count` is\n"
+        "called `blocks` there, as names must not end in `_count`.");
     for (unsigned l = 0; l < BERTH_LEVEL_COUNT; l++) {
         const struct berth__level_info *level = &berth__levels[l];
         printf("\n## %s\n\nOpenMetrics prefix: `%s`.", level_titles[l], level->prefix);
@@ -176,6 +190,7 @@ static void print_metrics_markdown(void) {
             puts(" |");
         }
     }
+    print_export_markdown();
 }
 
 static void print_metrics_man(void) {
@@ -190,7 +205,11 @@ static void print_metrics_man(void) {
          "writes them as text, JSON or OpenMetrics.\n"
          "In OpenMetrics a name is preceded by the prefix of its level, and the name of a counter\n"
          "ends in\n"
-         ".BR _total .");
+         ".BR _total ;\n"
+         ".B count\n"
+         "is called\n"
+         ".B blocks\n"
+         "there, as names must not end so.");
     for (unsigned l = 0; l < BERTH_LEVEL_COUNT; l++) {
         const struct berth__level_info *level = &berth__levels[l];
         printf(".SH %s\nOpenMetrics prefix:\n.BR %s .\n", level_titles[l], level->prefix);

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """`berth export` as scrapers, browsers and mistaken clients meet it.
 
-    tests/export/serve.py TOOL HOLDER
+    tests/export/serve.py TOOL HOLDER STARTS [TEST...]
+
+STARTS is for its neighbours.
 
 Would be broken if this failed: what Prometheus reads of a machine's processes, or the promise that
 nothing that a process or a client does keeps the others from being shown.
@@ -299,4 +301,4 @@ class Life(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1] + sys.argv[3:])
+    unittest.main(argv=sys.argv[:1] + sys.argv[4:])
