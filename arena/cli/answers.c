@@ -1,6 +1,5 @@
 #include "cli/answers.h"
 
-#include "base/bits.h"
 #include "cli/export_metrics.h"
 #include "cli/page.h"
 #include "metrics/write.h"
@@ -77,9 +76,9 @@ static bool expose(struct exposure *exposure, const struct berth__survey *survey
         one->surveyed = &survey->all[i];
         one->snapshot = survey->all[i].process.stats.snapshot;
         for (unsigned level = 0; level < BERTH_LEVEL_COUNT; level++) {
-            bool wanted = berth__level_is_wanted((enum berth__level)level, levels);
-            one->snapshot.count[level] =
-                wanted ? berth__min(one->snapshot.count[level], BERTH_EXPORT_ROWS_MAX) : 0;
+            if (!berth__level_is_wanted((enum berth__level)level, levels)) {
+                one->snapshot.count[level] = 0;
+            }
         }
         write_labels(one->labels, one->surveyed);
         exposure->sources[exposure->count++] =
@@ -300,7 +299,8 @@ void berth__answer_history(FILE *to, const struct berth__surveyed *surveyed, uin
 }
 
 void berth__answer_tables(FILE *to) {
-    static const char *const names[BERTH_LEVEL_COUNT] = {"process", "pool", "arena", "class"};
+    static const char *const names[] = {"process", "pool", "arena", "class"};
+    _Static_assert(BERTH_ARRAY_COUNT(names) == BERTH_LEVEL_COUNT, "each level has a name");
     fputc('{', to);
     for (unsigned l = 0; l < BERTH_LEVEL_COUNT; l++) {
         const struct berth__level_info *level = &berth__levels[l];

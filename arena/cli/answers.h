@@ -12,9 +12,6 @@
 
 #include <stdio.h>
 
-/* Rows of a level (pools, arenas or classes) that are written of one process. */
-enum { BERTH_EXPORT_ROWS_MAX = 4096 };
-
 /* All processes. levels: BERTH_METRICS_POOLS and so on. False: there is no memory. */
 bool berth__answer_metrics(FILE *to, const struct berth__survey *survey,
                            enum berth__dialect dialect, unsigned levels);

@@ -1,9 +1,11 @@
 #include "cli/survey.h"
 
 #include "base/bits.h"
+#include "heap/engine.h"
 #include "os/clock.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -56,17 +58,42 @@ static bool may_wait(const struct berth__surveyed *known, uint64_t now_ns) {
     return !berth__survey_shows(known) && now_ns < known->look_again_ns;
 }
 
-static void look_at(struct berth__surveyed *surveyed, uint64_t now_ns) {
-    surveyed->outcome = berth__process_read(&surveyed->process, surveyed->pid);
-    if (surveyed->process.memory >= 0) { /* not to run out of descriptors */
-        close(surveyed->process.memory);
-        surveyed->process.memory = -1;
+/* Cuts off what no process of ours has; the memory that the figures take. */
+static size_t bound(struct berth__stats *stats) {
+    size_t bytes = stats->page_bytes;
+    for (unsigned level = 0; level < BERTH_LEVEL_COUNT; level++) {
+        size_t most = level == BERTH_LEVEL_POOL ? BERTH_POOLS_MAX : BERTH_SURVEY_ROWS_MAX;
+        size_t *count = &stats->snapshot.count[level];
+        bytes += *count * sizeof(struct berth__row);
+        stats->rows_left_out += *count > most ? *count - most : 0;
+        *count = berth__min(*count, most);
+    }
+    return bytes;
+}
+
+static void look_at(struct berth__survey *survey, struct berth__surveyed *surveyed,
+                    uint64_t now_ns) {
+    struct berth__process *process = &surveyed->process;
+    surveyed->outcome = berth__process_read(process, surveyed->pid);
+    if (surveyed->outcome == BERTH_PROCESS_READ) {
+        survey->bytes += bound(&process->stats);
+        if (survey->bytes > BERTH_SURVEY_BYTES_MAX) {
+            surveyed->outcome = BERTH_PROCESS_BAD_PAGE;
+            snprintf(process->why, sizeof(process->why),
+                     "there is no room for its figures: those of others take up %d MiB",
+                     BERTH_SURVEY_BYTES_MAX >> 20);
+        }
+    }
+    if (surveyed->outcome != BERTH_PROCESS_READ) {
+        berth__process_close(process); /* its name and the reason stay */
+    } else {
+        close(process->memory); /* not to run out of descriptors */
+        process->memory = -1;
     }
     if (berth__survey_shows(surveyed)) {
         surveyed->patience_s = 0;
         return;
     }
-    berth__process_close(&surveyed->process); /* its name and the reason stay */
     unsigned longer_s = surveyed->patience_s == 0 ? 1 : surveyed->patience_s * 2;
     surveyed->patience_s = (unsigned)berth__min(longer_s, PATIENCE_MAX_S);
     surveyed->look_again_ns = now_ns + surveyed->patience_s * NS_PER_S;
@@ -74,8 +101,8 @@ static void look_at(struct berth__surveyed *surveyed, uint64_t now_ns) {
 
 /* Moves what is known of the process to its place in the new survey, and brings it up to date.
  * False: there is no such process. */
-static bool renew(struct berth__surveyed *renewed, struct berth__surveyed *known, pid_t pid,
-                  uint64_t now_ns) {
+static bool renew(struct berth__survey *survey, struct berth__surveyed *renewed,
+                  struct berth__surveyed *known, pid_t pid, uint64_t now_ns) {
     struct berth__identity identity;
     memset(renewed, 0, sizeof(*renewed));
     if (!berth__process_identify(pid, &identity)) {
@@ -91,7 +118,7 @@ static bool renew(struct berth__surveyed *renewed, struct berth__surveyed *known
     }
     renewed->pid = pid;
     renewed->identity = identity;
-    look_at(renewed, now_ns);
+    look_at(survey, renewed, now_ns);
     return true;
 }
 
@@ -140,13 +167,14 @@ int berth__survey_take(struct berth__survey *survey, unsigned age_ms) {
         return error;
     }
     size_t count = 0;
+    survey->bytes = 0;
     size_t before = 0; /* both lists ascend */
     for (size_t i = 0; i < pid_count; i++) {
         while (before < survey->count && survey->all[before].pid < pids[i]) {
             before++;
         }
         bool known = before < survey->count && survey->all[before].pid == pids[i];
-        count += renew(&all[count], known ? &survey->all[before++] : NULL, pids[i], now_ns);
+        count += renew(survey, &all[count], known ? &survey->all[before++] : NULL, pids[i], now_ns);
     }
     free(pids);
     berth__survey_end(survey);

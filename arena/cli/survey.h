@@ -10,6 +10,12 @@
 #include "cli/history.h"
 #include "cli/process.h"
 
+/* What processes say of themselves is bounded: as root, one reads those of users who mean harm. */
+enum {
+    BERTH_SURVEY_ROWS_MAX = 16384,      /* of a level of one process */
+    BERTH_SURVEY_BYTES_MAX = 512 << 20, /* of all figures; what comes beyond is not read */
+};
+
 enum {
     BERTH_HISTORY_POINTS = 600, /* of a process: 20 minutes */
     BERTH_HISTORY_PAUSE_MS = 2000,
@@ -29,6 +35,7 @@ struct berth__surveyed {
 struct berth__survey {
     struct berth__surveyed *all; /* by number, strangers among them */
     size_t count;
+    size_t bytes; /* of figures that are kept */
     uint64_t taken_ns, history_ns;
 };
 

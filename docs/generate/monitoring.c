@@ -325,6 +325,8 @@ static void print_overview(void) {
 static void print_level(unsigned number) {
     static const char *const legends[] = {EACH, EACH " {{pool}}", EACH " {{pool}} {{arena}}",
                                           EACH " {{pool}} {{size}}"};
+    _Static_assert(sizeof(legends) / sizeof(legends[0]) == BERTH_LEVEL_COUNT,
+                   "each level has a legend");
     const struct berth__level_info *level = &berth__levels[number];
     begin_row(level_titles[number]);
     for (unsigned i = 0; i < level->count; i++) {

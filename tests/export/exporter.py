@@ -54,8 +54,8 @@ class Program:
         line = self.process.stdout.readline()
         found = re.match(self.ready, line)
         if not found:
-            self.__exit__()
-            raise Failed(f"{self.command}: {line}{self.process.stderr.read()}")
+            Program.__exit__(self)
+            raise Failed(f"{self.command}: {line}{self.errors}")
         self.said(found)
         return self
 
@@ -83,6 +83,16 @@ class Exporter(Program):
         self.pid = self.process.pid
         self.host, self.port = found[1].strip("[]"), int(found[2])
         self.url = found[0].strip()
+
+    def __exit__(self, *_):
+        """Ends it as a user would, so that leaks, and what a sanitizer found, are seen."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(timeout=PATIENCE_S)
+        status = self.process.returncode
+        super().__exit__()
+        if status != 0:
+            raise Failed(f"the exporter ended with {status}: {self.errors}")
 
     def ask(self, path, method="GET", body=None, **headers):
         """Status, headers and text of the answer."""
