@@ -77,15 +77,3 @@ bool berth__twins_take(struct berth__twins *twins, struct berth__chunk *chunk, v
     *page = first;
     return true;
 }
-
-size_t berth__run_bytes_at(const struct berth__chunk *chunk, const void *block) {
-    size_t offset = (size_t)((const char *)block - chunk->at);
-    unsigned mark = berth__load_relaxed(&chunk->run_pages[offset / BERTH_PAGE]);
-    size_t bytes = (size_t)(mark & BERTH_RUN_LENGTH) * BERTH_PAGE;
-    bool is_second = (mark & BERTH_RUN_SECOND) != 0;
-    if ((mark & (BERTH_RUN_PARKED | BERTH_RUN_FREE)) != 0 ||
-        offset % BERTH_PAGE != (is_second ? BERTH_PAGE / 2 : 0)) {
-        return 0;
-    }
-    return (mark & BERTH_RUN_TWIN) != 0 ? bytes / 2 : bytes;
-}

@@ -40,6 +40,17 @@ bool berth__twins_take(struct berth__twins *twins, struct berth__chunk *chunk, v
                        size_t *page);
 
 /* Bytes of the lent block that begins at an address of the chunk, run or twin; 0 if none does. */
-size_t berth__run_bytes_at(const struct berth__chunk *chunk, const void *block);
+BERTH_INLINE size_t berth__run_bytes_at(const struct berth__chunk *chunk, const void *block) {
+    size_t offset = (size_t)((const char *)block - chunk->at);
+    unsigned mark = berth__load_relaxed(&chunk->run_pages[offset / BERTH_PAGE]);
+    if (BERTH_LIKELY(mark <= BERTH_RUN_LENGTH)) {
+        return offset % BERTH_PAGE == 0 ? (size_t)mark * BERTH_PAGE : 0;
+    }
+    size_t begin = (mark & BERTH_RUN_SECOND) != 0 ? BERTH_PAGE / 2 : 0;
+    if ((mark & (BERTH_RUN_PARKED | BERTH_RUN_FREE)) != 0 || offset % BERTH_PAGE != begin) {
+        return 0;
+    }
+    return (size_t)(mark & BERTH_RUN_LENGTH) * BERTH_PAGE / 2; /* a twin */
+}
 
 #endif

@@ -48,7 +48,7 @@ void berth__grant_return(struct berth__cache *cache, uint64_t bytes) {
     berth__add_relaxed(&berth__cache_budget, (int64_t)bytes);
 }
 
-static bool reserve(struct berth__cache *cache, uint64_t bytes) {
+bool berth__cache_reserve(struct berth__cache *cache, uint64_t bytes) {
     uint64_t allowed = BERTH_CACHE_FREE_BYTES + berth__load_relaxed(&cache->granted);
     if (cache->reserved + bytes > allowed &&
         !obtain_grant(cache, cache->reserved + bytes - allowed)) {
@@ -59,7 +59,7 @@ static bool reserve(struct berth__cache *cache, uint64_t bytes) {
     return true;
 }
 
-static void unreserve(struct berth__cache *cache, uint64_t bytes) {
+void berth__cache_unreserve(struct berth__cache *cache, uint64_t bytes) {
     cache->reserved -= bytes;
     berth__sub_relaxed(&cache->arenas->cached_bound, bytes);
 }
@@ -88,14 +88,14 @@ static bool set_capacity(struct berth__cache *cache, struct berth__bin *bin, uns
     unsigned old_slots = array_slots(bin->capacity);
     unsigned slots = array_slots(capacity);
     unsigned count = berth__bin_count(bin);
-    if (!reserve(cache, (uint64_t)(capacity - bin->capacity) * size)) {
+    if (!berth__cache_reserve(cache, (uint64_t)(capacity - bin->capacity) * size)) {
         return false;
     }
     void **end = berth__bin_end(bin);
     if (slots != old_slots) {
         void **array = new_array(cache, slots);
         if (array == NULL) {
-            unreserve(cache, (uint64_t)(capacity - bin->capacity) * size);
+            berth__cache_unreserve(cache, (uint64_t)(capacity - bin->capacity) * size);
             return false;
         }
         void **new_end = array + slots - BERTH_BIN_ENDS;
@@ -133,7 +133,7 @@ void berth__bin_strip(struct berth__cache *cache, struct berth__bin *bin) {
         return;
     }
     unsigned slots = array_slots(bin->capacity);
-    unreserve(cache, (uint64_t)bin->capacity * berth__bin_class_size(small_class));
+    berth__cache_unreserve(cache, (uint64_t)bin->capacity * berth__bin_class_size(small_class));
     free_array(cache, berth__bin_end(bin) + BERTH_BIN_ENDS - slots, slots);
     *bin = berth__no_cache.bins[small_class];
 }
@@ -141,7 +141,7 @@ void berth__bin_strip(struct berth__cache *cache, struct berth__bin *bin) {
 void berth__remote_strip(struct berth__cache *cache) {
     if (cache->remote_max != 0) {
         cache->remote_max = 0;
-        unreserve(cache, cache->remote_limit);
+        berth__cache_unreserve(cache, cache->remote_limit);
         cache->remote_limit = 0;
         berth__meta_free(cache->remote, REMOTE_ARRAY_BYTES);
         cache->remote = NULL;
@@ -149,12 +149,12 @@ void berth__remote_strip(struct berth__cache *cache) {
 }
 
 bool berth__remote_make(struct berth__cache *cache) {
-    uint32_t limit = reserve(cache, BERTH_REMOTE_BYTES)       ? BERTH_REMOTE_BYTES
-                     : reserve(cache, BERTH_REMOTE_BYTES_MIN) ? BERTH_REMOTE_BYTES_MIN
-                                                              : 0;
+    uint32_t limit = berth__cache_reserve(cache, BERTH_REMOTE_BYTES)       ? BERTH_REMOTE_BYTES
+                     : berth__cache_reserve(cache, BERTH_REMOTE_BYTES_MIN) ? BERTH_REMOTE_BYTES_MIN
+                                                                           : 0;
     cache->remote = limit == 0 ? NULL : berth__meta_alloc(REMOTE_ARRAY_BYTES);
     if (cache->remote == NULL) {
-        unreserve(cache, limit);
+        berth__cache_unreserve(cache, limit);
         return false;
     }
     cache->remote_limit = limit;

@@ -15,6 +15,10 @@ BERTH_INLINE uint32_t berth__bin_class_size(unsigned small_class) {
     return berth__classes[small_class].size;
 }
 
+/* Counts bytes that the cache may hold as reserved; false if the budget has not so many. */
+bool berth__cache_reserve(struct berth__cache *cache, uint64_t bytes);
+void berth__cache_unreserve(struct berth__cache *cache, uint64_t bytes);
+
 /* Gives bytes of the grant back to the budget. */
 void berth__grant_return(struct berth__cache *cache, uint64_t bytes);
 

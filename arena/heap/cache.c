@@ -5,25 +5,12 @@
 #include "heap/bins.h"
 #include "heap/decay.h"
 #include "heap/misuse.h"
+#include "heap/stash.h"
 #include "os/clock.h"
 #include "os/pages.h"
 #include "os/topology.h"
 
 #include <string.h>
-
-/* What a fork in another thread must not find half done is bracketed by these two, which may be
- * nested: `before` is what busy returned. */
-static bool busy(struct berth__cache *cache) {
-    bool before = berth__load_relaxed(&cache->busy);
-    berth__store_relaxed(&cache->busy, true);
-    atomic_signal_fence(memory_order_seq_cst);
-    return before;
-}
-
-static void idle(struct berth__cache *cache, bool before) {
-    atomic_signal_fence(memory_order_seq_cst);
-    berth__store_release(&cache->busy, before);
-}
 
 enum {
     PROMOTE_REFILLS = 64, /* refills within PROMOTE_MS that earn a thread a heap of its own */
@@ -62,12 +49,12 @@ void berth__cache_send_remote(struct berth__cache *cache) {
     if (count == 0) {
         return;
     }
-    bool before = busy(cache);
+    bool before = berth__cache_busy(cache);
     cache->remote_count = 0;
     cache->remote_bytes = 0;
     cache->remote_sends++;
     berth__remote_send(cache->remote, count, false);
-    idle(cache, before);
+    berth__cache_idle(cache, before);
 }
 
 /* Gives the `count` oldest blocks of a bin back. */
@@ -91,14 +78,16 @@ static void flush_bin_locked(struct berth__cache *cache, struct berth__bin *bin)
 }
 
 void berth__cache_flush(struct berth__cache *cache, bool grant) {
-    bool before = busy(cache);
+    bool before = berth__cache_busy(cache);
     berth__lock_acquire(&cache->heap->lock);
     for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
         flush_bin_locked(cache, &cache->bins[c]);
     }
     berth__lock_release(&cache->heap->lock);
     berth__cache_send_remote(cache);
+    berth__stash_flush(cache);
     if (grant) {
+        berth__stash_strip(cache);
         berth__remote_strip(cache);
         for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
             berth__bin_strip(cache, &cache->bins[c]);
@@ -106,7 +95,7 @@ void berth__cache_flush(struct berth__cache *cache, bool grant) {
         berth__grant_return(cache, berth__load_relaxed(&cache->granted));
         cache->inline_used = 0;
     }
-    idle(cache, before);
+    berth__cache_idle(cache, before);
 }
 
 /* A thread that the scheduler has moved for good is served by the arena where it runs now. */
@@ -151,6 +140,7 @@ static void sweep(struct berth__cache *cache, const struct berth__bin *in_use) {
         berth__remote_strip(cache);
     }
     cache->remote_sends = 0;
+    berth__stash_sweep(cache);
     follow(cache);
     uint64_t needed = berth__max(cache->reserved, BERTH_CACHE_FREE_BYTES) - BERTH_CACHE_FREE_BYTES;
     uint64_t granted = berth__load_relaxed(&cache->granted);
@@ -160,9 +150,9 @@ static void sweep(struct berth__cache *cache, const struct berth__bin *in_use) {
 }
 
 void berth__cache_look_around(struct berth__cache *cache) {
-    bool before = busy(cache);
+    bool before = berth__cache_busy(cache);
     sweep(cache, NULL);
-    idle(cache, before);
+    berth__cache_idle(cache, before);
 }
 
 /* What every slow path does besides its own work, without a lock. */
@@ -213,6 +203,7 @@ void berth__cache_abandon(struct berth__cache *cache) {
         berth__bin_strip(cache, &cache->bins[c]);
     }
     berth__remote_strip(cache);
+    berth__stash_strip(cache);
     berth__grant_return(cache, berth__load_relaxed(&cache->granted));
     cache->remote_count = 0;
     berth__store_release(&cache->serial, 0); /* D1 */
@@ -260,10 +251,10 @@ void berth__cache_count_refill(struct berth__cache *cache) {
         cache->refills = 0;
         return;
     }
-    bool before = busy(cache);
+    bool before = berth__cache_busy(cache);
     berth__cache_flush(cache, false);
     use_heap(cache, heap, true);
-    idle(cache, before);
+    berth__cache_idle(cache, before);
 }
 
 /* ---- slow paths ---- */
@@ -304,7 +295,7 @@ static void *lend_to_bin_locked(struct berth__cache *cache, struct berth__bin *b
 /* The lock is known as the heap's here, as the cache's heap's in what is called. */
 BERTH_NO_TSA
 void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool anywhere) {
-    bool before = busy(cache);
+    bool before = berth__cache_busy(cache);
     struct berth__bin *bin = &cache->bins[small_class];
     berth__cache_count_refill(cache);
     berth__bin_grow(cache, bin, (bin->batch & BERTH_BIN_OVERFLOWED) != 0);
@@ -324,7 +315,7 @@ void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool
         berth__pages_populate(warmed.at, warmed.bytes);
     }
     pay_dues(cache, bin);
-    idle(cache, before);
+    berth__cache_idle(cache, before);
     if (block != NULL) {
         berth__unpoison(block, berth__bin_class_size(small_class));
     }
@@ -369,7 +360,7 @@ static void take_own(struct berth__cache *cache, struct berth__bin *bin, void *b
 }
 
 void berth__cache_gather_slow(struct berth__cache *cache, struct berth__remote_block block) {
-    bool before = busy(cache);
+    bool before = berth__cache_busy(cache);
     berth__cache_send_remote(cache);
     bool room = cache->remote_max != 0 || berth__remote_make(cache);
     if (room && block.size <= cache->remote_limit && !berth__wait_anyone()) {
@@ -380,7 +371,7 @@ void berth__cache_gather_slow(struct berth__cache *cache, struct berth__remote_b
         berth__remote_send(&block, 1, false);
     }
     pay_dues(cache, NULL);
-    idle(cache, before);
+    berth__cache_idle(cache, before);
 }
 
 void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry) {
@@ -392,9 +383,9 @@ void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry) 
     }
     berth__poison(block, size);
     if (entry - cache->mark < sizeof(cache->bins)) {
-        bool before = busy(cache);
+        bool before = berth__cache_busy(cache);
         take_own(cache, bin, block);
-        idle(cache, before);
+        berth__cache_idle(cache, before);
     } else {
         berth__cache_gather(cache, block, entry, size);
     }

@@ -17,8 +17,9 @@
  * comes by all the same. Counts follow from it: blocks freed since the last settlement are
  * fuel_start - fuel, and blocks allocated are settled + freed - cached.
  *
- * Bound: sum over bins of capacity * size + remote_limit <= BERTH_CACHE_FREE_BYTES + granted, and
- * the sum of `granted` over all threads never exceeds the budget (berth__cache_budget).
+ * Bound: sum over bins of capacity * size + remote_limit + the stash's bytes_max = reserved
+ * <= BERTH_CACHE_FREE_BYTES + granted, and the sum of `granted` over all threads never exceeds the
+ * budget (berth__cache_budget).
  *
  * Owner only, except `state` and, while parked, everything under a claim. States:
  *     ACTIVE  -> PARKED   by the owner, about to sleep (release K1)
@@ -83,13 +84,16 @@ struct berth__cache {
     _Atomic bool busy; /* its thread is on a slow path that changes it */
     _Atomic uint32_t state;
     _Atomic uint64_t granted; /* bytes of the budget */
-    uint64_t reserved;        /* sum of capacity * size, and remote_limit */
+    uint64_t reserved;        /* sum of capacity * size, remote_limit, the stash's bytes_max */
     uint32_t refills;         /* since `refills_since_ms`: what earns a heap */
     uint32_t refills_since_ms;
     uint32_t slow_calls;  /* slow paths taken */
     uint32_t strays;      /* sweeps in a row that found the thread near another arena */
     uint32_t swept_ms;    /* when unused bins were last looked at */
     uint32_t inline_used; /* slots of inline_slots that are handed out */
+
+    struct berth__stash *stash; /* of normal blocks; stash.h */
+    uint32_t stash_misses;      /* since the last sweep; what earns one */
 
     uint32_t remote_count, remote_bytes;
     uint32_t remote_max;                /* blocks that may be gathered: BERTH_REMOTE_BLOCKS, or 0 */
@@ -250,6 +254,20 @@ void berth__cache_count_refill(struct berth__cache *cache);
 /* For threads that need none of the above for long: what bins do not use goes back, and a thread
  * that was moved is served by another arena, cache->arena. Cheap until some time has passed. */
 void berth__cache_look_around(struct berth__cache *cache);
+
+/* What a fork in another thread must not find half done is bracketed by these two, which may be
+ * nested: `before` is what busy returned. */
+BERTH_INLINE bool berth__cache_busy(struct berth__cache *cache) {
+    bool before = berth__load_relaxed(&cache->busy);
+    berth__store_relaxed(&cache->busy, true);
+    atomic_signal_fence(memory_order_seq_cst);
+    return before;
+}
+
+BERTH_INLINE void berth__cache_idle(struct berth__cache *cache, bool before) {
+    atomic_signal_fence(memory_order_seq_cst);
+    berth__store_release(&cache->busy, before);
+}
 
 /* At the thread's end: its own heap becomes an orphan. The cache must be empty. */
 void berth__cache_release_heap(struct berth__cache *cache);

@@ -45,7 +45,7 @@ static void set_cache_budget(struct berth__engine_config *config) {
     if (config->cache_bytes == 0) {
         config->cache_bytes = berth__min((uint64_t)berth__cpus_allowed * PER_CPU, ALTOGETHER);
     }
-    uint64_t for_runs = config->cache_bytes / 2;
+    uint64_t for_runs = config->cache_bytes / 4;
     config->policy.run_cache_bytes = for_runs / berth__cpus_allowed;
     berth__cache_budget_total = config->cache_bytes - for_runs;
     berth__store_relaxed(&berth__cache_budget, (int64_t)berth__cache_budget_total);
@@ -69,6 +69,7 @@ static bool start(void) {
     if (config.mappings != 0) {
         berth__mappings_set_bound(config.mappings);
     }
+    berth__normal_classes_init();
     berth__topology_init();
     berth__meta_init();
     berth__wait_init();

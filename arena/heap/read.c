@@ -103,10 +103,10 @@ void berth__arenas_read(struct berth__arenas *arenas, struct berth__arenas_count
     counts->sum.returns += berth__load_relaxed(&arenas->huge_returns) + cached.returns;
     counts->sum.returns = minus(counts->sum.returns, cached.evictions);
     counts->cached_bound = berth__load_relaxed(&arenas->cached_bound);
-    uint64_t runs = minus(counts->sum.run_lent, cached.bytes);
-    uint64_t large = runs + counts->huge + counts->file;
-    counts->live_high_bytes = counts->sum.slab_lent + large;
-    counts->live_low_bytes = minus(counts->sum.slab_lent, counts->cached_bound) + large;
+    uint64_t lent = counts->sum.slab_lent + minus(counts->sum.run_lent, cached.bytes);
+    uint64_t mapped = counts->huge + counts->file;
+    counts->live_high_bytes = lent + mapped;
+    counts->live_low_bytes = minus(lent, counts->cached_bound) + mapped;
     counts->failures = berth__load_relaxed(&arenas->failures);
     counts->waits = berth__load_relaxed(&arenas->waits);
     counts->waits_failed = berth__load_relaxed(&arenas->waits_failed);

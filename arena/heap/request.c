@@ -188,15 +188,15 @@ static void free_elsewhere(void *block) {
     }
 }
 
-static void free_by_kind(void *block, uint64_t entry) {
+static BERTH_NOINLINE void free_by_kind(void *block, uint64_t entry) {
     switch (BERTH_ENTRY_KIND(entry)) {
     case BERTH_UNIT_SLAB:
     case BERTH_UNIT_POOL_SLAB: free_small(block, entry); break;
-    case BERTH_UNIT_RUN: berth__run_free(block); break;
     case BERTH_UNIT_HUGE:
         berth__huge_free(block);
         (void)berth__tick(true);
         break;
+    case BERTH_UNIT_RUN: /* not here */
     case BERTH_UNIT_SAMPLED:
     default: berth__misuse("free of a pointer inside a block", block);
     }
@@ -210,6 +210,10 @@ void berth__block_free(void *block) {
     }
     if (berth__fork_must_detour()) {
         return; /* in the child of a fork that interrupted us, frees are dropped for the moment */
+    }
+    if (BERTH_LIKELY(BERTH_ENTRY_KIND(entry) == BERTH_UNIT_RUN)) {
+        berth__run_free(block);
+        return;
     }
     struct berth__cache *cache = berth__tls.cache; /* of the default pool */
     if (BERTH_LIKELY(BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SLAB && cache != &berth__no_cache)) {

@@ -85,16 +85,14 @@ int berth__file_map(struct berth__arenas *arenas, const struct berth__file *file
 size_t berth__run_bytes(const void *block);
 bool berth__run_resize(void *block, size_t size);
 
-/* The CPUs' caches of normal blocks, by class: twins, then runs. */
-enum { BERTH_NORMAL_CLASS_COUNT = BERTH_TWIN_CLASS_COUNT + BERTH_RUN_CLASS_COUNT };
-
-/* The latest block of a class that this CPU's cache has, or NULL. */
+/* The CPUs' caches of normal blocks, by class. The latest block of a class that this CPU's cache
+ * has, or NULL. */
 void *berth__run_cache_pop(struct berth__arenas *arenas, unsigned normal_class);
 
 /* Caches a parked block of the arena's. False if the cache is busy, or the block too large for it.
- */
-bool berth__run_cache_push(struct berth__arena *arena, void *block, size_t bytes,
-                           unsigned normal_class);
+ * The second is for what lay in a thread's stash: that looks after what is due itself. */
+bool berth__run_cache_push(struct berth__arena *arena, void *block, unsigned normal_class);
+bool berth__run_cache_push_stashed(void *block, unsigned normal_class);
 
 /* Gives a parked block back to its arena. */
 void berth__run_return(void *block);

@@ -14,6 +14,7 @@
 #include "chunk/transit.h"
 #include "chunk/wait.h"
 #include "heap/decay.h"
+#include "heap/run_table.h"
 #include "os/clock.h"
 #include "os/cpu.h"
 #include "os/topology.h"
@@ -21,39 +22,22 @@
 #include <string.h>
 
 enum {
-    CPU_CACHE_RUNS = 192,
     TRIM_MS = 128,        /* between two looks at what a cache did not need */
     PUSHES_PER_STEP = 16, /* so that a program whose every run hits a cache pays its debts too */
 };
 
 struct berth__cpu_cache {
     struct berth__lock lock BERTH_LINE_ALIGNED;
-    unsigned node; /* of the CPU */
-    _Atomic uint32_t count;
-    uint32_t least_count; /* since the last look: what was not needed */
-    berth__count bytes;
-    berth__count lends, returns;             /* blocks served from here, and taken in */
-    berth__count evictions;                  /* blocks given on to the arena */
-    uint32_t hand;                           /* the class that gives up a run next */
-    uint8_t unused;                          /* first entry that holds no run, plus 1; 0: none */
-    uint8_t first[BERTH_NORMAL_CLASS_COUNT]; /* latest run of a class, plus 1; 0: none */
-    uint8_t next[CPU_CACHE_RUNS];            /* the entry after this one, plus 1 */
-    void *run[CPU_CACHE_RUNS];
+    unsigned node;               /* of the CPU */
+    berth__count lends, returns; /* blocks served from here, and taken in */
+    berth__count evictions;      /* blocks given on to the arena */
+    struct berth__run_table table;
 };
-
-/* Of a block that is parked, and that the caller took out of its cache. */
-static void unpark(void *block) {
-    struct berth__chunk *chunk = berth__chunk_of(block);
-    berth__chunk_unpark_run(chunk, (size_t)((char *)block - chunk->at) / BERTH_PAGE);
-}
 
 static void cache_init(struct berth__cpu_cache *cache, unsigned node) {
     berth__lock_init(&cache->lock, BERTH_RANK_CPU);
     cache->node = node;
-    for (unsigned i = 0; i + 1 < CPU_CACHE_RUNS; i++) {
-        cache->next[i] = (uint8_t)(i + 2);
-    }
-    cache->unused = 1;
+    berth__run_table_init(&cache->table);
 }
 
 /* The cache of the CPU that runs this thread; NULL if there is no memory for it, or the thread was
@@ -80,57 +64,11 @@ static struct berth__cpu_cache *cpu_cache(struct berth__arenas *arenas) {
     return cache;
 }
 
-static size_t class_bytes(unsigned normal_class) {
-    return normal_class < BERTH_TWIN_CLASS_COUNT
-               ? berth__twin_bytes(normal_class)
-               : berth__run_class_pages(normal_class - BERTH_TWIN_CLASS_COUNT) * BERTH_PAGE;
-}
-
-/* The latest run of a class, or NULL. */
-static void *take_out_locked(struct berth__cpu_cache *cache, unsigned normal_class)
-    BERTH_REQUIRES(cache->lock) {
-    unsigned entry = cache->first[normal_class];
-    if (entry == 0) {
-        return NULL;
-    }
-    cache->first[normal_class] = cache->next[entry - 1];
-    cache->next[entry - 1] = cache->unused;
-    cache->unused = (uint8_t)entry;
-    uint32_t left = berth__load_relaxed(&cache->count) - 1;
-    berth__store_relaxed(&cache->count, left);
-    cache->least_count = (uint32_t)berth__min(cache->least_count, left);
-    berth__count_sub(&cache->bytes, class_bytes(normal_class));
-    return cache->run[entry - 1];
-}
-
-static void put_in_locked(struct berth__cpu_cache *cache, unsigned normal_class, void *run)
-    BERTH_REQUIRES(cache->lock) {
-    unsigned entry = cache->unused; /* the caller made room */
-    cache->unused = cache->next[entry - 1];
-    cache->next[entry - 1] = cache->first[normal_class];
-    cache->first[normal_class] = (uint8_t)entry;
-    cache->run[entry - 1] = run;
-    berth__store_relaxed(&cache->count, berth__load_relaxed(&cache->count) + 1);
-    berth__count_add(&cache->bytes, class_bytes(normal_class));
-}
-
-/* Takes runs out, class by class in turn, until no more than `bytes` and `count` are left: those of
- * classes that have another one first, so that as many classes as possible have one. The caller
- * gives them to return_runs when it has released the lock. */
+/* Takes runs out until no more than `bytes` and `count` are left. The caller gives them to
+ * return_runs when it has released the lock. */
 static unsigned evict_locked(struct berth__cpu_cache *cache, uint64_t bytes, unsigned count,
                              void **runs) BERTH_REQUIRES(cache->lock) {
-    unsigned evicted = 0;
-    unsigned in_vain = 0; /* classes in a row that had no second one */
-    while (berth__load_relaxed(&cache->bytes) > bytes ||
-           berth__load_relaxed(&cache->count) > count) {
-        cache->hand = (cache->hand + 1) % BERTH_NORMAL_CLASS_COUNT;
-        unsigned entry = cache->first[cache->hand];
-        bool has_two = entry != 0 && cache->next[entry - 1] != 0;
-        in_vain = has_two ? 0 : in_vain + 1;
-        if (has_two || (entry != 0 && in_vain > BERTH_NORMAL_CLASS_COUNT)) {
-            runs[evicted++] = take_out_locked(cache, cache->hand);
-        }
-    }
+    unsigned evicted = berth__run_table_evict(&cache->table, bytes, count, runs);
     if (evicted > 0) {
         berth__transit_begin();
     }
@@ -140,23 +78,23 @@ static unsigned evict_locked(struct berth__cpu_cache *cache, uint64_t bytes, uns
 
 void *berth__run_cache_pop(struct berth__arenas *arenas, unsigned normal_class) {
     struct berth__cpu_cache *cache = cpu_cache(arenas);
-    if (cache == NULL || berth__load_relaxed(&cache->count) == 0 ||
+    if (cache == NULL || berth__load_relaxed(&cache->table.count) == 0 ||
         !berth__try_lock(&cache->lock)) {
         return NULL;
     }
-    void *run = take_out_locked(cache, normal_class);
+    void *run = berth__run_table_pop(&cache->table, normal_class);
     if (run != NULL) {
         berth__count_add(&cache->lends, 1);
     }
     berth__lock_release(&cache->lock);
     if (run != NULL) {
-        unpark(run);
+        berth__run_unpark(run);
     }
     return run;
 }
 
 void berth__run_return(void *block) {
-    unpark(block);
+    berth__run_unpark(block);
     berth__arena_take_run(block, berth__run_bytes_at(berth__chunk_of(block), block));
 }
 
@@ -176,35 +114,46 @@ static bool is_of_node(const struct berth__arena *arena, const struct berth__cpu
     return arena->node == (own != NULL ? own->arena->node : cache->node);
 }
 
-/* A full one is emptied by a quarter. */
-bool berth__run_cache_push(struct berth__arena *arena, void *run, size_t bytes,
-                           unsigned normal_class) {
+/* A full one is emptied by a quarter. *due: the caller should look after what is due. */
+static bool push(struct berth__arena *arena, void *run, unsigned normal_class, bool *due) {
+    size_t bytes = berth__normal_bytes[normal_class];
     size_t bytes_max = arena->arenas->policy.run_cache_bytes;
     struct berth__cpu_cache *cache = bytes > bytes_max / 4 ? NULL : cpu_cache(arena->arenas);
-    struct berth__cache *own = berth__cache_peek(arena->arenas);
-    if (cache == NULL || !is_of_node(arena, cache, own) || berth__ledger_is_short() ||
-        !berth__try_lock(&cache->lock)) {
+    if (cache == NULL || !is_of_node(arena, cache, berth__cache_peek(arena->arenas)) ||
+        berth__ledger_is_short() || !berth__try_lock(&cache->lock)) {
         return false;
     }
-    void *evicted[CPU_CACHE_RUNS];
+    void *evicted[BERTH_RUN_TABLE_RUNS];
     unsigned evicted_count = 0;
-    if (berth__load_relaxed(&cache->count) == CPU_CACHE_RUNS ||
-        berth__load_relaxed(&cache->bytes) + bytes > bytes_max) {
+    if (berth__run_table_is_full(&cache->table) ||
+        berth__load_relaxed(&cache->table.bytes) + bytes > bytes_max) {
         evicted_count = evict_locked(cache, berth__min(bytes_max - bytes, bytes_max / 4 * 3),
-                                     CPU_CACHE_RUNS / 4 * 3, evicted);
+                                     BERTH_RUN_TABLE_RUNS / 4 * 3, evicted);
     }
-    put_in_locked(cache, normal_class, run);
+    berth__run_table_push(&cache->table, normal_class, run);
     berth__count_add(&cache->returns, 1);
-    bool step = berth__load_relaxed(&cache->returns) % PUSHES_PER_STEP == 0;
+    *due = berth__load_relaxed(&cache->returns) % PUSHES_PER_STEP == 0;
     berth__lock_release(&cache->lock);
     return_runs(evicted, evicted_count);
-    if (step) {
+    return true;
+}
+
+bool berth__run_cache_push(struct berth__arena *arena, void *run, unsigned normal_class) {
+    bool due = false;
+    bool pushed = push(arena, run, normal_class, &due);
+    if (due) {
         berth__decay_step(arena);
+        struct berth__cache *own = berth__cache_peek(arena->arenas);
         if (own != NULL) {
             berth__cache_look_around(own);
         }
     }
-    return true;
+    return pushed;
+}
+
+bool berth__run_cache_push_stashed(void *run, unsigned normal_class) {
+    bool due = false;
+    return push(berth__chunk_of(run)->arena, run, normal_class, &due);
 }
 
 /* Each cache gives up half of what it held at all times since the last look. */
@@ -220,11 +169,11 @@ void berth__run_caches_trim(struct berth__arenas *arenas) {
         if (cache == NULL || !berth__try_lock(&cache->lock)) {
             continue;
         }
-        void *evicted[CPU_CACHE_RUNS];
-        uint32_t count = berth__load_relaxed(&cache->count);
-        uint32_t keep = count - (cache->least_count + 1) / 2;
+        void *evicted[BERTH_RUN_TABLE_RUNS];
+        uint32_t count = berth__load_relaxed(&cache->table.count);
+        uint32_t keep = count - (cache->table.least_count + 1) / 2;
         unsigned evicted_count = evict_locked(cache, UINT64_MAX, keep, evicted);
-        cache->least_count = keep;
+        cache->table.least_count = keep;
         berth__lock_release(&cache->lock);
         return_runs(evicted, evicted_count);
     }
@@ -236,7 +185,7 @@ void berth__run_caches_flush(struct berth__arenas *arenas) {
         if (cache == NULL) {
             continue;
         }
-        void *evicted[CPU_CACHE_RUNS];
+        void *evicted[BERTH_RUN_TABLE_RUNS];
         berth__lock_acquire(&cache->lock);
         unsigned count = evict_locked(cache, 0, 0, evicted);
         berth__lock_release(&cache->lock);
@@ -246,10 +195,13 @@ void berth__run_caches_flush(struct berth__arenas *arenas) {
 
 void berth__run_caches_read(struct berth__arenas *arenas, struct berth__run_cache_counts *counts) {
     memset(counts, 0, sizeof(*counts));
+    counts->lends = berth__load_relaxed(&arenas->stash_lends);
+    counts->returns = berth__load_relaxed(&arenas->stash_returns);
+    counts->evictions = berth__load_relaxed(&arenas->stash_evictions);
     for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
         struct berth__cpu_cache *cache = berth__load_acquire(&arenas->cpu_caches[i]);
         if (cache != NULL) {
-            counts->bytes += berth__load_relaxed(&cache->bytes);
+            counts->bytes += berth__load_relaxed(&cache->table.bytes);
             counts->lends += berth__load_relaxed(&cache->lends);
             counts->returns += berth__load_relaxed(&cache->returns);
             counts->evictions += berth__load_relaxed(&cache->evictions);

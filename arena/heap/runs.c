@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "heap/decay.h"
 #include "heap/misuse.h"
+#include "heap/stash.h"
 
 #include <string.h>
 
@@ -91,8 +92,13 @@ void *berth__run_attempt(const struct berth__request *request, unsigned charge_f
                          bool anywhere) {
     struct need need = need_of(request);
     bool zero = false;
-    void *block =
-        need.align_pages == 1 ? berth__run_cache_pop(request->arenas, need.normal_class) : NULL;
+    struct berth__cache *cache = berth__cache_peek(request->arenas);
+    void *block = cache != NULL && need.align_pages == 1 && need.bytes <= BERTH_STASH_BLOCK_MAX
+                      ? berth__stash_pop_slow(cache, need.normal_class)
+                      : NULL;
+    if (block == NULL && need.align_pages == 1) {
+        block = berth__run_cache_pop(request->arenas, need.normal_class);
+    }
     struct berth__arena *arena = block == NULL ? arena_for_more(request->arenas) : NULL;
     if (block == NULL && arena == NULL) {
         return NULL;
@@ -133,13 +139,24 @@ static size_t checked_bytes(const struct berth__chunk *chunk, const void *block)
 /* The class of a block of exactly this size; BERTH_NORMAL_CLASS_COUNT if it was resized to
  * something else. */
 static unsigned class_of_bytes(size_t bytes) {
-    if (bytes % BERTH_PAGE != 0) {
-        return berth__twin_class(bytes);
+    unsigned normal_class;
+    if (BERTH_LIKELY(bytes <= BERTH_NORMAL_TABLE_MAX && bytes > BERTH_SMALL_MAX)) {
+        normal_class = berth__normal_class(bytes);
+    } else {
+        size_t pages = bytes / BERTH_PAGE;
+        normal_class = BERTH_TWIN_CLASS_COUNT + berth__run_class(pages);
     }
-    size_t pages = bytes / BERTH_PAGE;
-    unsigned run_class = berth__run_class(pages);
-    bool exact = pages >= BERTH_RUN_CLASS_MIN_PAGES && berth__run_class_pages(run_class) == pages;
-    return exact ? BERTH_TWIN_CLASS_COUNT + run_class : (unsigned)BERTH_NORMAL_CLASS_COUNT;
+    return berth__normal_bytes[normal_class] == bytes ? normal_class
+                                                      : (unsigned)BERTH_NORMAL_CLASS_COUNT;
+}
+
+static BERTH_NOINLINE void free_unstashed(struct berth__arena *arena, void *block,
+                                          unsigned normal_class) {
+    if (normal_class == BERTH_NORMAL_CLASS_COUNT ||
+        !berth__run_cache_push(arena, block, normal_class)) {
+        berth__run_return(block);
+        berth__decay_step(arena);
+    }
 }
 
 void berth__run_free(void *block) {
@@ -149,10 +166,12 @@ void berth__run_free(void *block) {
     berth__poison(block, bytes);
     struct berth__arena *arena = chunk->arena;
     unsigned normal_class = class_of_bytes(bytes);
-    if (normal_class == BERTH_NORMAL_CLASS_COUNT ||
-        !berth__run_cache_push(arena, block, bytes, normal_class)) {
-        berth__run_return(block);
-        berth__decay_step(arena);
+    struct berth__cache *cache = berth__tls.cache;
+    if (cache->arenas != arena->arenas) {
+        cache = berth__cache_peek(arena->arenas);
+    }
+    if (cache == NULL || !berth__stash_push(cache, arena, block, normal_class)) {
+        free_unstashed(arena, block, normal_class);
     }
 }
 

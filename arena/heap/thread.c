@@ -7,6 +7,7 @@
 #include "chunk/meta.h"
 #include "chunk/wait.h"
 #include "heap/engine.h"
+#include "heap/stash.h"
 #include "os/clock.h"
 #include "os/fault.h"
 #include "os/topology.h"
@@ -224,7 +225,7 @@ static uint64_t cached_bytes(const struct berth__cache *cache) {
     for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
         bytes += (uint64_t)berth__bin_count(&cache->bins[c]) * berth__classes[c].size;
     }
-    return bytes;
+    return bytes + berth__stash_bytes(cache);
 }
 
 uint64_t berth__caches_bytes(struct berth__arenas *arenas) {

@@ -11,6 +11,9 @@
 /* The slow path: NULL and ENOMEM when there is no memory. */
 BERTH_NOINLINE void *berth__door_serve(size_t size, size_t alignment, unsigned request_flags);
 
+/* The same for what is no small block and needs no alignment. */
+BERTH_NOINLINE void *berth__door_serve_large(size_t size);
+
 /* Asks the handler of operator new and tries again, for as long as there is one; then NULL. */
 void *berth__door_retry(size_t size, size_t alignment);
 
@@ -20,8 +23,9 @@ BERTH_INLINE void *berth__door_alloc(size_t size) {
         if (BERTH_LIKELY(block != NULL)) {
             return block;
         }
+        return berth__door_serve(size, BERTH_GRANULE, 0);
     }
-    return berth__door_serve(size, BERTH_GRANULE, 0);
+    return berth__door_serve_large(size);
 }
 
 BERTH_INLINE void berth__door_free(void *block) {

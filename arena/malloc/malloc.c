@@ -7,6 +7,7 @@
 #include "malloc/door.h"
 
 #include "heap/misuse.h"
+#include "heap/stash.h"
 #include "pool/api.h"
 
 #include <errno.h>
@@ -30,6 +31,11 @@ void *berth__door_serve(size_t size, size_t alignment, unsigned request_flags) {
         errno = ENOMEM;
     }
     return block;
+}
+
+void *berth__door_serve_large(size_t size) {
+    void *block = berth__stash_pop(berth__tls.cache, size);
+    return BERTH_LIKELY(block != NULL) ? block : berth__door_serve(size, BERTH_GRANULE, 0);
 }
 
 void berth__door_free_sized_slow(void *block, size_t size) {

@@ -8,6 +8,7 @@
 #include "chunk/chunk.h"
 #include "heap/emergency.h"
 #include "heap/misuse.h"
+#include "heap/stash.h"
 
 #include <berth/pool.h>
 
@@ -46,6 +47,11 @@ BERTH_INLINE struct berth__cache *cache_of(berth_pool *pool) {
 void *berth__do_alloc(berth_pool *pool, size_t size) {
     if (BERTH_LIKELY(size <= BERTH_SMALL_MAX)) {
         void *block = berth__cache_pop(cache_of(pool), size);
+        if (BERTH_LIKELY(block != NULL)) {
+            return block;
+        }
+    } else {
+        void *block = berth__stash_pop(cache_of(pool), size);
         if (BERTH_LIKELY(block != NULL)) {
             return block;
         }

@@ -21,6 +21,28 @@ const berth__bin_offset berth__bin_of_granules[BERTH_SMALL_MAX / BERTH_GRANULE +
 
 const struct berth__class berth__classes[BERTH_SMALL_CLASS_COUNT] = {BERTH_SMALL_CLASSES(DESCRIBE)};
 
+uint32_t berth__normal_bytes[BERTH_NORMAL_CLASS_COUNT];
+uint8_t berth__normal_class_of_steps[BERTH_NORMAL_TABLE_MAX / BERTH_NORMAL_STEP];
+
+static unsigned normal_class(size_t size) {
+    unsigned twin_class = berth__twin_class(size);
+    return twin_class < BERTH_TWIN_CLASS_COUNT
+               ? twin_class
+               : BERTH_TWIN_CLASS_COUNT + berth__run_class((size + BERTH_PAGE - 1) / BERTH_PAGE);
+}
+
+void berth__normal_classes_init(void) {
+    for (unsigned c = 0; c < BERTH_NORMAL_CLASS_COUNT; c++) {
+        berth__normal_bytes[c] =
+            (uint32_t)(c < BERTH_TWIN_CLASS_COUNT
+                           ? berth__twin_bytes(c)
+                           : berth__run_class_pages(c - BERTH_TWIN_CLASS_COUNT) * BERTH_PAGE);
+    }
+    for (size_t size = BERTH_SMALL_MAX; size < BERTH_NORMAL_TABLE_MAX; size += BERTH_NORMAL_STEP) {
+        berth__normal_class_of_steps[size / BERTH_NORMAL_STEP] = (uint8_t)normal_class(size + 1);
+    }
+}
+
 unsigned berth__class_of_aligned(size_t size, size_t alignment) {
     if (size > BERTH_SMALL_MAX || alignment > BERTH_PAGE) {
         return BERTH_SMALL_CLASS_COUNT;

@@ -132,6 +132,21 @@ BERTH_INLINE unsigned berth__twin_class(size_t size) {
                                                        : (unsigned)BERTH_TWIN_CLASS_COUNT;
 }
 
+/* Normal blocks of either kind, by class: twins, then runs. */
+enum { BERTH_NORMAL_CLASS_COUNT = BERTH_TWIN_CLASS_COUNT + BERTH_RUN_CLASS_COUNT };
+
+/* Tables for both directions, written once by the init call before normal blocks are used; that of
+ * classes for what is not too large. */
+enum { BERTH_NORMAL_STEP = 2048, BERTH_NORMAL_TABLE_MAX = 256 << 10 };
+void berth__normal_classes_init(void);
+extern uint32_t berth__normal_bytes[BERTH_NORMAL_CLASS_COUNT];
+extern uint8_t berth__normal_class_of_steps[BERTH_NORMAL_TABLE_MAX / BERTH_NORMAL_STEP];
+
+/* The class for BERTH_SMALL_MAX < size <= BERTH_NORMAL_TABLE_MAX. */
+BERTH_INLINE unsigned berth__normal_class(size_t size) {
+    return berth__normal_class_of_steps[(size - 1) / BERTH_NORMAL_STEP];
+}
+
 /* Bytes that a request of `size` gets: a small block, a run, or, above BERTH_CHUNK, whole pages.
  * 0 if no address space could hold it. */
 size_t berth__good_size(size_t size);

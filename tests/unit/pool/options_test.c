@@ -202,7 +202,7 @@ static void check_all(void) {
     UNIT_CHECK(policy()->chunk_bytes == 1 * MiB && policy()->arena_count == 3);
     UNIT_CHECK(policy()->decay_ms == 55 && policy()->wait_ms == 66 && !policy()->reclaim);
     UNIT_CHECK(policy()->malloc_wait_ms == 66 && policy()->thp == BERTH_THP_ALWAYS);
-    UNIT_CHECK(figures().cache_budget_bytes == 5 * MiB);
+    UNIT_CHECK(figures().cache_budget_bytes == 7 * MiB + MiB / 2);
     berth_pool *pool = berth_pool_create("takes-the-process-s", NULL);
     UNIT_CHECK(berth__pool_arenas(pool)->policy.decay_ms == 55);
 }

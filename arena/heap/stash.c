@@ -1,0 +1,185 @@
+#include "heap/stash.h"
+
+#include "chunk/meta.h"
+#include "chunk/transit.h"
+#include "heap/bins.h"
+#include "heap/decay.h"
+#include "heap/request.h"
+
+/* A settlement adds what a stash did to its pool's counts. */
+static void settle(struct berth__cache *cache, struct berth__stash *stash) {
+    struct berth__arenas *arenas = cache->arenas;
+    berth__add_relaxed(&arenas->stash_returns, stash->pushes);
+    berth__add_relaxed(&arenas->stash_lends, stash->pops);
+    berth__add_relaxed(&arenas->stash_evictions, stash->evictions);
+    stash->used = stash->used || stash->pushes != 0 || stash->pops != 0;
+    stash->pushes = stash->pops = stash->evictions = 0;
+}
+
+/* ---- bounds ---- */
+
+static bool ledger_allows(const struct berth__ledger *ledger, uint64_t bytes) {
+    enum { LIMIT_MIN = 1 << 30, PART = 64 };
+    uint64_t limit = berth__load_relaxed(&ledger->limit);
+    return limit == BERTH_NO_LIMIT || (limit >= LIMIT_MIN && bytes <= limit / PART);
+}
+
+/* Sets bytes_max, if the budget and the limits allow it. */
+static bool set_bytes_max(struct berth__cache *cache, struct berth__stash *stash, uint64_t bytes) {
+    const struct berth__ledger *ledger = cache->arenas->ledger;
+    uint64_t more = bytes - stash->bytes_max;
+    uint64_t bound = berth__load_relaxed(&cache->arenas->cached_bound) + more;
+    if (!ledger_allows(ledger, bound) ||
+        (ledger->parent != NULL && !ledger_allows(ledger->parent, bound)) ||
+        !berth__cache_reserve(cache, more)) {
+        return false;
+    }
+    stash->bytes_max = bytes;
+    return true;
+}
+
+static void make_stash(struct berth__cache *cache) {
+    struct berth__stash *stash = berth__meta_alloc(sizeof(*stash));
+    if (stash == NULL) {
+        return;
+    }
+    berth__run_table_init(&stash->table);
+    if (!set_bytes_max(cache, stash, BERTH_STASH_BYTES_MIN)) {
+        berth__meta_free(stash, sizeof(*stash));
+        return;
+    }
+    cache->stash = stash;
+}
+
+/* ---- moving blocks ---- */
+
+/* Of a parked block, which has the length of its class. */
+static unsigned class_of(void *run) {
+    berth__run_unpark(run);
+    struct berth__chunk *chunk = berth__chunk_of(run);
+    unsigned normal_class = berth__normal_class(berth__run_bytes_at(chunk, run));
+    berth__chunk_park_run(chunk, (size_t)((char *)run - chunk->at) / BERTH_PAGE);
+    return normal_class;
+}
+
+static void give_on(void *const *runs, unsigned count, bool to_cpu) {
+    berth__transit_begin();
+    for (unsigned i = 0; i < count; i++) {
+        if (!to_cpu || !berth__run_cache_push_stashed(runs[i], class_of(runs[i]))) {
+            berth__run_return(runs[i]);
+        }
+    }
+    berth__transit_end();
+}
+
+/* Gives runs away until no more than that is left: to the CPU's cache, or where they are from. */
+static void evict(struct berth__cache *cache, struct berth__stash *stash, uint64_t bytes,
+                  unsigned count, bool to_cpu) {
+    void *runs[BERTH_RUN_TABLE_RUNS];
+    unsigned evicted = berth__run_table_evict(&stash->table, bytes, count, runs);
+    if (evicted > 0) {
+        give_on(runs, evicted, to_cpu);
+    }
+    stash->evictions += evicted;
+    settle(cache, stash);
+}
+
+static void refuel(const struct berth__cache *cache, struct berth__stash *stash) {
+    stash->fuel_bytes = berth__decay_in_debt(cache->arena) ? BERTH_STASH_FUEL_IN_DEBT_BYTES
+                                                           : BERTH_STASH_FUEL_BYTES;
+}
+
+void *berth__stash_pop_slow(struct berth__cache *cache, unsigned normal_class) {
+    if (cache->stash == NULL) {
+        cache->stash_misses++;
+        if (cache->stash_misses >= BERTH_STASH_MISSES) {
+            cache->stash_misses = 0;
+            make_stash(cache);
+        }
+        return NULL;
+    }
+    if (cache->stash->fuel_bytes < BERTH_STASH_BLOCK_MAX) {
+        refuel(cache, cache->stash);
+        settle(cache, cache->stash);
+        berth__decay_step(cache->arena);
+        berth__cache_look_around(cache);
+    }
+    struct berth__stash *stash = cache->stash; /* a sweep may have taken it */
+    if (stash == NULL) {
+        return NULL;
+    }
+    if (stash->table.first[normal_class] == 0) {
+        stash->missed = true;
+        return NULL;
+    }
+    return berth__stash_take(cache, stash, normal_class);
+}
+
+/* When the stash is as large as it will be, one of the same class makes room: the block that comes
+ * in is the one whose content is in the processor's caches. */
+bool berth__stash_make_room(struct berth__cache *cache, struct berth__stash *stash,
+                            unsigned normal_class) {
+    size_t bytes = berth__normal_bytes[normal_class];
+    bool before = berth__cache_busy(cache);
+    bool is_short = berth__ledger_is_short();
+    if (!is_short && stash->missed && stash->bytes_max < BERTH_STASH_BYTES_MAX) {
+        (void)set_bytes_max(cache, stash, stash->bytes_max * 2);
+    }
+    stash->missed = false;
+    bool full = berth__load_relaxed(&stash->table.bytes) + bytes > stash->bytes_max ||
+                berth__run_table_is_full(&stash->table);
+    if (is_short) {
+        evict(cache, stash, 0, 0, false);
+    } else if (full && stash->table.first[normal_class] != 0) {
+        void *run = berth__run_table_pop(&stash->table, normal_class);
+        give_on(&run, 1, true);
+        stash->evictions++;
+    } else if (full) {
+        uint64_t keep = berth__min(stash->bytes_max - bytes, stash->bytes_max / 4 * 3);
+        evict(cache, stash, keep, BERTH_RUN_TABLE_RUNS / 4 * 3, true);
+        berth__decay_step(cache->arena);
+    }
+    berth__cache_idle(cache, before);
+    return !is_short;
+}
+
+/* ---- with the rest of the cache ---- */
+
+void berth__stash_flush(struct berth__cache *cache) {
+    if (cache->stash != NULL) {
+        evict(cache, cache->stash, 0, 0, false);
+    }
+}
+
+void berth__stash_sweep(struct berth__cache *cache) {
+    struct berth__stash *stash = cache->stash;
+    if (stash == NULL) {
+        cache->stash_misses = 0;
+        return;
+    }
+    settle(cache, stash);
+    if (!stash->used) {
+        berth__stash_flush(cache);
+        berth__stash_strip(cache);
+        return;
+    }
+    uint32_t count = berth__load_relaxed(&stash->table.count);
+    uint32_t keep = count - (stash->table.least_count + 1) / 2;
+    evict(cache, stash, UINT64_MAX, keep, true);
+    stash->table.least_count = keep;
+    stash->used = false;
+}
+
+void berth__stash_strip(struct berth__cache *cache) {
+    struct berth__stash *stash = cache->stash;
+    if (stash != NULL) {
+        settle(cache, stash);
+        cache->stash = NULL;
+        berth__cache_unreserve(cache, stash->bytes_max);
+        berth__meta_free(stash, sizeof(*stash));
+    }
+}
+
+uint64_t berth__stash_bytes(const struct berth__cache *cache) {
+    return cache->stash == NULL ? 0 : berth__load_relaxed(&cache->stash->table.bytes);
+}
