@@ -222,6 +222,15 @@ static void print_metrics_man(void) {
             print_man_text(metric->help);
         }
     }
+    puts(".SH What berth export adds\nOpenMetrics prefix:\n.BR berth_ .\n"
+         "All samples that it serves also have the labels pid and comm, but for those that have a "
+         "label\nof their own here.");
+#define ROW(name, labels, unit, help)                                                              \
+    printf(".TP\n.BR %s \" (gauge%s%s%s%s)\"\n", #name, *(unit) == '\0' ? "" : ", ", unit,         \
+           *(labels) == '\0' ? "" : "; label: ", labels);                                          \
+    print_man_text(help);
+    BERTH_EXPORT_METRICS(ROW)
+#undef ROW
     puts(".SH SEE ALSO\n.BR berth_metrics (3),\n.BR berth (7)");
 }
 

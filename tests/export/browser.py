@@ -97,6 +97,21 @@ class Page(unittest.TestCase):
                 self.assertEqual(browser.run(VALUE, f".legend [data-part={name}] b"),
                                  raw(latest[name]), name)
 
+    def test_pointing_at_the_balance_tells_of_that_time(self):
+        with holder() as one, Exporter(TOOL) as exporter, Browser() as browser:
+            self.opened(browser, exporter, one.pid,
+                        "return document.querySelector('svg.chart') !== null")
+            note = "document.querySelector('#balance .note').textContent"
+            self.assertIn("now", browser.run(f"return {note}"))
+            left, top, width, height = browser.run("""
+                const place = document.querySelector('svg.chart').getBoundingClientRect();
+                return [place.left, place.top, place.width, place.height]""")
+            browser.point_at(left + width / 2, top + height / 2)
+            browser.wait_for(f"return / at \\d/.test({note})")
+            self.assertEqual(browser.run("return document.querySelectorAll('.cursor').length"), 1)
+            browser.point_at(left + width / 2, 1)
+            browser.wait_for(f"return / now/.test({note})")
+
     def test_a_name_is_text_whatever_it_is(self):
         with Exporter(TOOL) as exporter, Browser() as browser:
             for name in HOSTILE:

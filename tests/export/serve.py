@@ -121,7 +121,7 @@ class Processes(unittest.TestCase):
             for one in churners:
                 one.start()
             try:
-                for _ in range(60):
+                for _ in range(30):
                     openmetrics.read(exporter.openmetrics())
                     json.loads(exporter.text("/json"))
             finally:

@@ -113,6 +113,12 @@ class Browser:
             time.sleep(0.1)
         raise Failed(f"in vain: {script}")
 
+    def point_at(self, x, y):
+        """Moves the mouse there."""
+        self.call("POST", f"/session/{self.session}/actions", {"actions": [{
+            "type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"},
+            "actions": [{"type": "pointerMove", "duration": 0, "x": round(x), "y": round(y)}]}]})
+
     def complaints(self):
         """What the page's console has: errors of the script, what the policy forbade."""
         return [entry["message"] for entry in

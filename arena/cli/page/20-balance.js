@@ -103,21 +103,28 @@ function drawChart(model, box) {
     more.push({mark: "line", label: "limit", column: limit});
   }
   const when = chart.at === null ? "now" : `at ${new Date(at[0]).toLocaleTimeString()}`;
-  svg.addEventListener("pointermove", (event) => {
-    const across = (event.offsetX * chart.width / svg.clientWidth - chart.left) / wide;
-    chart.at = across < 0 || across > 1 ? null : last[0] - span * (1 - across);
-    redraw(model, box);
-  });
-  svg.addEventListener("pointerleave", () => {
-    chart.at = null;
-    redraw(model, box);
-  });
   box.replaceChildren(svg, el("p", {class: "note"}, `Memory ${when}, from the top down:`),
     legend(parts, more, at));
 }
 
-function redraw(model, box) {
-  drawChart(model, box);
+// The box stays where it is when what is in it is drawn anew, so it is what takes note.
+function followPointer(model, box) {
+  const {points} = model;
+  const last = points[points.length - 1][0];
+  const point = (at) => {
+    if (at !== chart.at) {
+      chart.at = at;
+      drawChart(model, box);
+    }
+  };
+  box.onpointermove = (event) => {
+    const place = box.querySelector("svg.chart").getBoundingClientRect();
+    const x = (event.clientX - place.left) * chart.width / place.width;
+    const across = (x - chart.left) / (chart.width - chart.left - chart.right);
+    const inside = across >= 0 && across <= 1 && event.clientY <= place.bottom;
+    point(inside ? last - (last - points[0][0]) * (1 - across) : null);
+  };
+  box.onpointerleave = () => point(null);
 }
 
 sections.push({
@@ -128,8 +135,7 @@ sections.push({
       box.append(el("p", {class: "note"}, "The first points come in some seconds."));
       return;
     }
-    const inner = el("div");
-    box.append(inner);
-    drawChart(model, inner);
+    drawChart(model, box);
+    followPointer(model, box);
   },
 });
