@@ -235,8 +235,14 @@ class Requests(unittest.TestCase):
         with Exporter(TOOL) as exporter:
             clients = [socket.create_connection((exporter.host, exporter.port))
                        for _ in range(100)]
-            until(lambda: len(os.listdir(f"/proc/{exporter.pid}/fd")) > 50, "they are accepted")
-            self.assertLess(len(os.listdir(f"/proc/{exporter.pid}/fd")), 80)
+            counts = [0]
+
+            def settled():
+                counts.append(len(os.listdir(f"/proc/{exporter.pid}/fd")))
+                return counts[-1] > 50 and len(set(counts[-10:])) == 1
+
+            until(settled, "they are accepted")
+            self.assertLess(counts[-1], 80)
             for client in clients:
                 client.close()
             openmetrics.read(exporter.openmetrics())
