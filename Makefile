@@ -13,6 +13,8 @@ CMAKE_FLAGS ?=
 BENCH_FLAGS ?=
 # Further arguments for perf/trace.py all.
 TRACE_FLAGS ?=
+# Of perf/netty.py.
+NETTY_FLAGS ?=
 
 release := build/release
 configure := cmake --preset release -DCMAKE_INSTALL_PREFIX="$(PREFIX)" \
@@ -22,7 +24,7 @@ build := env -u MAKELEVEL -u MAKEFLAGS cmake --build $(release) --parallel $(JOB
 export JOBS WERROR CMAKE_FLAGS
 unexport MAKEFLAGS
 
-.PHONY: all test test-all demo bench traces install lint docs coverage clean help
+.PHONY: all test test-all demo bench traces netty install lint docs coverage clean help
 
 all:
 	@$(configure)
@@ -54,6 +56,12 @@ traces:
 	@$(build)
 	@python3 perf/trace.py all $(TRACE_FLAGS)
 
+netty:
+	@cmake/need-packages build netty
+	@$(configure) -DBERTH_PERF=ON
+	@$(build)
+	@perf/netty.py $(NETTY_FLAGS)
+
 install: all
 	@DESTDIR="$(DESTDIR)" cmake --install $(release)
 
@@ -78,9 +86,10 @@ help:
 	@echo 'make demo       the demonstration; installs what it needs by apt'
 	@echo 'make bench      the benchmarks against other allocators'
 	@echo 'make traces     records the calls of the servers that are installed, and replays them'
+	@echo "make netty      berth's pools against Netty's on the JVM; installs both by apt"
 	@echo 'make install    to PREFIX ($(PREFIX)), under DESTDIR if that is set'
 	@echo 'make lint       static checks; installs the checkers by apt'
 	@echo 'make docs       writes the generated parts of docs/ anew'
 	@echo 'make coverage   lines of arena/ that the tests run; fails if a file is below 85 %'
 	@echo 'make clean      removes build/'
-	@echo 'Variables: JOBS=$(JOBS) PREFIX=$(PREFIX) WERROR=$(WERROR) CMAKE_FLAGS BENCH_FLAGS TRACE_FLAGS'
+	@echo 'Variables: JOBS=$(JOBS) PREFIX=$(PREFIX) WERROR=$(WERROR) CMAKE_FLAGS BENCH_FLAGS TRACE_FLAGS NETTY_FLAGS'

@@ -23,7 +23,12 @@ BERTH_INLINE int allocate(berth_pool *pool, size_t length, struct berth_slice *s
     if (owner == NULL) {
         return -ENOMEM;
     }
-    *slice = berth__owner_slice(owner, 0, length);
+    /* Member by member: a structure made beside and copied is read wider than it was written, and
+     * that waits for the stores (5 ns here). */
+    slice->data = owner->memory;
+    slice->owner_ = owner;
+    slice->length = (uint32_t)length;
+    slice->generation_ = owner->generation;
     return berth__owner_made(owner, site);
 }
 

@@ -44,19 +44,21 @@ BERTH_INLINE struct berth__cache *cache_of(berth_pool *pool) {
                : (struct berth__cache *)(uintptr_t)&berth__no_cache;
 }
 
+/* For what is no small block and needs no alignment. */
+static BERTH_NOINLINE void *serve_large(berth_pool *pool, size_t size) {
+    void *block = berth__stash_pop(cache_of(pool), size);
+    return BERTH_LIKELY(block != NULL) ? block : serve(pool, size, BERTH_GRANULE, 0);
+}
+
 void *berth__do_alloc(berth_pool *pool, size_t size) {
     if (BERTH_LIKELY(size <= BERTH_SMALL_MAX)) {
         void *block = berth__cache_pop(cache_of(pool), size);
         if (BERTH_LIKELY(block != NULL)) {
             return block;
         }
-    } else {
-        void *block = berth__stash_pop(cache_of(pool), size);
-        if (BERTH_LIKELY(block != NULL)) {
-            return block;
-        }
+        return serve(pool, size, BERTH_GRANULE, 0);
     }
-    return serve(pool, size, BERTH_GRANULE, 0);
+    return serve_large(pool, size);
 }
 
 void *berth__do_alloc_flags(berth_pool *pool, size_t size, unsigned flags) {
