@@ -3,9 +3,9 @@
 
     tests/export/browser.py TOOL HOLDER STARTS [TEST...]
 
-STARTS is for its neighbours. With PICTURES=FOLDER in the environment it leaves pictures there. Would
-be broken if this failed: a page that shows nothing, other figures than the processes have, or runs
-what a process is called.
+STARTS is for its neighbours. With PICTURES=FOLDER in the environment it leaves pictures there.
+Would be broken if this failed: a page that shows nothing, other figures than the processes have, or
+runs what a process is called.
 """
 
 import os
@@ -14,7 +14,7 @@ import unittest
 
 sys.dont_write_bytecode = True
 import webdriver  # noqa: E402
-from exporter import Exporter, Program, skip  # noqa: E402
+from exporter import Exporter, Program, skip, skip_if_blind  # noqa: E402
 from webdriver import Browser  # noqa: E402
 
 TOOL, HOLDER = (os.path.abspath(path) for path in sys.argv[1:3])
@@ -162,6 +162,7 @@ class Page(unittest.TestCase):
 
 
 if __name__ == "__main__":
+    skip_if_blind()
     if webdriver.missing():
         skip(f"{webdriver.missing()} is not installed (Debian: chromium, chromium-driver)")
     unittest.main(argv=sys.argv[:1] + sys.argv[4:])

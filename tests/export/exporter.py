@@ -1,5 +1,5 @@
-"""What the tests of `berth export` share: the exporter and the processes that it shows, each of them
-a context that ends it, and how a test is skipped."""
+"""What the tests of `berth export` share: the exporter and the processes that it shows, each of
+them a context that ends it, and how a test is skipped."""
 
 import http.client
 import json
@@ -26,6 +26,17 @@ def environment(**more):
 def skip(why):
     print(f"skipped: {why}")
     sys.exit(SKIPPED)
+
+
+def skip_if_blind():
+    """Where one process of a user may not look into another."""
+    try:
+        with open("/proc/sys/kernel/yama/ptrace_scope", encoding="ascii") as file:
+            scope = file.read().strip()
+    except OSError:
+        return
+    if scope != "0" and os.geteuid() != 0:
+        skip(f"kernel.yama.ptrace_scope is {scope}: only root may read other processes")
 
 
 def until(condition, what):

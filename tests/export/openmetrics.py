@@ -1,4 +1,4 @@
-"""A strict reader of OpenMetrics 1.0, of what this project writes of it: gauges, counters and infos.
+"""A strict reader of OpenMetrics 1.0, of what this project writes: gauges, counters and infos.
 
 read(text) gives {family: Family}, or raises Bad with the line that is at fault. It refuses what a
 lenient reader would pass over: families that come twice or are interleaved, metadata in another

@@ -21,7 +21,8 @@ import urllib.parse
 import urllib.request
 
 sys.dont_write_bytecode = True
-from exporter import Exporter, PATIENCE_S, Program, environment, skip, until  # noqa: E402
+from exporter import Exporter, PATIENCE_S, Program, environment, skip  # noqa: E402
+from exporter import skip_if_blind, until  # noqa: E402
 
 TOOL, HOLDER = (os.path.abspath(path) for path in sys.argv[1:3])
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -212,6 +213,7 @@ class Promtool(unittest.TestCase):
 
 
 if __name__ == "__main__":
+    skip_if_blind()
     for needed in ("prometheus", "promtool"):
         if not shutil.which(needed):
             skip(f"{needed} is not installed (Debian: prometheus)")

@@ -21,7 +21,7 @@ import unittest
 
 sys.dont_write_bytecode = True
 import openmetrics  # noqa: E402
-from exporter import Exporter, PATIENCE_S, Program, environment, until  # noqa: E402
+from exporter import Exporter, PATIENCE_S, Program, environment, skip_if_blind, until  # noqa: E402
 
 TOOL, HOLDER = (os.path.abspath(path) for path in sys.argv[1:3])
 HOSTILE = '"\\<b>{}\n,=\'&;'  # 15 bytes at most
@@ -307,4 +307,5 @@ class Life(unittest.TestCase):
 
 
 if __name__ == "__main__":
+    skip_if_blind()
     unittest.main(argv=sys.argv[:1] + sys.argv[4:])
