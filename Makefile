@@ -11,6 +11,8 @@ WERROR ?= OFF
 CMAKE_FLAGS ?=
 # Further arguments for perf/bench.py.
 BENCH_FLAGS ?=
+# Further arguments for perf/serving.py.
+SERVERS_FLAGS ?=
 # Further arguments for perf/trace.py all.
 TRACE_FLAGS ?=
 # Of perf/netty.py.
@@ -24,7 +26,7 @@ build := env -u MAKELEVEL -u MAKEFLAGS cmake --build $(release) --parallel $(JOB
 export JOBS WERROR CMAKE_FLAGS
 unexport MAKEFLAGS
 
-.PHONY: all test test-all demo bench traces netty install lint docs coverage clean help
+.PHONY: all test test-all demo bench servers traces netty install lint docs coverage clean help
 
 all:
 	@$(configure)
@@ -49,6 +51,12 @@ bench:
 	@$(configure) -DBERTH_PERF=ON
 	@$(build)
 	@python3 perf/bench.py $(BENCH_FLAGS)
+
+servers:
+	@cmake/need-packages build servers
+	@$(configure) -DBERTH_PERF=ON
+	@$(build)
+	@python3 perf/serving.py $(SERVERS_FLAGS)
 
 traces:
 	@cmake/need-packages build bench
@@ -85,6 +93,7 @@ help:
 	@echo 'make test-all   the same, and hardened, AddressSanitizer and ThreadSanitizer builds'
 	@echo 'make demo       the demonstration; installs what it needs by apt'
 	@echo 'make bench      the benchmarks against other allocators'
+	@echo 'make servers    servers on buffers against malloc and copies, nginx, Redis, Netty'
 	@echo 'make traces     records the calls of the servers that are installed, and replays them'
 	@echo "make netty      berth's pools against Netty's on the JVM; installs both by apt"
 	@echo 'make install    to PREFIX ($(PREFIX)), under DESTDIR if that is set'
@@ -92,4 +101,4 @@ help:
 	@echo 'make docs       writes the generated parts of docs/ anew'
 	@echo 'make coverage   lines of arena/ that the tests run; fails if a file is below 85 %'
 	@echo 'make clean      removes build/'
-	@echo 'Variables: JOBS=$(JOBS) PREFIX=$(PREFIX) WERROR=$(WERROR) CMAKE_FLAGS BENCH_FLAGS TRACE_FLAGS NETTY_FLAGS'
+	@echo 'Variables: JOBS=$(JOBS) PREFIX=$(PREFIX) WERROR=$(WERROR) CMAKE_FLAGS BENCH_FLAGS SERVERS_FLAGS TRACE_FLAGS NETTY_FLAGS'

@@ -23,6 +23,10 @@
 #define BERTH_HARDENED 0 /* 1: every free is checked at once, against the slab's bitmaps */
 #endif
 
+#ifndef BERTH_VALGRIND
+#define BERTH_VALGRIND 0 /* 1: valgrind is told what is free */
+#endif
+
 #if defined(__SANITIZE_ADDRESS__)
 #define BERTH_ASAN 1
 #elif defined(__has_feature)

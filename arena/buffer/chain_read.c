@@ -26,6 +26,20 @@ int berth_chain_consume(struct berth_chain *chain, uint64_t length) {
     return 0;
 }
 
+int berth_chain_take_slice(struct berth_chain *chain, struct berth_slice *slice) {
+    *slice = (struct berth_slice)BERTH_SLICE_EMPTY;
+    if (chain->count_ == 0) {
+        return -ERANGE;
+    }
+    const struct berth_slice *first = berth__chain_at(chain, 0);
+    (void)berth__slice_owner(first);
+    if (berth__segment_is_file(first)) {
+        return -ENOTSUP;
+    }
+    *slice = berth__chain_pop_front(chain);
+    return 0;
+}
+
 int berth_chain_copy_out(const struct berth_chain *chain, uint64_t offset, void *to,
                          size_t length) {
     if (offset > chain->length_ || length > chain->length_ - offset) {

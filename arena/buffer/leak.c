@@ -342,30 +342,19 @@ void berth_leak_hint(const struct berth_slice *slice, const char *hint) {
 
 /* ---- beginning and end of the process ---- */
 
-static void say_nothing(void *context, const char *message) {
-    (void)context, (void)message; /* the engine, which may be another copy, warns of bad options */
-}
-
-static struct berth__options options_of_process(void) {
-    struct berth__options options;
-    berth__options_init(&options);
-    const char *text = berth__environ_get("BERTH_CONF");
-    if (text != NULL) {
-        (void)berth__options_parse(&options, text, say_nothing, NULL);
-    }
-    return options;
-}
-
 __attribute__((constructor)) static void at_load(void) {
     berth__fork_add_lock(&lock);
-    struct berth__options options = options_of_process();
+    struct berth__options options;
+    berth__options_peek(&options);
     if (options.value[BERTH_OPTION_leak_detect] != BERTH_LEAK_OFF) {
         (void)berth_leak_level_set((enum berth_leak_level)options.value[BERTH_OPTION_leak_detect]);
     }
 }
 
 __attribute__((destructor)) static void at_exit(void) {
-    if (options_of_process().value[BERTH_OPTION_leak_report] != 0) {
+    struct berth__options options;
+    berth__options_peek(&options);
+    if (options.value[BERTH_OPTION_leak_report] != 0) {
         (void)berth_leak_report(NULL, 0, NULL, NULL);
     }
 }

@@ -3,6 +3,9 @@
  */
 #include "buffer/owner.h"
 
+#include "pool/api.h"
+#include "pool/gauge.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -133,6 +136,21 @@ void berth_slice_release(struct berth_slice *slice) {
     }
 }
 
+struct berth_owner *berth_slice_detach(struct berth_slice *slice) {
+    struct berth_owner *owner = berth__slice_owner(slice);
+    if (BERTH_UNLIKELY((slice->flags_ & BERTH_SLICE_PINNED) != 0)) {
+        berth__owner_misuse("detaching a pinned slice", slice->data, owner);
+    }
+    *slice = empty;
+    return owner;
+}
+
+void berth_owner_release(struct berth_owner *owner) {
+    if (owner != NULL) {
+        berth__owner_release(owner);
+    }
+}
+
 static bool is_inside(const struct berth_slice *slice, size_t offset, size_t length) {
     return offset <= slice->length && length <= slice->length - offset;
 }
@@ -170,6 +188,7 @@ struct berth_slice berth_slice_pin(const struct berth_slice *slice) {
     if (berth__add_acq_rel(&owner->pins, 1) == 0 && owner->kind <= BERTH_OWNER_MAPPED) {
         berth_pin(owner->memory);
     }
+    berth_gauge_add(BERTH_GAUGE_PINNED_BYTES, pinned.length);
     return pinned;
 }
 
@@ -185,6 +204,7 @@ void berth_slice_unpin(struct berth_slice *slice) {
     if (berth__sub_acq_rel(&owner->pins, 1) == 1 && owner->kind <= BERTH_OWNER_MAPPED) {
         berth_unpin(owner->memory);
     }
+    berth_gauge_add(BERTH_GAUGE_PINNED_BYTES, -(int64_t)slice->length);
     slice->flags_ &= (uint16_t)~BERTH_SLICE_PINNED;
     berth_slice_release(slice);
 }

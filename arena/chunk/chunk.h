@@ -94,6 +94,8 @@ struct berth__chunk {
     _Atomic uint32_t pins;
     _Atomic uint32_t registrations;
     _Atomic uint32_t generation; /* times that the slot changed hands */
+    bool wiped; /* of a pool for the kernel: a child of a fork reads it as zero (heap/io.h) */
+    bool asked; /* its registrations are asked to end. Guarded by the arena's lock */
 
     struct {
         size_t bytes;              /* usable bytes; committed over all slots */

@@ -8,6 +8,9 @@
 struct berth__ledger berth__ledger = {.limit = BERTH_NO_LIMIT};
 _Atomic uint32_t berth__ledgers_over;
 void (*_Atomic berth__limit_hook)(uint32_t);
+_Atomic uint64_t berth__soft_limit = BERTH_NO_LIMIT;
+_Atomic unsigned berth__soft_due;
+static _Atomic bool soft_armed;
 
 void berth__ledger_init(struct berth__ledger *ledger, struct berth__ledger *parent) {
     berth__store_relaxed(&ledger->used, 0);
@@ -20,6 +23,29 @@ void berth__ledger_init(struct berth__ledger *ledger, struct berth__ledger *pare
     berth__store_relaxed(&ledger->over, false);
     berth__store_relaxed(&ledger->queue.count, 0);
     ledger->parent = parent;
+}
+
+static void note_soft_limit(const struct berth__ledger *ledger, uint64_t used) {
+    if (BERTH_UNLIKELY(used >= berth__load_relaxed(&berth__soft_limit)) &&
+        ledger == &berth__ledger && berth__load_relaxed(&soft_armed) &&
+        atomic_exchange(&soft_armed, false)) {
+        berth__store_relaxed(&berth__soft_due, BERTH_SOFT_DUE);
+    }
+}
+
+static void arm_soft_limit(const struct berth__ledger *ledger, uint64_t used) {
+    uint64_t soft = berth__load_relaxed(&berth__soft_limit);
+    if (BERTH_UNLIKELY(soft != BERTH_NO_LIMIT) && ledger == &berth__ledger &&
+        used < soft - soft / 16 && !berth__load_relaxed(&soft_armed)) {
+        berth__store_relaxed(&soft_armed, true);
+    }
+}
+
+void berth__ledger_set_soft_limit(uint64_t bytes) {
+    berth__store_relaxed(&berth__soft_due, 0);
+    berth__store_relaxed(&berth__soft_limit, bytes);
+    berth__store_relaxed(&soft_armed, true);
+    note_soft_limit(&berth__ledger, berth__load_relaxed(&berth__ledger.used));
 }
 
 static void note_peak(struct berth__ledger *ledger, uint64_t used) {
@@ -74,6 +100,7 @@ static bool add_used(struct berth__ledger *ledger, uint64_t bytes, unsigned char
         berth__delay_point();
     } while (!berth__cas_weak_relaxed(&ledger->used, &used, used + bytes)); /* G1 */
     note_peak(ledger, used + bytes);
+    note_soft_limit(ledger, used + bytes);
     return true;
 }
 
@@ -127,6 +154,7 @@ bool berth__ledger_charge(struct berth__ledger *ledger, uint64_t bytes, unsigned
 static void uncharge_one(struct berth__ledger *ledger, uint64_t bytes) {
     uint64_t before = berth__sub_relaxed(&ledger->used, bytes);
     BERTH_CHECK(before >= bytes, "more uncharged than was charged");
+    arm_soft_limit(ledger, before - bytes);
 }
 
 void berth__ledger_uncharge_own(struct berth__ledger *ledger, uint64_t bytes) {
@@ -186,5 +214,17 @@ void berth__ledger_settle(struct berth__ledger *ledger) {
             berth__sub_relaxed(&berth__ledgers_over, 1);
             mark_if_over(at);
         }
+    }
+}
+
+void berth__ledger_ask(struct berth__ledger *ledger, uint64_t bytes) {
+    for (; ledger != NULL; ledger = ledger->parent) {
+        berth__add_relaxed(&ledger->returning, bytes);
+    }
+}
+
+void berth__ledger_asked(struct berth__ledger *ledger, uint64_t bytes) {
+    for (; ledger != NULL; ledger = ledger->parent) {
+        berth__sub_relaxed(&ledger->returning, bytes);
     }
 }

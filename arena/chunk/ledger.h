@@ -56,6 +56,16 @@ extern struct berth__ledger berth__ledger;
 
 void berth__ledger_init(struct berth__ledger *ledger, struct berth__ledger *parent);
 
+/* The soft limit of the process's ledger: BERTH_NO_LIMIT if there is none. Crossing it upwards, by
+ * a charge that takes `used` from below to it or beyond, makes BERTH_SOFT_DUE due, if it was armed;
+ * an uncharge that leaves a sixteenth less arms it again. Two charges that cross at once disarm it
+ * once (exchange). The layer that knows the program's callbacks takes bits of `due` away. */
+enum { BERTH_SOFT_DUE = 3 };
+extern _Atomic uint64_t berth__soft_limit;
+extern _Atomic unsigned berth__soft_due;
+
+void berth__ledger_set_soft_limit(uint64_t bytes);
+
 /* Lock-free, any thread. False: there is no room, or somebody waits; nothing is charged. */
 bool berth__ledger_charge(struct berth__ledger *ledger, uint64_t bytes, unsigned charge_flags);
 
@@ -73,6 +83,11 @@ bool berth__ledger_charge_split(struct berth__ledger *ledger, uint64_t own_bytes
 void berth__ledger_uncharge_own(struct berth__ledger *ledger, uint64_t bytes);
 
 void berth__ledger_set_limit(struct berth__ledger *ledger, uint64_t limit_bytes);
+
+/* Bytes that are charged, and will come back as soon as somebody else lets go of them; and when he
+ * has. */
+void berth__ledger_ask(struct berth__ledger *ledger, uint64_t bytes);
+void berth__ledger_asked(struct berth__ledger *ledger, uint64_t bytes);
 
 /* NULL, or reads the process's limit again where it follows something outside, if it was not read
  * for `age_ms`. Set by the layer that knows. Called before memory is taken, and by slow paths that

@@ -299,8 +299,11 @@ void berth__answer_history(FILE *to, const struct berth__surveyed *surveyed, uin
 }
 
 void berth__answer_tables(FILE *to) {
-    static const char *const names[] = {"process", "pool", "arena", "class"};
+    static const char *const names[] = {"process", "pool", "arena", "class", "tag", "slow"};
     _Static_assert(BERTH_ARRAY_COUNT(names) == BERTH_LEVEL_COUNT, "each level has a name");
+    static const char *const kinds[] = {[BERTH_METRIC_GAUGE] = "gauge",
+                                        [BERTH_METRIC_COUNTER] = "counter",
+                                        [BERTH_METRIC_BUCKET] = "bucket"};
     fputc('{', to);
     for (unsigned l = 0; l < BERTH_LEVEL_COUNT; l++) {
         const struct berth__level_info *level = &berth__levels[l];
@@ -308,8 +311,7 @@ void berth__answer_tables(FILE *to) {
         for (unsigned i = 0; i < level->count; i++) {
             const struct berth__metric *metric = &level->metrics[i];
             fprintf(to, "%s\n{\"name\":\"%s\",\"kind\":\"%s\",\"unit\":\"%s\",\"help\":",
-                    i == 0 ? "" : ",", metric->name,
-                    metric->kind == BERTH_METRIC_COUNTER ? "counter" : "gauge",
+                    i == 0 ? "" : ",", metric->name, kinds[metric->kind],
                     metric->unit == BERTH_METRIC_BYTES ? "bytes" : "");
             json_string(to, metric->help);
             fputc('}', to);

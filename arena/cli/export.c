@@ -265,19 +265,20 @@ static int run(struct exporter *exporter) {
 /* ---- arguments ---- */
 
 static int export_command(const struct berth__command *command, int argc, char **argv) {
-    static const struct option options[] = {{"listen", required_argument, NULL, 'l'},
-                                            {"arenas", no_argument, NULL, 'a'},
-                                            {"classes", no_argument, NULL, 'c'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"listen", required_argument, NULL, 'l'}, {"arenas", no_argument, NULL, 'a'},
+        {"classes", no_argument, NULL, 'c'},      {"slow", no_argument, NULL, 's'},
+        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
     const char *address = DEFAULT_ADDRESS;
-    struct exporter exporter = {.command = command, .levels = BERTH_METRICS_POOLS};
+    struct exporter exporter = {.command = command,
+                                .levels = BERTH_METRICS_POOLS | BERTH_METRICS_TAGS};
     int option;
     while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
         switch (option) {
         case 'l': address = optarg; break;
         case 'a': exporter.levels |= BERTH_METRICS_ARENAS; break;
         case 'c': exporter.levels |= BERTH_METRICS_CLASSES; break;
+        case 's': exporter.levels |= BERTH_METRICS_SLOW; break;
         case 'h': return berth__cli_help(command);
         default: return berth__cli_usage_error(command);
         }
@@ -309,15 +310,16 @@ static int export_command(const struct berth__command *command, int argc, char *
 
 const struct berth__command berth__command_export = {
     .name = "export",
-    .arguments = "[--listen ADDRESS:PORT] [--arenas] [--classes]",
+    .arguments = "[--listen ADDRESS:PORT] [--arenas] [--classes] [--slow]",
     .summary = "Serve the metrics of all processes over HTTP, and a page that shows them",
     .details =
         "      --listen ADDRESS:PORT  127.0.0.1:9464, if not given; port 0 takes a free one\n"
         "      --arenas          the arenas of each pool in /metrics, too\n"
         "      --classes         the block sizes of each pool in /metrics, too\n"
+        "      --slow            how long slow paths took in /metrics, too\n"
         "  -h, --help            this text\n\n"
         "Prints the address of the page and serves until SIGINT or SIGTERM:\n\n"
-        "  /                     the page: limit, balance through time, block sizes, arenas\n"
+        "  /                     the page: limit, balance through time, tags, block sizes\n"
         "  /metrics              for Prometheus: OpenMetrics or the classic text format\n"
         "  /json                 all that is known; of one process: ?pid=PID\n"
         "  /json/list            a line for each process\n"

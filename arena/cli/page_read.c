@@ -12,8 +12,6 @@ enum { VALUES_MAX = BERTH_ARRAY_COUNT(((struct berth__row *)0)->of.value), HELP_
 
 static const char name_characters[] =
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
-static const char pool_characters[] =
-    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
 
 /* The text at an offset, if it ends on the page within `length_max` characters; or NULL. */
 static const char *text_at(const struct berth__stats *stats, uint64_t offset, size_t length_max) {
@@ -75,8 +73,8 @@ static bool read_fields(struct berth__stats *stats, const struct berth__stats_le
         memcpy(&field, at, sizeof(field));
         metrics[i].name = name_at(stats, field.name);
         metrics[i].help = help_at(stats, field.help);
-        metrics[i].kind =
-            field.kind == BERTH_METRIC_COUNTER ? BERTH_METRIC_COUNTER : BERTH_METRIC_GAUGE;
+        metrics[i].kind = field.kind <= BERTH_METRIC_BUCKET ? (enum berth__metric_kind)field.kind
+                                                            : BERTH_METRIC_GAUGE;
         metrics[i].unit = field.unit == BERTH_METRIC_BYTES ? BERTH_METRIC_BYTES : BERTH_METRIC_NONE;
         if (metrics[i].name == NULL || metrics[i].help == NULL) {
             return false;
@@ -93,6 +91,7 @@ static bool read_level_info(struct berth__stats *stats, const struct berth__stat
     bool labelled = number == BERTH_LEVEL_ARENA || number == BERTH_LEVEL_CLASS;
     *info = (struct berth__level_info){.prefix = name_at(stats, level->prefix),
                                        .label = labelled ? name_at(stats, level->label) : NULL,
+                                       .name = berth__levels[number].name,
                                        .metrics = metrics,
                                        .count = count};
     return info->prefix != NULL && (!labelled || info->label != NULL) &&
@@ -103,13 +102,21 @@ static bool read_level_info(struct berth__stats *stats, const struct berth__stat
 
 /* ---- rows ---- */
 
+/* The writers escape what their forms need. */
+static bool is_printable(const char *text) {
+    while (*text >= ' ' && *text <= '~') {
+        text++;
+    }
+    return *text == '\0';
+}
+
 static bool read_row(struct berth__row *row, const char *from, unsigned values, bool of_pool) {
     memcpy(row->pool, from, sizeof(row->pool));
     memcpy(&row->index, from + offsetof(struct berth__stats_row, index), sizeof(row->index));
     memcpy(row->of.value, from + offsetof(struct berth__stats_row, value),
            values * sizeof(uint64_t));
     bool ends = memchr(row->pool, '\0', sizeof(row->pool)) != NULL;
-    return ends && consists_of(row->pool, pool_characters) && (row->pool[0] != '\0') == of_pool;
+    return ends && is_printable(row->pool) && (row->pool[0] != '\0') == of_pool;
 }
 
 static enum berth__page_fault read_rows(struct berth__stats *stats,

@@ -178,6 +178,8 @@ static int stat_command(const struct berth__command *command, int argc, char **a
                                             {"openmetrics", no_argument, NULL, 'o'},
                                             {"arenas", no_argument, NULL, 'a'},
                                             {"classes", no_argument, NULL, 'c'},
+                                            {"tags", no_argument, NULL, 't'},
+                                            {"slow", no_argument, NULL, 's'},
                                             {"watch", optional_argument, NULL, 'w'},
                                             {"help", no_argument, NULL, 'h'},
                                             {NULL, 0, NULL, 0}};
@@ -191,6 +193,8 @@ static int stat_command(const struct berth__command *command, int argc, char **a
         case 'o': request.format = BERTH_METRICS_OPENMETRICS; break;
         case 'a': request.levels |= BERTH_METRICS_ARENAS; break;
         case 'c': request.levels |= BERTH_METRICS_CLASSES; break;
+        case 't': request.levels |= BERTH_METRICS_TAGS; break;
+        case 's': request.levels |= BERTH_METRICS_SLOW; break;
         case 'w': understood = take_interval(&request, optarg); break;
         case 'h': return berth__cli_help(command);
         default: understood = false; break;
@@ -204,13 +208,16 @@ static int stat_command(const struct berth__command *command, int argc, char **a
 
 const struct berth__command berth__command_stat = {
     .name = "stat",
-    .arguments = "[--json | --openmetrics] [--arenas] [--classes] [--watch[=SECONDS]] [PID]",
+    .arguments = "[--json | --openmetrics] [--arenas] [--classes] [--tags] [--slow]\n"
+                 "           [--watch[=SECONDS]] [PID]",
     .summary = "Show the metrics of a running process, or which processes run on berth",
     .details =
         "      --json            as berth_metrics_write has it\n"
         "      --openmetrics     for Prometheus\n"
         "      --arenas          the arenas of each pool, too\n"
         "      --classes         the block sizes of each pool, too\n"
+        "      --tags            what is accounted to each tag (berth_tag_push), too\n"
+        "      --slow            how long slow paths took, too\n"
         "      --watch=SECONDS   again and again; every 2 seconds, if no number is given\n"
         "  -h, --help            this text\n\n"
         "Without PID: a line for each process that may be read. The process is not stopped, and\n"

@@ -1,20 +1,23 @@
 #include "heap/arena.h"
 
 #include "base/check.h"
+#include "chunk/retained.h"
 #include "chunk/transit.h"
 #include "chunk/wait.h"
 #include "heap/arena_inside.h"
 #include "heap/arenas.h"
 #include "heap/decay.h"
+#include "heap/io.h"
+#include "os/probe.h"
 
 static unsigned bucket_of(const struct berth__chunk *chunk) {
     unsigned units = berth__bit_count(chunk->free_units);
     return units == 0 ? 0 : berth__highest_bit(units) + 1;
 }
 
-/* Dirty pages that may be purged: the caller's memory is not. */
+/* Dirty pages that may be purged: memory of the caller, and for the kernel, is not. */
 static uint32_t purgeable_pages(const struct berth__chunk *chunk) {
-    return chunk->span->lent ? 0 : chunk->dirty_pages;
+    return chunk->span->lent || chunk->arena->arenas->policy.io ? 0 : chunk->dirty_pages;
 }
 
 struct berth__page_counts berth__arena_counts_of(const struct berth__chunk *chunk) {
@@ -182,6 +185,7 @@ static void unlink_chunk_locked(struct berth__arena *arena, struct berth__chunk 
     berth__count_sub(&arena->chunk_bytes, chunk->committed);
     berth__count_sub(&arena->chunk_count, 1);
     berth__count_add(&arena->chunk_unmaps, 1);
+    BERTH_PROBE3(chunk_unmap, chunk->at, chunk->committed, arena->arenas->number);
     berth__chunk_retire(chunk);
     berth__list_remove(&chunk->link);
     berth__list_remove(&chunk->dirty_link);
@@ -190,6 +194,20 @@ static void unlink_chunk_locked(struct berth__arena *arena, struct berth__chunk 
         arena->open = NULL;
     }
     berth__entries_set(chunk->at, berth__chunk_units(chunk), 0);
+}
+
+/* Of an empty chunk that has left. */
+static void give_slot(struct berth__chunk *chunk) {
+    struct berth__arena *arena = chunk->arena;
+    berth__ledger_uncharge_own(arena->arenas->ledger, chunk->committed);
+    if (chunk->wiped && !berth__io_unwipe(chunk)) {
+        berth__retained_add_stuck(chunk, 1, chunk->committed);
+        return;
+    }
+    if (arena->arenas->policy.io) {
+        berth__mappings_change_kind(chunk->at, berth__arena_kind_of_slots(arena));
+    }
+    berth__slots_give(chunk, 1);
 }
 
 void berth__arena_settle_unlock(struct berth__arena *arena, struct berth__chunk *chunk,
@@ -203,8 +221,7 @@ void berth__arena_settle_unlock(struct berth__arena *arena, struct berth__chunk 
     }
     berth__lock_release(&arena->lock);
     if (leaves) {
-        berth__ledger_uncharge_own(arena->arenas->ledger, chunk->committed);
-        berth__slots_give(chunk, 1);
+        give_slot(chunk);
         berth__transit_end();
     }
     berth__wait_notify();
@@ -291,8 +308,7 @@ void berth__arena_release_all(struct berth__arena *arena) BERTH_NO_TSA {
         forget_slabs(chunk);
         unlink_chunk_locked(arena, chunk);
         if (!chunk->span->lent) {
-            berth__ledger_uncharge_own(arena->arenas->ledger, chunk->committed);
-            berth__slots_give(chunk, 1);
+            give_slot(chunk);
         }
     }
 }

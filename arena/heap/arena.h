@@ -133,6 +133,8 @@ bool berth__arena_take_slot(const struct berth__arena *arena, struct berth__chun
 
 /* Tells apart memory of arenas that prepare it differently (chunk/mappings.h). */
 uint32_t berth__arena_kind(const struct berth__arena *arena);
+/* The same once such memory is in nobody's chunk. */
+uint32_t berth__arena_kind_of_slots(const struct berth__arena *arena);
 
 /* Returns free bytes at the ends of chunks to the ledger, whole empty chunks first, until `bytes`
  * were or there are no more. Makes system calls. */

@@ -6,6 +6,9 @@
 #include "heap/arena_inside.h"
 #include "heap/arenas.h"
 #include "heap/decay.h"
+#include "heap/io.h"
+#include "os/probe.h"
+#include "os/slow.h"
 
 #include <errno.h>
 
@@ -55,10 +58,15 @@ void berth__arena_prepare_pages(const struct berth__arena *arena, char *at, size
     if (arena->arenas->policy.thp != BERTH_THP_AUTO) {
         berth__pages_want_huge(at, bytes, arena->arenas->policy.thp == BERTH_THP_ALWAYS);
     }
+    if (arena->arenas->policy.io) {
+        struct berth__chunk *chunk = berth__chunk_of(at);
+        chunk->wiped = berth__pages_wipe_on_fork(at, bytes) || chunk->wiped;
+    }
 }
 
 bool berth__arena_take_slot(const struct berth__arena *arena, struct berth__chunk *slot) {
-    if (slot->node == arena->node || slot->committed == 0) {
+    bool fits = slot->node == arena->node && !arena->arenas->policy.io;
+    if (fits || slot->committed == 0) {
         return false;
     }
     bool purged = berth__pages_purge(slot->at, slot->committed) == 0;
@@ -68,10 +76,15 @@ bool berth__arena_take_slot(const struct berth__arena *arena, struct berth__chun
     return purged;
 }
 
-uint32_t berth__arena_kind(const struct berth__arena *arena) {
-    enum { POLICIES = 4 };
+uint32_t berth__arena_kind_of_slots(const struct berth__arena *arena) {
+    enum { POLICIES = 8 };
     uint32_t node = arena->node == BERTH_NODE_ANY ? 0 : arena->node + 1;
     return node * POLICIES + (uint32_t)arena->arenas->policy.thp;
+}
+
+uint32_t berth__arena_kind(const struct berth__arena *arena) {
+    enum { WIPED = 4 };
+    return berth__arena_kind_of_slots(arena) + (arena->arenas->policy.io ? WIPED : 0u);
 }
 
 static int extend_chunk(struct berth__arena *arena, struct berth__chunk *chunk, size_t need,
@@ -86,6 +99,7 @@ static int extend_chunk(struct berth__arena *arena, struct berth__chunk *chunk, 
         uncharge(arena, bytes, 0);
         return -ENOMEM;
     }
+    BERTH_PROBE3(chunk_map, at, bytes, arena->arenas->number);
     berth__arena_prepare_pages(arena, at, bytes);
     berth__mappings_set(chunk->at, 1, chunk->committed + bytes, berth__arena_kind(arena));
     berth__lock_acquire(&arena->lock);
@@ -115,6 +129,7 @@ static void adopt_chunk(struct berth__arena *arena, struct berth__chunk *chunk, 
     }
     berth__arena_settle_locked(arena, chunk, (struct berth__page_counts){0, 0});
     berth__lock_release(&arena->lock);
+    berth__add_relaxed(&arena->arenas->io_changes, 1);
 }
 
 /* What a slot holds beyond `keep` goes: a pool with a small limit has no room for it. */
@@ -157,7 +172,9 @@ static int start_chunk(struct berth__arena *arena, size_t need, unsigned charge_
         berth__slots_give(chunk, 1);
         return -ENOMEM;
     }
-    size_t wish = berth__mappings_are_many() ? BERTH_CHUNK : retained > 0 ? 0 : arena->next_commit;
+    size_t wish = berth__mappings_are_many() && !arena->arenas->policy.io ? BERTH_CHUNK
+                  : retained > 0                                          ? 0
+                                                                          : arena->next_commit;
     size_t total = charge(arena, need, wish, retained, charge_flags);
     if (total == 0 && retained > need && shorten_retained(chunk, need)) {
         retained = need;
@@ -173,6 +190,7 @@ static int start_chunk(struct berth__arena *arena, size_t need, unsigned charge_
         berth__slots_give(chunk, 1);
         return -ENOMEM;
     }
+    BERTH_PROBE3(chunk_map, chunk->at, total, arena->arenas->number);
     chunk->node = arena->node;
     berth__decay_demand(&berth__slots_decay, total, retained == 0);
     adopt_chunk(arena, chunk, total, clean);
@@ -187,7 +205,8 @@ static bool may_extend(struct berth__arena *arena, const struct berth__chunk *ch
 static int grow_locked(struct berth__arena *arena, size_t pages, size_t align_pages,
                        unsigned charge_flags) BERTH_REQUIRES(arena->grow_lock) {
     size_t chunk_bytes = arena->arenas->policy.chunk_bytes;
-    size_t need = berth__round_up(pages * BERTH_PAGE, berth__page_bytes);
+    size_t need = arena->arenas->policy.io ? chunk_bytes
+                                           : berth__round_up(pages * BERTH_PAGE, berth__page_bytes);
     struct berth__chunk *open = arena->open;
     size_t missing = open == NULL ? SIZE_MAX : missing_in(arena, open, pages, align_pages);
     int error;
@@ -211,10 +230,15 @@ int berth__arena_grow(struct berth__arena *arena, size_t pages, size_t align_pag
         return -ENOMEM; /* it has what it was given */
     }
     berth__limit_look(BERTH_LIMIT_AGE_MS);
+    int error = 0;
     berth__lock_acquire(&arena->grow_lock);
-    int error = berth__arena_has_room(arena, pages, align_pages)
-                    ? 0
-                    : grow_locked(arena, pages, align_pages, charge_flags);
+    if (!berth__arena_has_room(arena, pages, align_pages)) {
+        uint64_t start_ns = berth__clock_ns();
+        error = grow_locked(arena, pages, align_pages, charge_flags);
+        if (error == 0) {
+            berth__slow_note(BERTH_SLOW_chunk_map, start_ns);
+        }
+    }
     berth__lock_release(&arena->grow_lock);
     return error;
 }
@@ -233,6 +257,9 @@ void berth__arena_lend_span(struct berth__arena *arena, struct berth__span *span
 static struct berth__chunk *next_with_tail_locked(struct berth__arena *arena,
                                                   enum berth__mappings_purpose purpose,
                                                   size_t *tail) BERTH_REQUIRES(arena->lock) {
+    if (arena->arenas->policy.io) {
+        return NULL; /* whole chunks only */
+    }
     for (struct berth__list *at = arena->chunks.next; at != &arena->chunks; at = at->next) {
         struct berth__chunk *chunk = BERTH_LIST_ENTRY(at, struct berth__chunk, owner_link);
         *tail = berth__chunk_free_tail(chunk);
@@ -263,6 +290,7 @@ static size_t unmap_tail(struct berth__arena *arena, enum berth__mappings_purpos
 
     bool unmapped = berth__pages_decommit(chunk->at + page * BERTH_PAGE, tail) == 0;
     if (unmapped) {
+        BERTH_PROBE3(chunk_unmap, chunk->at + page * BERTH_PAGE, tail, arena->arenas->number);
         berth__mappings_set(chunk->at, 1, page * BERTH_PAGE, 0);
     }
 
@@ -319,6 +347,9 @@ size_t berth__arena_trim(struct berth__arena *arena, size_t bytes,
     }
     arena->next_commit = BERTH_FIRST_COMMIT;
     berth__lock_release(&arena->grow_lock);
+    if (returned < bytes && arena->arenas->policy.io) {
+        berth__io_ask(arena);
+    }
     return returned;
 }
 

@@ -30,6 +30,8 @@ struct berth__policy {
     uint32_t malloc_wait_ms; /* the same for requests of the malloc door */
     size_t run_cache_bytes;  /* that a CPU may keep of free runs */
     bool reclaim;            /* pressure callbacks are called */
+    bool io;                 /* memory for the kernel (heap/io.h) */
+    bool shared;             /* in a memfd: a child of a fork does not have it, either */
     enum berth__thp thp;
 };
 
@@ -40,6 +42,8 @@ struct berth__arenas {
     uint32_t number; /* index in the table of pools; 0: the default pool */
     uint64_t serial; /* never reused and never 0; tells a stale thread cache. Changed by a reset */
     struct berth__span *lent; /* the caller's memory, or NULL */
+    uint8_t tag;              /* what the pool is accounted to; 0: nothing */
+    bool serves_scopes;       /* of that tag, instead of the default pool */
 
     _Atomic(struct berth__arena *) arena[BERTH_ARENAS_MAX]; /* in the order they were made */
     _Atomic unsigned arena_count;                           /* of those */
@@ -60,6 +64,8 @@ struct berth__arenas {
     berth__count huge_lends, huge_returns;
     _Atomic uint64_t ladder_runs, waits, waits_failed, failures;
     _Atomic uint64_t thread_count;
+    _Atomic uint64_t io_changes;   /* chunks that came, or that are asked for (heap/io.h) */
+    _Atomic bool inherited;        /* in the child of a fork, a pool for the kernel */
     _Atomic uint64_t cached_bound; /* bytes that threads may have cached, at most */
     uint64_t left_bytes; /* in caches that a fork made the child leave as they are; under lock */
 };

@@ -49,7 +49,7 @@ void berth__grant_return(struct berth__cache *cache, uint64_t bytes) {
 }
 
 bool berth__cache_reserve(struct berth__cache *cache, uint64_t bytes) {
-    uint64_t allowed = BERTH_CACHE_FREE_BYTES + berth__load_relaxed(&cache->granted);
+    uint64_t allowed = cache->allowance + berth__load_relaxed(&cache->granted);
     if (cache->reserved + bytes > allowed &&
         !obtain_grant(cache, cache->reserved + bytes - allowed)) {
         return false;

@@ -8,6 +8,7 @@
 #include "heap/stash.h"
 #include "os/clock.h"
 #include "os/pages.h"
+#include "os/probe.h"
 #include "os/topology.h"
 
 #include <string.h>
@@ -62,7 +63,7 @@ static void give_oldest_locked(struct berth__cache *cache, struct berth__bin *bi
     BERTH_REQUIRES(cache->heap->lock) {
     void **end = berth__bin_end(bin);
     berth__heap_give_locked(cache->heap, end - count, count, BERTH_GIVE_CACHE);
-    berth__count_add(&cache->heap->flushes, 1);
+    berth__count_add(&cache->heap->totals->flushes, 1);
     memmove(bin->top + count, bin->top, (berth__bin_count(bin) - count) * sizeof(void *));
     bin->top += count;
     bin->settled = (uint16_t)berth__bin_count(bin);
@@ -142,7 +143,7 @@ static void sweep(struct berth__cache *cache, const struct berth__bin *in_use) {
     cache->remote_sends = 0;
     berth__stash_sweep(cache);
     follow(cache);
-    uint64_t needed = berth__max(cache->reserved, BERTH_CACHE_FREE_BYTES) - BERTH_CACHE_FREE_BYTES;
+    uint64_t needed = berth__max(cache->reserved, cache->allowance) - cache->allowance;
     uint64_t granted = berth__load_relaxed(&cache->granted);
     if (granted > needed + BERTH_GRANT_STEP) {
         berth__grant_return(cache, granted - needed);
@@ -308,8 +309,10 @@ void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool
     }
     settle_bin_locked(cache, bin);
     void *block = lend_to_bin_locked(cache, bin, batch, anywhere, &warmed);
-    berth__count_add(&heap->refills, 1);
+    berth__count_add(&heap->totals->refills, 1);
     berth__lock_release(&heap->lock);
+    BERTH_PROBE3(refill, cache->arenas->number, berth__bin_class_size(small_class),
+                 berth__bin_count(bin) + (block != NULL));
     refuel(cache, bin);
     if (warmed.bytes > 0) {
         berth__pages_populate(warmed.at, warmed.bytes);

@@ -18,8 +18,8 @@
  * fuel_start - fuel, and blocks allocated are settled + freed - cached.
  *
  * Bound: sum over bins of capacity * size + remote_limit + the stash's bytes_max = reserved
- * <= BERTH_CACHE_FREE_BYTES + granted, and the sum of `granted` over all threads never exceeds the
- * budget (berth__cache_budget).
+ * <= allowance + granted, and the sum of `granted` over all threads never exceeds the budget
+ * (berth__cache_budget). The allowance is BERTH_CACHE_FREE_BYTES, but 0 for pools of scopes.
  *
  * Owner only, except `state` and, while parked, everything under a claim. States:
  *     ACTIVE  -> PARKED   by the owner, about to sleep (release K1)
@@ -81,10 +81,12 @@ struct berth__cache {
     _Atomic uint64_t serial; /* arenas->serial when it was made; 0: disowned */
     struct berth__list link; /* in arenas->caches */
     bool owns_heap;
+    bool of_default;   /* of the default pool */
     _Atomic bool busy; /* its thread is on a slow path that changes it */
     _Atomic uint32_t state;
     _Atomic uint64_t granted; /* bytes of the budget */
     uint64_t reserved;        /* sum of capacity * size, remote_limit, the stash's bytes_max */
+    uint32_t allowance;       /* what it may cache without a grant: BERTH_CACHE_FREE_BYTES, or 0 */
     uint32_t refills;         /* since `refills_since_ms`: what earns a heap */
     uint32_t refills_since_ms;
     uint32_t slow_calls;  /* slow paths taken */
@@ -105,15 +107,27 @@ struct berth__cache {
 };
 _Static_assert(sizeof(struct berth__cache) <= BERTH_CACHE_BYTES, "a page");
 
+/* A thread's caches of other pools than the default one, by number; of that, too, while a scope is
+ * open. Memory of the thread's own, which nobody else reads. */
+enum { BERTH_SCOPES_MAX = 16 };
+
+struct berth__cache_table {
+    uint32_t slots;
+    uint32_t depth;                   /* of open scopes */
+    uint16_t outer[BERTH_SCOPES_MAX]; /* pools of those around the innermost; 0: of none */
+    struct berth__cache *caches[];
+};
+
 /* What a thread has. Static TLS of the malloc door: 64 bytes at most. */
 struct berth__tls {
-    struct berth__cache *cache;  /* of the default pool; &berth__no_cache when there is none */
+    struct berth__cache *cache;  /* of the pool that serves malloc; &berth__no_cache when there is
+                                    none */
     uint64_t mark;               /* cache->mark, or one that fits no block */
-    struct berth__cache *parked; /* the cache that was put aside, or NULL */
-    struct berth__cache **pools; /* caches of other pools by number, or NULL */
-    struct berth__cache **parked_pools; /* that table, put aside */
+    struct berth__cache *parked; /* the default pool's cache that was put aside, or NULL */
+    struct berth__cache **pools; /* the caches of a berth__cache_table, or NULL */
+    struct berth__cache **parked_pools; /* the same, put aside */
     uint32_t pool_slots;                /* entries in `pools` */
-    uint32_t parked_slots;              /* entries in `parked_pools` */
+    uint16_t scope;                     /* number of the pool that serves malloc */
     struct berth__waiter *waiter;       /* of this thread, while it waits at the limit */
     bool registered;                    /* the exit handler will run */
     bool ended;                         /* it has run: this thread allocates without a cache */
@@ -274,6 +288,21 @@ void berth__cache_release_heap(struct berth__cache *cache);
 
 /* Forgets what the cache holds, because its pool's memory is gone. Its thread frees it later. */
 void berth__cache_abandon(struct berth__cache *cache);
+
+/* ---- scopes; thread.c ----
+ *
+ * While a scope is open, a pool of its own serves what the calling thread asks of the default pool.
+ * `cache` in the thread's record is a copy of that pool's entry in the table then, and the default
+ * pool's cache is entry 0; so that malloc's fast path needs to know nothing of scopes, and parking,
+ * flushing and ending find every cache in one place. A block's entry says whose it is, as ever:
+ * frees need no scope.
+ */
+
+/* Opens a scope of a pool that never ends. -EOVERFLOW: too many are open; -ENOMEM. */
+int berth__scope_push(struct berth__arenas *arenas);
+
+/* Closes the innermost one; false: none is open. */
+bool berth__scope_pop(void);
 
 /* ---- life; thread.c ---- */
 

@@ -214,7 +214,9 @@ void berth__engine_visits_reset_in_child(void) {
         }
     }
     for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
-        berth__store_relaxed(&pools[i].open, berth__load_relaxed(&pools[i].made));
+        struct berth__arenas *made = berth__load_relaxed(&pools[i].made);
+        bool inherited = made != NULL && berth__load_relaxed(&made->inherited);
+        berth__store_relaxed(&pools[i].open, inherited ? NULL : made);
     }
 }
 
@@ -261,6 +263,10 @@ static void wait_for_visitors(uint32_t number) {
         visit = find_visit(number);
     }
     errno = saved_errno;
+}
+
+void berth__engine_shut(struct berth__arenas *arenas) {
+    berth__store_relaxed(&pools[arenas->number].open, NULL);
 }
 
 void berth__engine_close(struct berth__arenas *arenas) {

@@ -85,11 +85,19 @@ BERTH_INLINE struct berth__arenas *berth__default_arenas(void) {
     return berth__load_acquire(&berth__engine_default);
 }
 
+/* Those that serve malloc in the calling thread, once the engine runs. */
+BERTH_INLINE struct berth__arenas *berth__malloc_arenas(void) {
+    unsigned scope = berth__tls.scope;
+    return BERTH_LIKELY(scope == 0) ? berth__default_arenas() : berth__engine_arenas(scope);
+}
+
 /* Adds a pool's arenas under the lowest free number, closed; NULL if there is no memory, or no
  * number. */
 struct berth__arenas *berth__engine_add(const struct berth__policy *policy);
 /* Lets visitors in. Also puts back what was taken out. */
 void berth__engine_open(struct berth__arenas *arenas);
+/* Lets nobody in any more, and waits for nobody: in the child of a fork. */
+void berth__engine_shut(struct berth__arenas *arenas);
 /* Closes a pool, and returns when nobody visits it. Under no lock. */
 void berth__engine_close(struct berth__arenas *arenas);
 /* Takes a closed pool out of the table; false: a fork is being prepared, so close it again. Called

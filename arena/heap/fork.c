@@ -6,6 +6,7 @@
 #include "chunk/wait.h"
 #include "heap/decay.h"
 #include "heap/engine.h"
+#include "heap/io.h"
 #include "heap/observer.h"
 #include "heap/request.h"
 #include "os/clock.h"
@@ -332,7 +333,10 @@ static void bury_all_threads(void) {
     }
     for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
         struct berth__arenas *arenas = berth__engine_arenas(i);
-        if (arenas != NULL) {
+        if (arenas != NULL && (arenas->policy.io || arenas->policy.shared)) {
+            berth__engine_shut(arenas);
+            berth__io_inherit(arenas);
+        } else if (arenas != NULL) {
             bury_threads(arenas);
         }
     }

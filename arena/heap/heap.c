@@ -55,27 +55,44 @@ static struct berth__slab *first_in(struct berth__heap_class *class, enum berth_
     return first == NULL ? NULL : BERTH_LIST_ENTRY(first, struct berth__slab, link);
 }
 
+/* Free blocks of a class appear, or, less than 0, disappear. */
+static void count_free_locked(struct berth__heap *heap, unsigned small_class, int64_t blocks)
+    BERTH_REQUIRES(heap->lock) {
+    uint64_t more = (uint64_t)blocks; /* modulo 2^64 */
+    berth__count_add(&heap->classes[small_class].free_blocks, more);
+    berth__count_add(&heap->totals->free_bytes, more * berth__classes[small_class].size);
+}
+
+/* The same for slabs, with the tail of each. */
+static void count_slabs_locked(struct berth__heap *heap, unsigned small_class, int32_t slabs)
+    BERTH_REQUIRES(heap->lock) {
+    const struct berth__class *class = &berth__classes[small_class];
+    uint64_t more = (uint64_t)slabs;
+    berth__add_relaxed(&heap->classes[small_class].slabs, (uint32_t)slabs);
+    berth__count_add(&heap->totals->slabs, more);
+    berth__count_add(&heap->totals->tail_bytes,
+                     more * (BERTH_UNIT - (uint64_t) class->blocks * class->size));
+}
+
 static void adopt_slab_locked(struct berth__heap *heap, struct berth__slab *slab)
     BERTH_REQUIRES(heap->lock) {
-    struct berth__heap_class *mine = &heap->classes[slab->small_class];
     berth__store_relaxed(&slab->heap, heap);
     berth__entries_set(slab->base, 1, heap->mark + (uint64_t)slab->small_class * BERTH_BIN_BYTES);
-    berth__add_relaxed(&mine->slabs, 1);
-    berth__count_add(&mine->free_blocks, berth__slab_free_count(slab));
+    count_slabs_locked(heap, slab->small_class, 1);
+    count_free_locked(heap, slab->small_class, berth__slab_free_count(slab));
     slab->list = BERTH_SLAB_FULL;
     relist_locked(heap, slab);
 }
 
 static void drop_slab_locked(struct berth__heap *heap, struct berth__slab *slab)
     BERTH_REQUIRES(heap->lock) {
-    struct berth__heap_class *mine = &heap->classes[slab->small_class];
     berth__list_remove(&slab->link);
     if (slab->purge_link.next != &slab->purge_link) {
         berth__list_remove(&slab->purge_link);
         berth__sub_relaxed(&heap->arena->decay.queued_slabs, 1);
     }
-    berth__sub_relaxed(&mine->slabs, 1);
-    berth__count_sub(&mine->free_blocks, berth__slab_free_count(slab));
+    count_slabs_locked(heap, slab->small_class, -1);
+    count_free_locked(heap, slab->small_class, -(int64_t)berth__slab_free_count(slab));
 }
 
 /* A unit from the heap's arena, or from whichever has one. */
@@ -109,7 +126,7 @@ static struct berth__slab *new_slab_locked(struct berth__heap *heap, unsigned sm
     }
     *purge_from(&record->slab) = purge_worthwhile(&berth__classes[small_class]);
     adopt_slab_locked(heap, &record->slab);
-    berth__count_add(&heap->slabs_made, 1);
+    berth__count_add(&heap->totals->slabs_made, 1);
     return &record->slab;
 }
 
@@ -119,7 +136,7 @@ static void return_slab_locked(struct berth__heap *heap, struct berth__slab *sla
     uint16_t resident = slab->resident;
     drop_slab_locked(heap, slab);
     berth__slab_retire(record_of(slab));
-    berth__count_add(&heap->slabs_returned, 1);
+    berth__count_add(&heap->totals->slabs_returned, 1);
     berth__arena_take_unit(base, resident);
 }
 
@@ -130,6 +147,8 @@ void berth__heap_count_locked(struct berth__heap *heap, unsigned small_class, ui
     struct berth__heap_traffic *traffic = &heap->traffic[small_class];
     berth__count_add(&traffic->lends, lends);
     berth__count_add(&traffic->returns, returns);
+    berth__count_add(&heap->totals->lends, lends);
+    berth__count_add(&heap->totals->returns, returns);
 }
 
 /* Makes cold blocks of a slab ready. The first pages of a class come one by one; later ones in
@@ -188,22 +207,24 @@ unsigned berth__heap_lend_locked(struct berth__heap *heap, unsigned small_class,
         lent += berth__slab_lend(slab, count - lent, out + lent);
         relist_locked(heap, slab);
     }
-    berth__count_sub(&class->free_blocks, lent);
+    count_free_locked(heap, small_class, -(int64_t)lent);
     return lent;
 }
 
 /* ---- taking back ---- */
 
-static bool is_lent_memory(const struct berth__slab *slab) {
-    return berth__chunk_of(slab->base)->span->lent;
+static bool is_never_purged(const struct berth__slab *slab) {
+    const struct berth__chunk *chunk = berth__chunk_of(slab->base);
+    return chunk->span->lent || chunk->arena->arenas->policy.io;
 }
 
-/* In the caller's memory nothing is purged; only an empty slab goes back to the arena from there.
+/* In the caller's memory, and in what is for the kernel, nothing is purged; only an empty slab goes
+ * back to the arena from there.
  */
 static void queue_for_purge_locked(struct berth__heap *heap, struct berth__slab *slab)
     BERTH_REQUIRES(heap->lock) {
     if (slab->purge_link.next == &slab->purge_link &&
-        (!is_lent_memory(slab) || berth__slab_is_empty(slab))) {
+        (!is_never_purged(slab) || berth__slab_is_empty(slab))) {
         berth__list_push_back(&heap->purge_queue, &slab->purge_link);
         berth__add_relaxed(&heap->arena->decay.queued_slabs, 1);
     }
@@ -282,9 +303,9 @@ void berth__heap_give_locked(struct berth__heap *heap, void *const *blocks, unsi
             bad_block(slab, *blocks);
         }
         blocks += taken;
-        berth__count_add(&heap->classes[small_class].free_blocks, taken);
+        count_free_locked(heap, small_class, taken);
         if (from == BERTH_GIVE_REMOTE) {
-            berth__count_add(&heap->traffic[small_class].returns, taken);
+            berth__heap_count_locked(heap, small_class, 0, taken);
         }
         bytes += taken * (uint64_t)berth__classes[small_class].size;
         if (changes_place(slab)) {
@@ -397,10 +418,9 @@ static struct berth__slab *next_to_purge_locked(struct berth__heap *heap, size_t
 
 static void after_purge(struct berth__slab *slab, uint16_t pages, bool purged) BERTH_NO_TSA {
     struct berth__heap *owner = lock_owner(slab);
-    struct berth__heap_class *class = &owner->classes[slab->small_class];
     unsigned before = berth__slab_free_count(slab);
     berth__slab_show(slab, pages, purged);
-    berth__count_add(&class->free_blocks, berth__slab_free_count(slab) - before);
+    count_free_locked(owner, slab->small_class, berth__slab_free_count(slab) - before);
     relist_locked(owner, slab);
     if (berth__slab_is_empty(slab)) {
         queue_for_purge_locked(owner, slab);
@@ -417,10 +437,9 @@ size_t berth__heap_purge_some(struct berth__heap *heap, bool *more) {
     }
     struct berth__slab *slab = next_to_purge_locked(heap, &returned);
     if (slab != NULL) {
-        struct berth__heap_class *class = &heap->classes[slab->small_class];
         unsigned capacity = berth__slab_class(slab)->blocks;
         unsigned before = berth__slab_free_count(slab);
-        pages = is_lent_memory(slab) ? 0 : whole_machine_pages(berth__slab_purgeable(slab));
+        pages = is_never_purged(slab) ? 0 : whole_machine_pages(berth__slab_purgeable(slab));
         berth__transit_begin();
         berth__slab_hide(slab, pages);
         unsigned hidden = before - berth__slab_free_count(slab);
@@ -428,7 +447,7 @@ size_t berth__heap_purge_some(struct berth__heap *heap, bool *more) {
             pages = 0; /* only pages behind the last block: nothing would keep the slab meanwhile */
         }
         *purge_from(slab) = (uint16_t)berth__min(before + capacity / 8 + 1, capacity);
-        berth__count_sub(&class->free_blocks, hidden);
+        count_free_locked(heap, slab->small_class, -(int64_t)hidden);
         relist_locked(heap, slab);
     }
     *more = !berth__list_empty(&heap->purge_queue);

@@ -40,6 +40,18 @@ struct berth__heap_traffic {
     berth__count lends, returns;
 };
 
+/* Sums over a heap's classes, and what it counts besides. Apart from the heap, beside those of
+ * other heaps, because a reader of the metrics goes through thousands of them. Written under the
+ * heap's lock. */
+struct berth__heap_totals {
+    uint32_t older; /* number of the heap made before this one in the arena; 0: none */
+    uint32_t unused;
+    berth__count lends, returns; /* blocks */
+    berth__count slabs, tail_bytes, free_bytes;
+    berth__count refills, flushes, remote_batches, remote_blocks;
+    berth__count slabs_made, slabs_returned;
+} BERTH_LINE_ALIGNED;
+
 struct berth__heap {
     /* Read by every thread that frees to the heap, and never written: a line of its own. */
     struct berth__arena *arena BERTH_LINE_ALIGNED;
@@ -47,17 +59,16 @@ struct berth__heap {
     uint64_t mark;                /* BERTH_HEAP_MARK */
     uint32_t number;
     struct berth__heap *older; /* made before this one in the arena; see arena->newest_heap */
+    struct berth__heap_totals *totals;
 
     struct berth__lock lock BERTH_LINE_ALIGNED;
     struct berth__list link;                               /* in arena->heaps */
     struct berth__list orphan_link;                        /* in arena->orphans */
     struct berth__list purge_queue BERTH_GUARDED_BY(lock); /* slabs with free pages, oldest first */
-    berth__count refills, flushes, remote_batches, remote_blocks;
-    berth__count slabs_made, slabs_returned;
-    berth__count remote_drained; /* bytes taken from the remote stack, ever */
 
     _Atomic uint64_t remote BERTH_LINE_ALIGNED; /* see remote.h */
     _Atomic uint64_t remote_sent;               /* bytes pushed there, ever */
+    berth__count remote_drained;                /* bytes taken from there, ever; under `lock` */
 
     struct berth__heap_class classes[BERTH_SMALL_CLASS_COUNT] BERTH_LINE_ALIGNED;
     struct berth__heap_traffic traffic[BERTH_SMALL_CLASS_COUNT];
@@ -65,6 +76,9 @@ struct berth__heap {
 
 /* By number; NULL for numbers not in use. */
 extern _Atomic(struct berth__heap *) berth__heaps[BERTH_HEAPS_MAX];
+
+/* Of the heap with that number. */
+struct berth__heap_totals *berth__heap_totals_of(uint32_t number);
 
 /* Numbers in use are below this: no more than there were heaps at a time. */
 uint32_t berth__heap_numbers(void);

@@ -9,6 +9,8 @@
 #include "heap/remote.h"
 #include "os/cpu.h"
 
+#include <string.h>
+
 _Atomic(struct berth__heap *) berth__heaps[BERTH_HEAPS_MAX];
 static _Atomic uint32_t numbers_end = 1;   /* numbers in use are below */
 static _Atomic uint32_t lowest_number = 1; /* where to look for one that is not; a hint */
@@ -49,8 +51,41 @@ static uint32_t claim_number(struct berth__heap *heap) {
     return number;
 }
 
+/* ---- totals ---- */
+
+/* By number; a page's worth at a time, which stays. */
+enum { TOTALS_AT_ONCE = BERTH_PAGE / sizeof(struct berth__heap_totals) };
+static _Atomic(struct berth__heap_totals *) totals[BERTH_HEAPS_MAX / TOTALS_AT_ONCE];
+_Static_assert(sizeof(struct berth__heap_totals) == 2 * BERTH_CACHE_LINE, "two lines");
+
+struct berth__heap_totals *berth__heap_totals_of(uint32_t number) {
+    return berth__load_acquire(&totals[number / TOTALS_AT_ONCE]) + number % TOTALS_AT_ONCE;
+}
+
+/* NULL if there is no memory. */
+static struct berth__heap_totals *make_totals(uint32_t number) {
+    _Atomic(struct berth__heap_totals *) *place = &totals[number / TOTALS_AT_ONCE];
+    if (berth__load_acquire(place) == NULL) {
+        struct berth__heap_totals *nobodys = NULL;
+        struct berth__heap_totals *fresh = berth__meta_alloc(BERTH_PAGE);
+        if (fresh != NULL && !berth__cas_acq_rel(place, &nobodys, fresh)) {
+            berth__meta_free(fresh, BERTH_PAGE); /* another thread was first */
+        } else if (fresh == NULL) {
+            return NULL;
+        }
+    }
+    struct berth__heap_totals *made = berth__heap_totals_of(number);
+    memset((void *)made, 0, sizeof(*made)); /* of one that had the number before */
+    return made;
+}
+
 uint32_t berth__heap_numbers(void) {
     return berth__load_relaxed(&numbers_end);
+}
+
+static void give_number_back(const struct berth__heap *heap) {
+    berth__store_release(&berth__heaps[heap->number], NULL);
+    lower_to(&lowest_number, heap->number);
 }
 
 struct berth__heap *berth__heap_create(struct berth__arena *arena) {
@@ -68,7 +103,11 @@ struct berth__heap *berth__heap_create(struct berth__arena *arena) {
         }
     }
     heap->number = claim_number(heap);
-    if (heap->number == 0) {
+    heap->totals = heap->number == 0 ? NULL : make_totals(heap->number);
+    if (heap->totals == NULL) {
+        if (heap->number != 0) {
+            give_number_back(heap);
+        }
         berth__meta_free(heap, sizeof(*heap));
         return NULL;
     }
@@ -78,14 +117,14 @@ struct berth__heap *berth__heap_create(struct berth__arena *arena) {
     berth__lock_acquire(&arena->heaps_lock);
     berth__list_push_back(&arena->heaps, &heap->link);
     heap->older = berth__load_relaxed(&arena->newest_heap);
+    heap->totals->older = heap->older == NULL ? 0 : heap->older->number;
     berth__store_release(&arena->newest_heap, heap);
     berth__lock_release(&arena->heaps_lock);
     return heap;
 }
 
 void berth__heap_destroy(struct berth__heap *heap) {
-    berth__store_release(&berth__heaps[heap->number], NULL);
-    lower_to(&lowest_number, heap->number);
+    give_number_back(heap);
     berth__meta_free(heap, sizeof(*heap));
 }
 

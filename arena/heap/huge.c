@@ -16,6 +16,7 @@
 #include "heap/decay.h"
 #include "heap/fork.h"
 #include "heap/misuse.h"
+#include "os/slow.h"
 
 #include <errno.h>
 #include <string.h>
@@ -251,7 +252,11 @@ static struct berth__chunk *fill_slots(struct berth__arena *arena, struct extent
                                     charge_flags)) {
         return NULL;
     }
+    uint64_t start_ns = missing > 0 ? berth__clock_ns() : 0;
     size_t reached = commit_missing(arena, at, bytes);
+    if (missing > 0) {
+        berth__slow_note(BERTH_SLOW_huge_map, start_ns);
+    }
     struct berth__chunk *first = reached == bytes ? berth__slots_open(at, slots_for(bytes)) : NULL;
     if (first == NULL) {
         size_t stay = decommit_missing(at, reached);

@@ -9,33 +9,35 @@ static uint64_t minus(uint64_t a, uint64_t b) { /* torn reads may cross */
     return a > b ? a - b : 0;
 }
 
-static void add_heap(struct berth__heap *heap, struct berth__arena_counts *counts) {
-    uint64_t slabs = 0;
-    uint64_t free_bytes = 0;
-    uint64_t tail = 0;
-    for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
-        const struct berth__class *class = &berth__classes[c];
-        uint64_t of_class = berth__load_relaxed(&heap->classes[c].slabs);
-        slabs += of_class;
-        tail += of_class * (BERTH_UNIT - (uint64_t) class->blocks * class->size);
-        free_bytes += berth__load_relaxed(&heap->classes[c].free_blocks) * class->size;
-        counts->lends += berth__load_relaxed(&heap->traffic[c].lends);
-        counts->returns += berth__load_relaxed(&heap->traffic[c].returns);
-    }
-    uint64_t drained = berth__load_relaxed(&heap->remote_drained);
-    uint64_t remote = minus(berth__load_relaxed(&heap->remote_sent), drained);
+static void add_heap(uint32_t number, const struct berth__heap_totals *totals,
+                     struct berth__arena_counts *counts) {
+    struct berth__heap *heap = berth__load_acquire(&berth__heaps[number]);
     counts->heaps++;
-    counts->slabs += slabs;
-    counts->remote += remote;
-    counts->slab_tail += tail;
-    counts->free_slab += free_bytes;
-    counts->refills += berth__load_relaxed(&heap->refills);
-    counts->flushes += berth__load_relaxed(&heap->flushes);
-    counts->remote_batches += berth__load_relaxed(&heap->remote_batches);
-    counts->remote_blocks += berth__load_relaxed(&heap->remote_blocks);
-    counts->slabs_made += berth__load_relaxed(&heap->slabs_made);
-    counts->slabs_returned += berth__load_relaxed(&heap->slabs_returned);
+    counts->slabs += berth__load_relaxed(&totals->slabs);
+    counts->slab_tail += berth__load_relaxed(&totals->tail_bytes);
+    counts->free_slab += berth__load_relaxed(&totals->free_bytes);
+    counts->lends += berth__load_relaxed(&totals->lends);
+    counts->returns += berth__load_relaxed(&totals->returns);
+    counts->refills += berth__load_relaxed(&totals->refills);
+    counts->flushes += berth__load_relaxed(&totals->flushes);
+    counts->remote_batches += berth__load_relaxed(&totals->remote_batches);
+    counts->remote_blocks += berth__load_relaxed(&totals->remote_blocks);
+    counts->slabs_made += berth__load_relaxed(&totals->slabs_made);
+    counts->slabs_returned += berth__load_relaxed(&totals->slabs_returned);
+    uint64_t drained = berth__load_relaxed(&heap->remote_drained);
+    counts->remote += minus(berth__load_relaxed(&heap->remote_sent), drained);
     counts->contended += berth__load_relaxed(&heap->lock.contended);
+}
+
+/* By number: what the processor waits for is then not the heaps themselves, one after the other. */
+static void add_heaps(struct berth__arena *arena, struct berth__arena_counts *counts) {
+    struct berth__heap *newest = berth__load_acquire(&arena->newest_heap);
+    uint32_t number = newest == NULL ? 0 : newest->number;
+    while (number != 0) {
+        const struct berth__heap_totals *totals = berth__heap_totals_of(number);
+        add_heap(number, totals, counts);
+        number = totals->older;
+    }
 }
 
 /* Calls add for each heap of an arena. */
@@ -45,10 +47,6 @@ static void each_heap(struct berth__arena *arena, void (*add)(struct berth__heap
          heap = heap->older) {
         add(heap, context);
     }
-}
-
-static void add_heap_to(struct berth__heap *heap, void *counts) {
-    add_heap(heap, counts);
 }
 
 void berth__arena_read(struct berth__arena *arena, struct berth__arena_counts *counts) {
@@ -69,7 +67,7 @@ void berth__arena_read(struct berth__arena *arena, struct berth__arena_counts *c
         berth__load_relaxed(&arena->purge_calls) + berth__load_relaxed(&arena->slab_purge_calls);
     counts->contended = berth__load_relaxed(&arena->lock.contended) +
                         berth__load_relaxed(&arena->grow_lock.contended);
-    each_heap(arena, add_heap_to, counts);
+    add_heaps(arena, counts);
     /* Of all heaps together: what lies on one's stack may be of a slab that another has taken. */
     counts->slab_lent =
         minus(counts->slabs * BERTH_UNIT, counts->free_slab + counts->slab_tail + counts->remote);

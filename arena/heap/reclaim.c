@@ -22,10 +22,12 @@
 #include "heap/decay.h"
 #include "heap/engine.h"
 #include "heap/fork.h"
-#include "os/clock.h"
+#include "os/probe.h"
+#include "os/slow.h"
 
 _Atomic uint64_t berth__ladder_counts[BERTH_LADDER_STEPS];
 berth__pressure_ask *_Atomic berth__pressure_hook;
+const struct berth__event_hooks *_Atomic berth__event_hooks;
 
 static void flush_own_cache(struct berth__arenas *arenas) {
     struct berth__cache *cache = berth__cache_peek(arenas);
@@ -117,8 +119,9 @@ static enum berth__asked ask_application(const struct berth__request *request,
     return asked;
 }
 
-static void count_step(enum berth__ladder_step step) {
+static void count_step(const struct berth__request *request, enum berth__ladder_step step) {
     berth__add_relaxed(&berth__ladder_counts[step], 1);
+    BERTH_PROBE3(limit_step, (unsigned)step, request->size, request->arenas->number);
 }
 
 /* The last attempt before a request fails: what was on its way meanwhile is waited for. */
@@ -140,22 +143,24 @@ static void *attempt_settled(const struct berth__request *request, berth__attemp
 static void *climb(const struct berth__request *request, berth__attempt *attempt,
                    unsigned charge_flags, bool everywhere) {
     struct berth__arenas *arenas = request->arenas;
-    count_step(BERTH_LADDER_OWN_CACHE);
+    count_step(request, BERTH_LADDER_OWN_CACHE);
     flush_own_cache(arenas);
     void *block = attempt(request, charge_flags, false);
     if (block == NULL) {
-        count_step(BERTH_LADDER_CACHES);
+        count_step(request, BERTH_LADDER_CACHES);
         empty_caches(arenas);
         block = attempt(request, charge_flags, true);
     }
     if (block == NULL) {
-        count_step(BERTH_LADDER_PARKED);
+        count_step(request, BERTH_LADDER_PARKED);
         berth__caches_claim_parked(arenas);
         empty_caches(arenas);
         block = attempt(request, charge_flags, true);
     }
     if (block == NULL) {
-        berth__add_relaxed(&berth__ladder_counts[BERTH_LADDER_RETURN], everywhere ? 1 : 0);
+        if (everywhere) {
+            count_step(request, BERTH_LADDER_RETURN);
+        }
         return_memory(request, everywhere);
         block = attempt_settled(request, attempt, charge_flags);
     }
@@ -171,7 +176,7 @@ static void *climb_and_ask(const struct berth__request *request, berth__attempt 
     while (block == NULL && asked == BERTH_ASKED_BY_ANOTHER) {
         asked = ask_application(request, deadline_ns);
         if (asked != BERTH_ASKED_NOBODY) {
-            count_step(BERTH_LADDER_CALLBACKS);
+            count_step(request, BERTH_LADDER_CALLBACKS);
             block = climb(request, attempt, charge_flags, true);
         }
     }
@@ -218,8 +223,9 @@ static bool should_look_everywhere(unsigned look, uint64_t *returns_seen) {
 /* The application's callbacks are asked once, before the wait: what they could free is free. */
 static void *wait_in_queue(const struct berth__request *request, berth__attempt *attempt) {
     struct berth__arenas *arenas = request->arenas;
-    count_step(BERTH_LADDER_WAIT);
+    count_step(request, BERTH_LADDER_WAIT);
     berth__add_relaxed(&arenas->waits, 1);
+    uint64_t start_ns = berth__clock_ns();
     struct berth__waiter waiter;
     berth__wait_begin(&waiter, wait_ms_of(request), own_queue(arenas));
     void *block = NULL;
@@ -232,6 +238,7 @@ static void *wait_in_queue(const struct berth__request *request, berth__attempt 
         }
     }
     berth__wait_end(&waiter);
+    berth__slow_note(BERTH_SLOW_limit_wait, start_ns);
     if (block == NULL) {
         berth__add_relaxed(&arenas->waits_failed, 1);
     }
@@ -244,22 +251,35 @@ static bool can_ever_fit(const struct berth__request *request) {
            berth__ledger_can_ever_fit(request->arenas->ledger, request->size);
 }
 
+/* Not of what callbacks ask for. */
+static void tell_of_failure(const struct berth__request *request) {
+    const struct berth__event_hooks *hooks = berth__load_acquire(&berth__event_hooks);
+    berth__add_relaxed(&request->arenas->failures, 1);
+    BERTH_PROBE2(failure, request->size, request->arenas->number);
+    if (hooks != NULL && !berth__tls.reclaiming) {
+        hooks->failure(request->arenas, request->size,
+                       (request->flags & BERTH_REQUEST_MALLOC) != 0);
+    }
+}
+
 void *berth__reclaim(const struct berth__request *request, berth__attempt *attempt) {
     berth__add_relaxed(&request->arenas->ladder_runs, 1);
     berth__limit_look(BERTH_LIMIT_AGE_AT_LIMIT_MS);
     void *block = NULL;
     bool can_fit = can_ever_fit(request);
     if (can_fit) {
+        uint64_t start_ns = berth__clock_ns();
         block = climb_and_ask(request, attempt, berth__request_charge_flags(request),
                               asking_deadline_ns(request));
+        berth__slow_note(BERTH_SLOW_reclaim, start_ns);
         if (block == NULL && may_wait(request)) {
             block = wait_in_queue(request, attempt);
         }
     }
-    if (block == NULL) {
-        berth__add_relaxed(&request->arenas->failures, 1);
-    }
     berth__tls.unwinding = block == NULL && can_fit; /* else memory need not be short */
+    if (block == NULL) {
+        tell_of_failure(request);
+    }
     return block;
 }
 

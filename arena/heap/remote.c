@@ -2,8 +2,10 @@
 
 #include "base/poison.h"
 
+#include "heap/arenas.h"
 #include "heap/misuse.h"
 #include "os/fault.h"
+#include "os/probe.h"
 
 #include <string.h>
 
@@ -193,8 +195,9 @@ static unsigned unpack(struct message *message, void **blocks) {
 
 static void give_locked(struct berth__heap *heap, void *const *blocks, unsigned count, bool counted)
     BERTH_REQUIRES(heap->lock) {
-    berth__count_add(&heap->remote_batches, 1);
-    berth__count_add(&heap->remote_blocks, count);
+    berth__count_add(&heap->totals->remote_batches, 1);
+    berth__count_add(&heap->totals->remote_blocks, count);
+    BERTH_PROBE2(remote_batch, heap->arenas->number, count);
     berth__heap_give_locked(heap, blocks, count,
                             counted ? BERTH_GIVE_REMOTE_COUNTED : BERTH_GIVE_REMOTE);
 }

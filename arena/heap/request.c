@@ -6,6 +6,7 @@
 #include "heap/emergency.h"
 #include "heap/engine.h"
 #include "heap/fork.h"
+#include "heap/io.h"
 #include "heap/misuse.h"
 #include "heap/observer.h"
 
@@ -113,6 +114,13 @@ static void *attempt_first(const struct berth__request *request, berth__attempt 
     return block;
 }
 
+static BERTH_NOINLINE void tell_of_soft_limit(const struct berth__request *request) {
+    const struct berth__event_hooks *hooks = berth__load_acquire(&berth__event_hooks);
+    if (hooks != NULL) {
+        hooks->soft_limit((request->flags & BERTH_REQUEST_MALLOC) != 0);
+    }
+}
+
 /* Within one arena, memory that is mapped but elsewhere is used before more is mapped only by the
  * ladder: so that arenas stay apart while there is no need. */
 static void *serve(const struct berth__request *request, bool climbs) {
@@ -122,7 +130,13 @@ static void *serve(const struct berth__request *request, bool climbs) {
     if (berth__fork_must_detour()) {
         return berth__emergency_alloc(request->size, request->alignment); /* fresh pages: zero */
     }
+    if (berth__io_is_inherited(request->arenas)) {
+        return NULL;
+    }
     berth__attempt *attempt = attempt_for(request);
+    if (attempt == berth__huge_attempt && request->arenas->policy.io) {
+        return NULL; /* its memory is whole chunks */
+    }
     void *block = attempt_first(request, attempt);
     if (block == NULL && climbs) {
         block = berth__reclaim(request, attempt);
@@ -133,6 +147,9 @@ static void *serve(const struct berth__request *request, bool climbs) {
     }
     if (attempt == berth__huge_attempt) {
         (void)berth__tick(true);
+    }
+    if (BERTH_UNLIKELY(berth__load_relaxed(&berth__soft_due) != 0)) {
+        tell_of_soft_limit(request);
     }
     return block;
 }
@@ -176,8 +193,8 @@ static void free_small(void *block, uint64_t entry) {
     struct berth__cache *cache = berth__cache_get(arenas);
     if (BERTH_UNLIKELY(cache == NULL)) {
         free_uncached(block, entry);
-    } else if (arenas->number == 0 || !berth__cache_push(&cache, &cache->mark, block)) {
-        berth__cache_take(cache, block, entry); /* of the default pool, it was tried before */
+    } else if (cache == berth__tls.cache || !berth__cache_push(&cache, &cache->mark, block)) {
+        berth__cache_take(cache, block, entry); /* if it serves malloc, it was tried before */
     }
 }
 
@@ -189,6 +206,10 @@ static void free_elsewhere(void *block) {
 }
 
 static BERTH_NOINLINE void free_by_kind(void *block, uint64_t entry) {
+    if (BERTH_UNLIKELY(berth__load_relaxed(&berth__io_any_inherited)) &&
+        berth__io_is_inherited(berth__block_arenas(block))) {
+        return; /* it is the parent's */
+    }
     switch (BERTH_ENTRY_KIND(entry)) {
     case BERTH_UNIT_SLAB:
     case BERTH_UNIT_POOL_SLAB: free_small(block, entry); break;
@@ -215,8 +236,8 @@ void berth__block_free(void *block) {
         berth__run_free(block);
         return;
     }
-    struct berth__cache *cache = berth__tls.cache; /* of the default pool */
-    if (BERTH_LIKELY(BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SLAB && cache != &berth__no_cache)) {
+    struct berth__cache *cache = berth__tls.cache;
+    if (BERTH_LIKELY(BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SLAB && cache->of_default)) {
         berth__cache_take(cache, block, entry);
     } else {
         free_by_kind(block, entry);

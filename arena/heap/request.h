@@ -132,6 +132,14 @@ typedef enum berth__asked berth__pressure_ask(struct berth__arenas *arenas, size
                                               bool from_malloc, uint64_t deadline_ns);
 extern berth__pressure_ask *_Atomic berth__pressure_hook;
 
+/* Tells the application of events; set by the layer that knows its callbacks. Under no lock. NULL
+ * until then. */
+struct berth__event_hooks {
+    void (*soft_limit)(bool from_malloc); /* while berth__soft_due is not 0 */
+    void (*failure)(struct berth__arenas *arenas, size_t bytes, bool from_malloc);
+};
+extern const struct berth__event_hooks *_Atomic berth__event_hooks;
+
 /* Steps of the ladder that were taken, for the metrics. */
 enum berth__ladder_step {
     BERTH_LADDER_OWN_CACHE,

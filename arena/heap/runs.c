@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "heap/decay.h"
+#include "heap/io.h"
 #include "heap/misuse.h"
 #include "heap/stash.h"
 
@@ -152,6 +153,9 @@ static unsigned class_of_bytes(size_t bytes) {
 
 static BERTH_NOINLINE void free_unstashed(struct berth__arena *arena, void *block,
                                           unsigned normal_class) {
+    if (berth__io_is_inherited(arena->arenas)) {
+        return; /* it is the parent's */
+    }
     if (normal_class == BERTH_NORMAL_CLASS_COUNT ||
         !berth__run_cache_push(arena, block, normal_class)) {
         berth__run_return(block);

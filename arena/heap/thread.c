@@ -12,6 +12,7 @@
 #include "os/fault.h"
 #include "os/topology.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
@@ -55,6 +56,8 @@ static struct berth__cache *cache_create(struct berth__arenas *arenas) {
     berth__store_relaxed(&cache->busy, true); /* until its thread points to it */
     cache->owner = berth__thread_self();
     cache->arenas = arenas;
+    cache->of_default = arenas->number == 0;
+    cache->allowance = arenas->serves_scopes ? 0 : BERTH_CACHE_FREE_BYTES;
     berth__store_relaxed(&cache->serial, arenas->serial);
     cache->swept_ms = cache->refills_since_ms = (uint32_t)berth__clock_coarse_ms();
     if (!berth__cache_join(cache, arena)) {
@@ -105,6 +108,21 @@ static void end_pool_cache(struct berth__cache *cache, uint32_t number) {
     berth__engine_leave(arenas);
 }
 
+/* ---- what serves malloc ---- */
+
+static void serve_malloc(struct berth__tls *tls, struct berth__cache *cache) {
+    tls->cache = cache != NULL ? cache : (struct berth__cache *)(uintptr_t)&berth__no_cache;
+    tls->mark = cache != NULL ? cache->mark : BERTH_NO_MARK;
+}
+
+static struct berth__cache_table *table_of(struct berth__cache **caches) {
+    return BERTH_CONTAINER_OF(caches, struct berth__cache_table, caches);
+}
+
+static size_t table_bytes(uint32_t slots) {
+    return sizeof(struct berth__cache_table) + slots * sizeof(struct berth__cache *);
+}
+
 /* ---- parking ---- */
 
 static void park(struct berth__cache *cache) {
@@ -126,18 +144,20 @@ static void park_default(struct berth__tls *tls) {
     struct berth__cache *cache = tls->cache;
     berth__cache_send_remote(cache);
     tls->parked = cache;
-    tls->cache = (struct berth__cache *)(uintptr_t)&berth__no_cache;
-    tls->mark = BERTH_NO_MARK;
+    serve_malloc(tls, NULL);
     park(cache);
 }
 
 /* The table of the other pools' caches is put aside as a whole. */
 static void park_pools(struct berth__tls *tls) {
+    uint32_t slots = tls->pool_slots;
+    if (tls->scope != 0) {
+        serve_malloc(tls, NULL);
+    }
     tls->parked_pools = tls->pools;
-    tls->parked_slots = tls->pool_slots;
     tls->pools = NULL;
     tls->pool_slots = 0;
-    for (uint32_t i = 0; i < tls->parked_slots; i++) {
+    for (uint32_t i = 0; i < slots; i++) {
         struct berth__cache *cache = tls->parked_pools[i];
         if (cache == NULL) {
             continue;
@@ -153,7 +173,7 @@ static void park_pools(struct berth__tls *tls) {
 
 void berth__cache_park(void) {
     struct berth__tls *tls = &berth__tls;
-    if (tls->parked == NULL && tls->cache != &berth__no_cache) {
+    if (tls->scope == 0 && tls->parked == NULL && tls->cache != &berth__no_cache) {
         park_default(tls);
     }
     if (tls->parked_pools == NULL && tls->pools != NULL) {
@@ -165,23 +185,22 @@ static void unpark_pools(struct berth__tls *tls) {
     if (tls->parked_pools == NULL) {
         return;
     }
-    for (uint32_t i = 0; i < tls->parked_slots; i++) {
+    uint32_t slots = table_of(tls->parked_pools)->slots;
+    for (uint32_t i = 0; i < slots; i++) {
         if (tls->parked_pools[i] != NULL) {
             unpark(tls->parked_pools[i]);
         }
     }
     tls->pools = tls->parked_pools;
-    tls->pool_slots = tls->parked_slots;
+    tls->pool_slots = slots;
     tls->parked_pools = NULL;
-    tls->parked_slots = 0;
 }
 
 static void unpark_default(struct berth__tls *tls) {
     if (tls->parked != NULL) {
         unpark(tls->parked);
-        tls->cache = tls->parked;
+        serve_malloc(tls, tls->parked);
         tls->parked = NULL;
-        tls->mark = tls->cache->mark;
     }
 }
 
@@ -189,7 +208,7 @@ void berth__caches_flush_own(void) {
     struct berth__tls *tls = &berth__tls;
     unpark_default(tls);
     unpark_pools(tls);
-    if (tls->cache != &berth__no_cache) {
+    if (tls->scope == 0 && tls->cache != &berth__no_cache) {
         berth__cache_flush(tls->cache, true);
     }
     for (uint32_t i = 0; i < tls->pool_slots; i++) {
@@ -261,8 +280,7 @@ static struct berth__cache *default_cache(struct berth__tls *tls, struct berth__
         if (cache == NULL) {
             return NULL;
         }
-        tls->cache = cache;
-        tls->mark = cache->mark;
+        serve_malloc(tls, cache);
         berth__store_release(&cache->busy, false);
         register_exit(tls);
     }
@@ -275,15 +293,16 @@ static bool grow_table(struct berth__tls *tls, uint32_t number) {
     while (slots <= number) {
         slots *= 2;
     }
-    struct berth__cache **table = berth__meta_alloc(slots * sizeof(*table));
+    struct berth__cache_table *table = berth__meta_alloc(table_bytes(slots));
     if (table == NULL) {
         return false;
     }
     if (tls->pools != NULL) {
-        memcpy(table, tls->pools, tls->pool_slots * sizeof(*table));
-        berth__meta_free(tls->pools, tls->pool_slots * sizeof(*table));
+        memcpy(table, table_of(tls->pools), table_bytes(tls->pool_slots));
+        berth__meta_free(table_of(tls->pools), table_bytes(tls->pool_slots));
     }
-    tls->pools = table;
+    table->slots = slots;
+    tls->pools = table->caches;
     tls->pool_slots = slots;
     return true;
 }
@@ -306,6 +325,9 @@ static struct berth__cache *pool_cache(struct berth__tls *tls, struct berth__are
         }
         register_exit(tls);
     }
+    if (tls->scope != 0 && tls->scope == number && tls->cache != cache) {
+        serve_malloc(tls, cache);
+    }
     return cache;
 }
 
@@ -314,12 +336,13 @@ struct berth__cache *berth__cache_get(struct berth__arenas *arenas) {
     if (BERTH_UNLIKELY(tls->ended)) {
         return NULL;
     }
-    return arenas->number == 0 ? default_cache(tls, arenas) : pool_cache(tls, arenas);
+    bool alone = arenas->number == 0 && tls->scope == 0;
+    return alone ? default_cache(tls, arenas) : pool_cache(tls, arenas);
 }
 
 struct berth__cache *berth__cache_peek(struct berth__arenas *arenas) {
     struct berth__tls *tls = &berth__tls;
-    if (arenas->number == 0) {
+    if (arenas->number == 0 && tls->scope == 0) {
         return tls->cache == &berth__no_cache ? NULL : tls->cache;
     }
     struct berth__cache *cache =
@@ -327,13 +350,69 @@ struct berth__cache *berth__cache_peek(struct berth__arenas *arenas) {
     return cache != NULL && berth__load_relaxed(&cache->serial) == arenas->serial ? cache : NULL;
 }
 
+/* ---- scopes ---- */
+
+/* Nothing is parked then, and the table is there. The order is for a signal handler that comes in
+ * between: whatever it allocates is of one pool or of the other. */
+static void switch_to(struct berth__tls *tls, uint16_t scope) {
+    if (tls->scope == 0) {
+        tls->pools[0] = tls->cache == &berth__no_cache ? NULL : tls->cache;
+    }
+    tls->scope = scope;
+    serve_malloc(tls, tls->pools[scope]);
+    if (scope == 0) {
+        tls->pools[0] = NULL;
+    }
+}
+
+int berth__scope_push(struct berth__arenas *arenas) {
+    struct berth__tls *tls = &berth__tls;
+    if (tls->ended) {
+        return -ENOMEM; /* it has no caches any more */
+    }
+    unpark_default(tls);
+    unpark_pools(tls);
+    if (arenas->number >= tls->pool_slots && !grow_table(tls, arenas->number)) {
+        return -ENOMEM;
+    }
+    struct berth__cache_table *table = table_of(tls->pools);
+    if (table->depth == BERTH_SCOPES_MAX) {
+        return -EOVERFLOW;
+    }
+    register_exit(tls);
+    table->outer[table->depth++] = tls->scope;
+    switch_to(tls, (uint16_t)arenas->number);
+    return 0;
+}
+
+bool berth__scope_pop(void) {
+    struct berth__tls *tls = &berth__tls;
+    if (tls->scope == 0) {
+        return false;
+    }
+    unpark_pools(tls);
+    struct berth__cache_table *table = table_of(tls->pools);
+    switch_to(tls, table->outer[--table->depth]);
+    return true;
+}
+
+static void close_scopes(struct berth__tls *tls) {
+    if (tls->scope != 0) {
+        table_of(tls->pools)->depth = 0;
+        switch_to(tls, 0);
+    }
+}
+
+/* Its scopes stay open. */
 void berth__threads_forget_own(void) {
     struct berth__tls *tls = &berth__tls;
-    tls->cache = (struct berth__cache *)(uintptr_t)&berth__no_cache;
-    tls->mark = BERTH_NO_MARK;
+    serve_malloc(tls, NULL);
     tls->parked = NULL;
-    tls->parked_pools = NULL;
-    tls->parked_slots = 0;
+    if (tls->parked_pools != NULL) {
+        tls->pools = tls->parked_pools;
+        tls->pool_slots = table_of(tls->pools)->slots;
+        tls->parked_pools = NULL;
+    }
     for (uint32_t i = 0; i < tls->pool_slots; i++) {
         tls->pools[i] = NULL;
     }
@@ -345,9 +424,9 @@ static void end_thread(struct berth__tls *tls) {
     tls->ended = true;
     unpark_default(tls);
     unpark_pools(tls);
+    close_scopes(tls);
     struct berth__cache *cache = tls->cache;
-    tls->cache = (struct berth__cache *)(uintptr_t)&berth__no_cache;
-    tls->mark = BERTH_NO_MARK;
+    serve_malloc(tls, NULL);
     if (cache != &berth__no_cache) {
         cache_destroy(cache);
     }
@@ -357,7 +436,7 @@ static void end_thread(struct berth__tls *tls) {
         }
     }
     if (tls->pools != NULL) {
-        berth__meta_free(tls->pools, tls->pool_slots * sizeof(*tls->pools));
+        berth__meta_free(table_of(tls->pools), table_bytes(tls->pool_slots));
         tls->pools = NULL;
         tls->pool_slots = 0;
     }

@@ -2,6 +2,8 @@
 
 #include "base/check.h"
 #include "buffer/chain.h"
+#include "pool/api.h"
+#include "pool/gauge.h"
 
 static struct berth__flight **place_of(const struct berth__flights *flights, uint32_t number) {
     return &flights->ring[number & (flights->capacity - 1)];
@@ -42,12 +44,15 @@ struct berth__flight *berth__flights_prepare(struct berth__flights *flights, uns
     }
     if (flight != NULL) {
         flight->count = 0;
+        flight->bytes = 0;
     }
     return flight;
 }
 
 void berth__flights_depart(struct berth__flights *flights, struct berth__flight *flight,
                            const struct berth_chain *chain, uint64_t sent) {
+    flight->bytes = sent;
+    berth_gauge_add(BERTH_GAUGE_IN_FLIGHT_BYTES, (int64_t)sent);
     for (uint32_t i = 0; sent > 0; i++) {
         const struct berth_slice *segment = berth__chain_at(chain, i);
         flight->pins[flight->count++] = berth_slice_pin(segment);
@@ -62,6 +67,8 @@ static void land_one(struct berth__flights *flights, uint32_t number) {
     struct berth__flight *flight = *place_of(flights, number);
     *place_of(flights, number) = NULL;
     flights->count--;
+    berth_pool_flight_end(flights->pool, flight->bytes);
+    berth_gauge_add(BERTH_GAUGE_IN_FLIGHT_BYTES, -(int64_t)flight->bytes);
     for (uint32_t i = 0; i < flight->count; i++) {
         berth_slice_unpin(&flight->pins[i]);
     }

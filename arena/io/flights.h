@@ -22,6 +22,7 @@ enum { BERTH_FLIGHTS_MAX = 256 };
 /* One send. */
 struct berth__flight {
     uint32_t count;
+    uint64_t bytes; /* that the kernel took; counted as in flight, of the pool and of the process */
     struct berth_slice pins[];
 };
 
@@ -37,7 +38,8 @@ struct berth__flights {
 struct berth__flight *berth__flights_prepare(struct berth__flights *flights, unsigned slices);
 
 /* The next number's send succeeded: pins the slices of which it took the first `sent` bytes of the
- * chain. They are as many as were prepared for, or fewer. */
+ * chain. They are as many as were prepared for, or fewer. So many bytes are counted in the pool
+ * (berth_pool_flight_begin), and not any more when it lands. */
 void berth__flights_depart(struct berth__flights *flights, struct berth__flight *flight,
                            const struct berth_chain *chain, uint64_t sent);
 

@@ -135,3 +135,47 @@ int64_t berth_io_receive(int fd, struct berth_chain *chain, struct berth_receive
     }
     return got;
 }
+
+/* The whole block of a piece again, if nobody views any of it any more: it is what the processor's
+ * caches have. */
+static bool rewound(struct berth_slice *piece) {
+    struct berth_owner *owner = berth__slice_owner(piece);
+    if (owner == NULL || owner->kind != BERTH_OWNER_BLOCK || !berth__owner_may_write(owner)) {
+        return false;
+    }
+    piece->data = owner->memory;
+    piece->length = (uint32_t)owner->bytes;
+    return true;
+}
+
+int berth_io_renew(berth_pool *pool, struct berth_slice *piece, size_t bytes) {
+    size_t wanted = bytes != 0 ? bytes : (size_t)BERTH_RECEIVE_SHARED;
+    bool enough = rewound(piece) ? piece->length >= wanted : piece->length >= wanted / SPARSE;
+    if (enough && piece->length > 0) {
+        return 0;
+    }
+    struct berth_slice another;
+    int error = berth_slice_alloc(pool, wanted, &another);
+    if (error == 0) {
+        berth_slice_release(piece);
+        *piece = another;
+    }
+    return error == -EMSGSIZE ? -EINVAL : error;
+}
+
+int64_t berth_io_receive_shared(int fd, struct berth_chain *chain, struct berth_slice *piece,
+                                size_t bytes) {
+    int error = berth__chain_reserve(chain, 1);
+    error = error != 0 ? error : berth_io_renew(chain->pool_, piece, bytes);
+    if (error != 0) {
+        return error;
+    }
+    struct iovec entry = {.iov_base = (void *)(uintptr_t)piece->data, .iov_len = piece->length};
+    ssize_t got = berth__socket_receive(fd, &entry, 1);
+    if (got > 0) {
+        struct berth_slice filled;
+        (void)berth_slice_split(piece, (size_t)got, &filled);
+        berth__chain_push_back(chain, filled);
+    }
+    return got;
+}

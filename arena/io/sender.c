@@ -2,17 +2,17 @@
 
 #include "io/send.h"
 #include "io/socket.h"
+#include "io/thresholds.h"
 
 #include "os/clock.h"
 #include "os/file.h"
+#include "pool/api.h"
 
 #include <errno.h>
 
 enum {
-    ENTRIES_MAX = 64,   /* of one send that does not copy */
-    AVERAGE_MIN = 2048, /* below it, copying a slice costs less than another entry */
-    THRESHOLD = 16384,  /* twice where it begins to pay, for reading the notification */
-    COLLECT_AT = 32,    /* sends under way: the kernel's memory for notifications is bounded */
+    ENTRIES_MAX = 64, /* of one send that does not copy */
+    COLLECT_AT = 32,  /* sends under way: the kernel's memory for notifications is bounded */
     NOTIFICATIONS_MAX = 1024,
     RESET_WAIT_MS = 1000,
 };
@@ -24,10 +24,9 @@ berth_sender *berth_sender_create(berth_pool *pool, int fd, size_t threshold) {
     }
     *sender = (berth_sender){
         .pool = pool,
-        .threshold_bytes = threshold != 0 ? threshold : THRESHOLD,
+        .threshold_bytes = threshold != 0 ? threshold : berth__thresholds().zerocopy,
         .fd = fd,
-        .zero_copy = berth__socket_enable_zero_copy(fd) == 0,
-        .pause_copied = BERTH_PAUSE_COPIED,
+        .pace = berth__pace_of(berth__socket_enable_zero_copy(fd) == 0),
         .flights = {.pool = pool},
     };
     return sender;
@@ -43,50 +42,44 @@ unsigned berth_sender_in_flight(const berth_sender *sender) {
 
 /* ---- sending ---- */
 
-static void pause_crowded(berth_sender *sender) {
-    sender->crowded = true;
-    sender->copies_left = BERTH_PAUSE_CROWDED;
-}
-
 /* -ENOBUFS: it is to be copied. */
 static int64_t send_in_place(berth_sender *sender, const struct berth_chain *chain, uint64_t most,
                              uint64_t *offered) {
     struct iovec entries[ENTRIES_MAX];
     struct berth__batch batch = berth__batch_of(chain, entries, ENTRIES_MAX, most);
-    if (batch.bytes < sender->threshold_bytes || batch.bytes / batch.count < AVERAGE_MIN) {
+    if (batch.bytes < sender->threshold_bytes || batch.bytes / batch.count < BERTH_AVERAGE_MIN) {
         return -ENOBUFS;
+    }
+    if (!berth_pool_flight_begin(sender->pool, batch.bytes)) {
+        return -ENOBUFS; /* what is copied waits in the socket, whose room is bounded */
     }
     struct berth__flight *flight = berth__flights_prepare(&sender->flights, batch.count);
     if (flight == NULL) {
-        pause_crowded(sender);
+        berth_pool_flight_end(sender->pool, batch.bytes);
+        berth__pace_crowd(&sender->pace);
         return -ENOBUFS;
     }
     int flags = MSG_ZEROCOPY | (batch.more ? MSG_MORE : 0);
     ssize_t sent = berth__socket_send(sender->fd, entries, batch.count, flags);
+    berth_pool_flight_end(sender->pool, batch.bytes - (sent > 0 ? (uint64_t)sent : 0));
     if (sent <= 0) {
         berth_free(flight);
     } else {
         berth__flights_depart(&sender->flights, flight, chain, (uint64_t)sent);
     }
     if (sent == -ENOBUFS || sent == -ENOMEM) {
-        pause_crowded(sender);
+        berth__pace_crowd(&sender->pace);
         return -ENOBUFS;
     }
     *offered = batch.bytes;
     return sent;
 }
 
-/* Whether to try the next step without copying. Counts what is copied meanwhile. */
+/* Whether to try the next step without copying. */
 static bool is_worth_trying(berth_sender *sender, const struct berth_chain *chain, uint64_t most) {
     uint64_t length = berth_chain_length(chain);
-    if (!sender->zero_copy || (length < most ? length : most) < sender->threshold_bytes) {
-        return false;
-    }
-    if (sender->copies_left > 0) {
-        sender->copies_left--;
-        return false;
-    }
-    return true;
+    return (length < most ? length : most) >= sender->threshold_bytes &&
+           berth__pace_tries(&sender->pace);
 }
 
 static int64_t sender_step(void *context, const struct berth_chain *chain, uint64_t most,
@@ -108,20 +101,8 @@ int64_t berth_sender_send(berth_sender *sender, struct berth_chain *chain, uint6
 
 /* ---- notifications ---- */
 
-/* Of several that were under way, the first that was copied begins the pause. */
 void berth__sender_notified(berth_sender *sender, uint32_t first, uint32_t last, bool copied) {
-    if (sender->crowded) {
-        sender->crowded = false;
-        sender->copies_left = 0;
-    }
-    if (!copied) {
-        sender->pause_copied = BERTH_PAUSE_COPIED;
-    } else if (sender->copies_left == 0) {
-        sender->copies_left = sender->pause_copied;
-        if (sender->pause_copied < BERTH_PAUSE_COPIED_MAX) {
-            sender->pause_copied *= 2;
-        }
-    }
+    berth__pace_landed(&sender->pace, copied);
     (void)berth__flights_land(&sender->flights, first, last);
 }
 

@@ -21,7 +21,7 @@ __attribute__((used)) static const struct berth__engine_table *const engines[] =
 void *berth__door_serve(size_t size, size_t alignment, unsigned request_flags) {
     void *block = NULL;
     if (berth__start()) {
-        struct berth__request request = {.arenas = berth__default_arenas(),
+        struct berth__request request = {.arenas = berth__malloc_arenas(),
                                          .size = size,
                                          .alignment = alignment,
                                          .flags = request_flags | BERTH_REQUEST_MALLOC};

@@ -6,16 +6,39 @@
 #include "malloc/door.h"
 #include "os/warn.h"
 #include "pool/maintenance.h"
+#include "pool/tag.h"
 
 #include <errno.h>
 #include <malloc.h>
 #include <stdio.h>
 
+/* Calls visit for whatever serves malloc: the default pool, and those of scopes (pool/tag.h). */
+static void each_server(void (*visit)(struct berth__arenas *arenas, void *context), void *context) {
+    visit(berth__default_arenas(), context);
+    for (unsigned tag = 1; tag <= berth__tags_count(); tag++) {
+        struct berth__arenas *scope = berth__tag_scope(tag);
+        if (scope != NULL) {
+            visit(scope, context);
+        }
+    }
+}
+
+static void add_counts(struct berth__arenas *arenas, void *context) {
+    struct berth__arenas_counts counts = {.arenas = 0};
+    uint64_t *sum = context;
+    const uint64_t *more = (const uint64_t *)&counts;
+    berth__arenas_read(arenas, &counts);
+    for (size_t i = 0; i < sizeof(counts) / sizeof(*more); i++) {
+        sum[i] += more[i];
+    }
+}
+
 static bool read_counts(struct berth__arenas_counts *counts) {
+    *counts = (struct berth__arenas_counts){.arenas = 0};
     if (!berth__start()) {
         return false;
     }
-    berth__arenas_read(berth__default_arenas(), counts);
+    each_server(add_counts, counts);
     return true;
 }
 
@@ -116,10 +139,18 @@ BERTH_EXPORT int malloc_info(int options, FILE *stream) {
     return written < 0 ? -1 : 0;
 }
 
+static void trim(struct berth__arenas *arenas, void *returned) {
+    *(size_t *)returned += berth__reclaim_all(arenas);
+}
+
 BERTH_EXPORT int malloc_trim(size_t pad) {
     (void)pad;
     berth__maintenance_start();
-    return berth__start() && berth__reclaim_all(berth__default_arenas()) > 0;
+    size_t returned = 0;
+    if (berth__start()) {
+        each_server(trim, &returned);
+    }
+    return returned > 0;
 }
 
 BERTH_EXPORT int mallopt(int parameter, int value) {

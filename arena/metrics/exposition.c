@@ -25,6 +25,24 @@ void berth__family_head(struct berth__output *out, enum berth__dialect dialect, 
     berth__text_format(berth__output_line(out), "# HELP %s%s %s\n", name, end, help);
 }
 
+uint64_t berth__bucket_bound_ns(const struct berth__metric *metric) {
+    uint64_t bound = 0;
+    for (const char *at = metric->name; *at != '\0'; at++) {
+        bound = *at >= '0' && *at <= '9' ? bound * 10 + (uint64_t)(*at - '0') : bound;
+    }
+    return bound;
+}
+
+uint64_t berth__row_value(const struct berth__level_info *level, const struct berth__row *row,
+                          const char *name) {
+    for (unsigned i = 0; i < level->count; i++) {
+        if (strcmp(level->metrics[i].name, name) == 0) {
+            return row->of.value[i];
+        }
+    }
+    return 0;
+}
+
 /* ---- samples ---- */
 
 /* The index of a metric in the tables of a source, which mostly are the same; or count. */
@@ -45,12 +63,13 @@ static unsigned place_in(const struct berth__level_info *level, const struct ber
 static void labels_of(struct berth__text *text, const struct berth__source *source,
                       const struct berth__level_info *level, const struct berth__row *row) {
     bool any = *source->labels != '\0';
-    if (!any && row->pool[0] == '\0') {
+    if (!any && level->name == NULL) {
         return;
     }
     berth__text_format(text, "{%s", source->labels);
-    if (row->pool[0] != '\0') {
-        berth__text_format(text, "%spool=\"%s\"", any ? "," : "", row->pool);
+    if (level->name != NULL) {
+        berth__text_format(text, "%s%s=", any ? "," : "", level->name);
+        berth__text_quoted(text, row->pool);
         if (level->label != NULL) {
             berth__text_format(text, ",%s=\"%lu\"", level->label, (unsigned long)row->index);
         }
@@ -81,6 +100,77 @@ static void samples_of(struct berth__output *out, const struct berth__source *so
                            metric->kind == BERTH_METRIC_COUNTER ? "_total" : "");
         labels_of(text, source, level, row);
         sample(text, row->of.value[place]);
+    }
+}
+
+/* ---- histograms ---- */
+
+/* A number of nanoseconds in seconds, without zeros at its end. */
+static void seconds(struct berth__text *text, uint64_t ns) {
+    char fraction[9];
+    uint64_t rest = ns % 1000000000;
+    for (size_t i = sizeof(fraction); i-- > 0; rest /= 10) {
+        fraction[i] = (char)('0' + rest % 10);
+    }
+    size_t length = sizeof(fraction);
+    while (length > 1 && fraction[length - 1] == '0') {
+        length--;
+    }
+    berth__text_uint(text, ns / 1000000000);
+    berth__text_char(text, '.');
+    berth__text_bytes(text, fraction, length);
+}
+
+/* "NAME_bucket{labels,path="..."", for what follows. */
+static void part_of_histogram(struct berth__text *text, const struct berth__source *source,
+                              const struct berth__row *row, const char *part) {
+    berth__text_format(text, "berth_slow_path_seconds_%s{%s%spath=", part, source->labels,
+                       *source->labels != '\0' ? "," : "");
+    berth__text_quoted(text, row->pool);
+}
+
+/* Buckets count what is below their bound, in both formats. */
+static void histogram(struct berth__output *out, const struct berth__source *source,
+                      const struct berth__row *row) {
+    const struct berth__level_info *level = &source->snapshot->levels[BERTH_LEVEL_SLOW];
+    uint64_t count = 0;
+    for (unsigned i = 0; i < level->count; i++) {
+        if (level->metrics[i].kind != BERTH_METRIC_BUCKET) {
+            continue;
+        }
+        uint64_t bound = berth__bucket_bound_ns(&level->metrics[i]);
+        struct berth__text *text = berth__output_line(out);
+        count += row->of.value[i];
+        part_of_histogram(text, source, row, "bucket");
+        berth__text_string(text, bound > 0 ? ",le=\"" : ",le=\"+Inf");
+        if (bound > 0) {
+            seconds(text, bound);
+        }
+        berth__text_format(text, "\"} %lu\n", (unsigned long)count);
+    }
+    struct berth__text *text = berth__output_line(out);
+    part_of_histogram(text, source, row, "count");
+    berth__text_format(text, "} %lu\n", (unsigned long)count);
+    part_of_histogram(text, source, row, "sum");
+    berth__text_string(text, "} ");
+    seconds(text, berth__row_value(level, row, "total_ns"));
+    berth__text_char(text, '\n');
+}
+
+/* One family: the paths are a label. */
+static void write_histograms(struct berth__output *out, enum berth__dialect dialect,
+                             const struct berth__source *sources, size_t count) {
+    berth__text_string(berth__output_line(out), "# TYPE berth_slow_path_seconds histogram\n");
+    if (dialect == BERTH_OPENMETRICS) {
+        berth__text_string(berth__output_line(out), "# UNIT berth_slow_path_seconds seconds\n");
+    }
+    berth__text_string(berth__output_line(out),
+                       "# HELP berth_slow_path_seconds How long slow paths took.\n");
+    for (size_t s = 0; s < count; s++) {
+        const struct berth__snapshot *snapshot = sources[s].snapshot;
+        for (size_t r = 0; r < snapshot->count[BERTH_LEVEL_SLOW]; r++) {
+            histogram(out, &sources[s], &snapshot->rows[BERTH_LEVEL_SLOW][r]);
+        }
     }
 }
 
@@ -133,10 +223,13 @@ void berth__exposition_write(struct berth__output *out, enum berth__dialect dial
         return;
     }
     write_build(out, dialect, sources, count);
-    for (unsigned level = 0; level < BERTH_LEVEL_COUNT; level++) {
+    for (unsigned level = 0; level < BERTH_LEVEL_SLOW; level++) {
         if (has_rows(sources, count, level)) {
             write_level(out, dialect, &levels[level], level, sources, count);
         }
+    }
+    if (has_rows(sources, count, BERTH_LEVEL_SLOW)) {
+        write_histograms(out, dialect, sources, count);
     }
 }
 

@@ -19,6 +19,13 @@ struct berth__source {
     const char *labels; /* of all its samples, escaped: `pid="7",comm="redis"`; or "" */
 };
 
+/* What a bucket's name says: "within_512_ns". 0: no bound. */
+uint64_t berth__bucket_bound_ns(const struct berth__metric *metric);
+
+/* The metric of that name; 0 if there is none. */
+uint64_t berth__row_value(const struct berth__level_info *level, const struct berth__row *row,
+                          const char *name);
+
 /* TYPE, UNIT and HELP of a family. `unit`: as in "bytes", which its name ends in; or NULL. */
 void berth__family_head(struct berth__output *out, enum berth__dialect dialect, const char *name,
                         enum berth__metric_kind kind, const char *unit, const char *help);

@@ -36,4 +36,16 @@ BERTH_INLINE struct berth__text *berth__output_line(struct berth__output *out) {
     return &out->text;
 }
 
+/* A name as a string of JSON or a label's value: both escape these two alike. */
+BERTH_INLINE void berth__text_quoted(struct berth__text *text, const char *name) {
+    berth__text_char(text, '"');
+    for (; *name != '\0'; name++) {
+        if (*name == '"' || *name == '\\') {
+            berth__text_char(text, '\\');
+        }
+        berth__text_char(text, *name);
+    }
+    berth__text_char(text, '"');
+}
+
 #endif

@@ -182,14 +182,13 @@ static void count_pools(void) {
 static void put_level(struct writing *writing, struct berth__stats_level *level) {
     uint64_t rows = writing->at;
     writing->row_count = 0;
-    if (writing->level == BERTH_LEVEL_PROCESS) {
-        struct berth__row row;
-        memset(row.pool, 0, sizeof(row.pool));
-        row.index = 0;
-        berth__row_read(&row, BERTH_LEVEL_PROCESS, 0, 0);
+    struct berth__row row;
+    for (unsigned i = 0;
+         !berth__level_is_of_pools(writing->level) && berth__row_read(&row, writing->level, 0, i);
+         i++) {
         put_row(writing, &row);
     }
-    for (unsigned i = 0; writing->level != BERTH_LEVEL_PROCESS && i < pool_count; i++) {
+    for (unsigned i = 0; berth__level_is_of_pools(writing->level) && i < pool_count; i++) {
         berth__rows_each(writing->level, pool_numbers[i], put_row, writing);
     }
     berth__store_release(&level->rows, rows); /* S3 */

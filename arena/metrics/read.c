@@ -7,9 +7,12 @@
 #include "chunk/retained.h"
 #include "heap/request.h"
 #include "metrics/read.h"
+#include "os/slow.h"
 #include "pool/api.h"
+#include "pool/gauge.h"
 #include "pool/limit.h"
 #include "pool/pool.h"
+#include "pool/tag.h"
 
 #include <errno.h>
 #include <string.h>
@@ -77,12 +80,13 @@ static void add_pool(const struct berth_pool_metrics *pool, bool mapped_by_us,
 static void read_process(struct berth_process_metrics *out) {
     _Atomic uint64_t *steps = berth__ladder_counts;
     bool started = berth__default_arenas() != NULL;
+    uint64_t used = berth__load_relaxed(&berth__ledger.used); /* the peak is noted after it */
     uint64_t budget = started ? berth__cache_budget_total : 0;
     uint64_t budget_left = started ? (uint64_t)berth__load_relaxed(&berth__cache_budget) : 0;
     *out = (struct berth_process_metrics){
         .limit_bytes = berth__load_relaxed(&berth__ledger.limit),
-        .limit_used_bytes = berth__load_relaxed(&berth__ledger.used),
-        .limit_peak_bytes = berth__load_relaxed(&berth__ledger.peak),
+        .limit_used_bytes = used,
+        .limit_peak_bytes = berth__max(used, berth__load_relaxed(&berth__ledger.peak)),
         .limit_refusals = berth__load_relaxed(&berth__ledger.failures),
         .retained_bytes = berth__retained_charged(),
         .metadata_bytes = berth__meta_bytes(),
@@ -96,6 +100,9 @@ static void read_process(struct berth_process_metrics *out) {
         .ladder_callbacks = berth__load_relaxed(&steps[BERTH_LADDER_CALLBACKS]),
         .ladder_waits = berth__load_relaxed(&steps[BERTH_LADDER_WAIT]),
         .mappings = berth__mappings_count(),
+        .pinned_blocks = (uint64_t)berth__gauge_read(BERTH_GAUGE_PINNED_BLOCKS),
+        .pinned_bytes = (uint64_t)berth__gauge_read(BERTH_GAUGE_PINNED_BYTES),
+        .in_flight_bytes = (uint64_t)berth__gauge_read(BERTH_GAUGE_IN_FLIGHT_BYTES),
     };
     struct berth__arenas *arenas = NULL;
     while ((arenas = berth__engine_next(arenas)) != NULL) {
@@ -148,6 +155,73 @@ static void read_class(struct berth__arenas *arenas, unsigned small_class,
     };
 }
 
+/* ---- tags ---- */
+
+static void add_to_tag(struct berth__arenas *arenas, struct berth_tag_metrics *sum) {
+    struct berth_pool_metrics pool;
+    read_pool(arenas, &pool);
+    sum->live_low_bytes += pool.live_low_bytes;
+    sum->live_high_bytes += pool.live_high_bytes;
+    sum->count += pool.count;
+    sum->allocations += pool.allocations;
+    sum->frees += pool.frees;
+    sum->failures += pool.failures;
+    sum->capacity_bytes += pool.capacity_bytes;
+    sum->pools++;
+}
+
+static void add_pools_to_tag(unsigned tag, struct berth_tag_metrics *sum) {
+    unsigned left = berth__tag_pools(tag);
+    for (unsigned number = 1; left > 0 && number < BERTH_POOLS_MAX; number++) {
+        struct berth__arenas *arenas = berth__engine_enter(number);
+        if (arenas == NULL) {
+            continue;
+        }
+        if (arenas->tag == tag && !arenas->serves_scopes) {
+            add_to_tag(arenas, sum);
+            left--;
+        }
+        berth__engine_leave(arenas);
+    }
+}
+
+static void read_tag(unsigned tag, struct berth_tag_metrics *out) {
+    *out = (struct berth_tag_metrics){.pools = 0};
+    struct berth__arenas *scope = berth__tag_scope(tag);
+    if (scope != NULL) {
+        add_to_tag(scope, out);
+    }
+    add_pools_to_tag(tag, out);
+    out->peak_bytes = berth__tag_peak(tag, out->live_high_bytes);
+}
+
+/* ---- how long slow paths took ---- */
+
+#define NAME(name, help) #name,
+static const char *const slow_names[] = {BERTH_SLOW_PATHS(NAME)};
+#undef NAME
+
+/* The metrics are a count, a sum, and the buckets. */
+enum { SLOW_BUCKETS_FROM = 2 };
+_Static_assert(sizeof(struct berth_slow_metrics) ==
+                   (SLOW_BUCKETS_FROM + BERTH_SLOW_BUCKETS) * sizeof(uint64_t),
+               "a metric for each bucket");
+_Static_assert(offsetof(struct berth_slow_metrics, within_512_ns) ==
+                   SLOW_BUCKETS_FROM * sizeof(uint64_t),
+               "buckets follow the sum");
+
+/* The count is that of the buckets, so that the histogram agrees with itself. */
+static void read_slow(enum berth__slow_path path, struct berth_slow_metrics *out) {
+    struct berth__slow_times *times = &berth__slow_times[path];
+    uint64_t *values = (uint64_t *)(void *)out;
+    out->count = 0;
+    out->total_ns = berth__load_relaxed(&times->total_ns);
+    for (unsigned i = 0; i < BERTH_SLOW_BUCKETS; i++) {
+        values[SLOW_BUCKETS_FROM + i] = berth__load_relaxed(&times->buckets[i]);
+        out->count += values[SLOW_BUCKETS_FROM + i];
+    }
+}
+
 /* ---- rows, for the writers ---- */
 
 _Static_assert(BERTH_ROW_POOL_BYTES == BERTH_POOL_NAME_MAX + 1, "any name fits a row");
@@ -171,18 +245,48 @@ static bool read_row_of(struct berth__arenas *arenas, struct berth__row *row,
         row->index = berth__classes[index].size;
         return true;
     case BERTH_LEVEL_PROCESS:
+    case BERTH_LEVEL_TAG:
+    case BERTH_LEVEL_SLOW:
     case BERTH_LEVEL_COUNT: break;
     }
     return false;
 }
 
-bool berth__row_read(struct berth__row *row, enum berth__level level, unsigned pool_number,
-                     unsigned index) {
-    row->pool[0] = '\0';
-    if (level == BERTH_LEVEL_PROCESS) {
+/* What is of no pool. */
+static bool read_row_of_process(struct berth__row *row, enum berth__level level, unsigned index) {
+    memset(row->pool, 0, sizeof(row->pool));
+    row->index = index;
+    switch (level) {
+    case BERTH_LEVEL_PROCESS:
+        if (index > 0) {
+            return false;
+        }
         read_process(&row->of.process);
         return true;
+    case BERTH_LEVEL_TAG:
+        if (index >= berth__tags_count()) {
+            return false;
+        }
+        strncpy(row->pool, berth__tag_name(index + 1), sizeof(row->pool) - 1);
+        read_tag(index + 1, &row->of.tag);
+        return true;
+    case BERTH_LEVEL_SLOW:
+        if (index >= BERTH_SLOW_PATH_COUNT) {
+            return false;
+        }
+        strncpy(row->pool, slow_names[index], sizeof(row->pool) - 1);
+        read_slow((enum berth__slow_path)index, &row->of.slow);
+        return true;
+    default: return false;
     }
+}
+
+bool berth__row_read(struct berth__row *row, enum berth__level level, unsigned pool_number,
+                     unsigned index) {
+    if (!berth__level_is_of_pools(level)) {
+        return read_row_of_process(row, level, index);
+    }
+    row->pool[0] = '\0';
     struct berth__arenas *arenas = berth__engine_enter(pool_number);
     if (arenas == NULL) {
         return false;
@@ -264,4 +368,31 @@ int berth__do_metrics_read_class(const berth_pool *pool, unsigned index,
     struct berth_class_metrics read;
     read_class(berth__pool_arenas(pool), index, &read);
     return hand_out(metrics, size, &read, sizeof(read));
+}
+
+int berth__do_metrics_read_tag(const char *tag, struct berth_tag_metrics *metrics, size_t size) {
+    if (tag == NULL || metrics == NULL) {
+        return -EINVAL;
+    }
+    unsigned number = berth__tag_find(tag);
+    if (number == 0) {
+        return -ENOENT;
+    }
+    struct berth_tag_metrics read;
+    read_tag(number, &read);
+    return hand_out(metrics, size, &read, sizeof(read));
+}
+
+int berth__do_metrics_read_slow(const char *path, struct berth_slow_metrics *metrics, size_t size) {
+    if (path == NULL || metrics == NULL) {
+        return -EINVAL;
+    }
+    for (unsigned i = 0; i < BERTH_SLOW_PATH_COUNT; i++) {
+        if (strcmp(path, slow_names[i]) == 0) {
+            struct berth_slow_metrics read;
+            read_slow((enum berth__slow_path)i, &read);
+            return hand_out(metrics, size, &read, sizeof(read));
+        }
+    }
+    return -ENOENT;
 }

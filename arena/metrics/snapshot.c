@@ -11,7 +11,9 @@
 bool berth__level_is_wanted(enum berth__level level, unsigned levels) {
     static const unsigned flag[] = {[BERTH_LEVEL_POOL] = BERTH_METRICS_POOLS,
                                     [BERTH_LEVEL_ARENA] = BERTH_METRICS_ARENAS,
-                                    [BERTH_LEVEL_CLASS] = BERTH_METRICS_CLASSES};
+                                    [BERTH_LEVEL_CLASS] = BERTH_METRICS_CLASSES,
+                                    [BERTH_LEVEL_TAG] = BERTH_METRICS_TAGS,
+                                    [BERTH_LEVEL_SLOW] = BERTH_METRICS_SLOW};
     return level == BERTH_LEVEL_PROCESS || (levels & flag[level]) != 0;
 }
 
@@ -23,7 +25,7 @@ bool berth__row_is_empty(enum berth__level level, const struct berth__row *row) 
 /* Reads all rows of a level into rows[0..most), or only counts them where rows is NULL. */
 static size_t read_level(enum berth__level level, struct berth__row *rows, size_t most) {
     size_t count = 0;
-    unsigned pools = level == BERTH_LEVEL_PROCESS ? 1 : BERTH_POOLS_MAX;
+    unsigned pools = berth__level_is_of_pools(level) ? BERTH_POOLS_MAX : 1;
     for (unsigned pool = 0; pool < pools; pool++) {
         struct berth__row row;
         for (unsigned i = 0; berth__row_read(&row, level, pool, i); i++) {
@@ -31,9 +33,6 @@ static size_t read_level(enum berth__level level, struct berth__row *rows, size_
                 rows[count] = row;
             }
             count += rows == NULL || !berth__row_is_empty(level, &row);
-            if (level == BERTH_LEVEL_PROCESS) {
-                break;
-            }
         }
     }
     return rows == NULL ? count : berth__min(count, most);

@@ -8,6 +8,17 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Of the largest bucket that is not empty; 0 if that has none. */
+static uint64_t most_ns(const struct berth__level_info *level, const struct berth__row *row) {
+    uint64_t most = 0;
+    for (unsigned i = 0; i < level->count; i++) {
+        if (level->metrics[i].kind == BERTH_METRIC_BUCKET && row->of.value[i] > 0) {
+            most = berth__bucket_bound_ns(&level->metrics[i]);
+        }
+    }
+    return most;
+}
+
 /* ---- text ---- */
 
 /* "12345", or "12.1 MiB" for bytes; the largest number stands for "none". */
@@ -52,11 +63,45 @@ static void text_row(struct berth__output *out, const struct berth__level_info *
     }
 }
 
-static void text_heading(struct berth__output *out, const struct berth__row *row) {
-    if (row->pool[0] == '\0') {
+static void text_heading(struct berth__output *out, const struct berth__level_info *level,
+                         const struct berth__row *row) {
+    if (level->name == NULL) {
         berth__text_string(berth__output_line(out), "process\n");
     } else {
-        berth__text_format(berth__output_line(out), "pool %s\n", row->pool);
+        berth__text_format(berth__output_line(out), "%s %s\n", level->name, row->pool);
+    }
+}
+
+/* The rows of a level one below the other. */
+static void text_rows(struct berth__output *out, enum berth__level level,
+                      const struct berth__snapshot *snapshot) {
+    for (size_t r = 0; r < snapshot->count[level]; r++) {
+        text_heading(out, &snapshot->levels[level], &snapshot->rows[level][r]);
+        text_row(out, &snapshot->levels[level], &snapshot->rows[level][r]);
+    }
+}
+
+/* "chunk_map   12 times, 3400 ns on average, 16384 ns at most" */
+static void text_slow(struct berth__output *out, const struct berth__snapshot *snapshot) {
+    const struct berth__level_info *level = &snapshot->levels[BERTH_LEVEL_SLOW];
+    for (size_t r = 0; r < snapshot->count[BERTH_LEVEL_SLOW]; r++) {
+        const struct berth__row *row = &snapshot->rows[BERTH_LEVEL_SLOW][r];
+        uint64_t count = berth__row_value(level, row, "count");
+        struct berth__text *text = berth__output_line(out);
+        berth__text_string(text, r == 0 ? "slow paths\n" : "");
+        size_t start = text->length;
+        berth__text_format(text, "  %s", row->pool);
+        pad_to(text, start, 24);
+        berth__text_format(text, "%lu times", (unsigned long)count);
+        if (count > 0) {
+            uint64_t most = most_ns(level, row);
+            berth__text_format(text, ", %lu ns on average",
+                               (unsigned long)(berth__row_value(level, row, "total_ns") / count));
+            if (most > 0) {
+                berth__text_format(text, ", within %lu ns", (unsigned long)most);
+            }
+        }
+        berth__text_char(text, '\n');
     }
 }
 
@@ -95,20 +140,18 @@ static void text_table(struct berth__output *out, enum berth__level level,
 static void write_text(struct berth__output *out, const struct berth__snapshot *snapshot) {
     berth__text_format(berth__output_line(out), "berth %s, process %u\n", snapshot->version,
                        snapshot->pid);
-    for (unsigned level = 0; level <= BERTH_LEVEL_POOL; level++) {
-        for (size_t r = 0; r < snapshot->count[level]; r++) {
-            text_heading(out, &snapshot->rows[level][r]);
-            text_row(out, &snapshot->levels[level], &snapshot->rows[level][r]);
-        }
-    }
+    text_rows(out, BERTH_LEVEL_PROCESS, snapshot);
+    text_rows(out, BERTH_LEVEL_POOL, snapshot);
+    text_rows(out, BERTH_LEVEL_TAG, snapshot);
     text_table(out, BERTH_LEVEL_ARENA, snapshot);
     text_table(out, BERTH_LEVEL_CLASS, snapshot);
+    text_slow(out, snapshot);
 }
 
 /* ---- JSON ---- */
 
 /* Members of a row, without braces. The largest number, which no reader of JSON keeps exactly, is
- * null. Names of pools need no escaping. */
+ * null. */
 static void json_members(struct berth__output *out, const struct berth__level_info *level,
                          const struct berth__row *row) {
     for (unsigned i = 0; i < level->count; i++) {
@@ -139,21 +182,29 @@ static void json_array(struct berth__output *out, const char *name, enum berth__
     berth__text_char(berth__output_line(out), ']');
 }
 
-static void write_json(struct berth__output *out, const struct berth__snapshot *snapshot,
-                       unsigned levels) {
-    berth__text_format(berth__output_line(out), "{\"version\":\"%s\",\"pid\":%u,\"process\":{",
-                       snapshot->version, snapshot->pid);
-    json_members(out, &snapshot->levels[BERTH_LEVEL_PROCESS], snapshot->rows[BERTH_LEVEL_PROCESS]);
-    berth__text_char(berth__output_line(out), '}');
-    if (levels == 0) {
-        berth__text_string(berth__output_line(out), "}\n");
-        return;
+/* The rows of what is of no pool, as an array member. */
+static void json_named(struct berth__output *out, const char *name, enum berth__level level,
+                       const struct berth__snapshot *snapshot) {
+    berth__text_format(berth__output_line(out), ",\"%s\":[", name);
+    for (size_t r = 0; r < snapshot->count[level]; r++) {
+        const struct berth__row *row = &snapshot->rows[level][r];
+        berth__text_string(berth__output_line(out), r == 0 ? "{\"name\":" : ",{\"name\":");
+        berth__text_quoted(berth__output_line(out), row->pool);
+        berth__text_char(berth__output_line(out), ',');
+        json_members(out, &snapshot->levels[level], row);
+        berth__text_char(berth__output_line(out), '}');
     }
+    berth__text_char(berth__output_line(out), ']');
+}
+
+static void json_pools(struct berth__output *out, const struct berth__snapshot *snapshot,
+                       unsigned levels) {
     berth__text_string(berth__output_line(out), ",\"pools\":[");
     for (size_t r = 0; r < snapshot->count[BERTH_LEVEL_POOL]; r++) {
         const struct berth__row *row = &snapshot->rows[BERTH_LEVEL_POOL][r];
-        berth__text_format(berth__output_line(out), "%s{\"name\":\"%s\",", r == 0 ? "" : ",",
-                           row->pool);
+        berth__text_string(berth__output_line(out), r == 0 ? "{\"name\":" : ",{\"name\":");
+        berth__text_quoted(berth__output_line(out), row->pool);
+        berth__text_char(berth__output_line(out), ',');
         json_members(out, &snapshot->levels[BERTH_LEVEL_POOL], row);
         if ((levels & BERTH_METRICS_ARENAS) != 0) {
             json_array(out, "arena", BERTH_LEVEL_ARENA, snapshot, row->pool);
@@ -163,7 +214,25 @@ static void write_json(struct berth__output *out, const struct berth__snapshot *
         }
         berth__text_char(berth__output_line(out), '}');
     }
-    berth__text_string(berth__output_line(out), "]}\n");
+    berth__text_char(berth__output_line(out), ']');
+}
+
+static void write_json(struct berth__output *out, const struct berth__snapshot *snapshot,
+                       unsigned levels) {
+    berth__text_format(berth__output_line(out), "{\"version\":\"%s\",\"pid\":%u,\"process\":{",
+                       snapshot->version, snapshot->pid);
+    json_members(out, &snapshot->levels[BERTH_LEVEL_PROCESS], snapshot->rows[BERTH_LEVEL_PROCESS]);
+    berth__text_char(berth__output_line(out), '}');
+    if ((levels & BERTH_METRICS_POOLS) != 0) {
+        json_pools(out, snapshot, levels);
+    }
+    if ((levels & BERTH_METRICS_TAGS) != 0) {
+        json_named(out, "tags", BERTH_LEVEL_TAG, snapshot);
+    }
+    if ((levels & BERTH_METRICS_SLOW) != 0) {
+        json_named(out, "slow", BERTH_LEVEL_SLOW, snapshot);
+    }
+    berth__text_string(berth__output_line(out), "}\n");
 }
 
 /* ---- any snapshot, and this process's ---- */

@@ -9,7 +9,8 @@
 /* What is written when `levels` (BERTH_METRICS_POOLS and so on) are asked for: in JSON, arenas and
  * classes hang below their pools. */
 BERTH_INLINE unsigned berth__levels_written(enum berth_metrics_format format, unsigned levels) {
-    bool below = format == BERTH_METRICS_JSON && levels != 0;
+    unsigned of_pools = BERTH_METRICS_ARENAS | BERTH_METRICS_CLASSES;
+    bool below = format == BERTH_METRICS_JSON && (levels & of_pools) != 0;
     return below ? levels | BERTH_METRICS_POOLS : levels;
 }
 

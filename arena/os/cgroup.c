@@ -5,6 +5,8 @@
 #include "os/file.h"
 #include "os/pages.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 enum { PATH_BYTES = 1024, FILE_BYTES = 16 << 10 };
@@ -15,18 +17,25 @@ void berth__cgroup_set_root(const char *new_root) {
     root = new_root == NULL ? "" : new_root;
 }
 
-/* Reads <root><mount><group>/<name>; false if there is no such file. */
-static bool read_in_group(const char *mount, const char *group, size_t group_length,
-                          const char *name, char *buffer, size_t capacity) {
-    char path[PATH_BYTES];
+/* <root><mount><group>/<name>; false if that is too long. */
+static bool path_in_group(char path[PATH_BYTES], const char *mount, const char *group,
+                          size_t group_length, const char *name) {
     struct berth__text text;
-    berth__text_init(&text, path, sizeof(path));
+    berth__text_init(&text, path, PATH_BYTES);
     berth__text_string(&text, root);
     berth__text_string(&text, mount);
     berth__text_bytes(&text, group, group_length);
     berth__text_char(&text, '/');
     berth__text_string(&text, name);
-    return !text.overflow && berth__file_read(path, buffer, capacity) >= 0;
+    return !text.overflow;
+}
+
+/* False if there is no such file. */
+static bool read_in_group(const char *mount, const char *group, size_t group_length,
+                          const char *name, char *buffer, size_t capacity) {
+    char path[PATH_BYTES];
+    return path_in_group(path, mount, group, group_length, name) &&
+           berth__file_read(path, buffer, capacity) >= 0;
 }
 
 /* No number at all ("max", "-1", an empty file) is no limit. */
@@ -180,4 +189,27 @@ uint64_t berth__cgroup_memory_limit(void) {
 unsigned berth__cgroup_cpus(void) {
     uint64_t cpus = of_both_versions("cpu", "/sys/fs/cgroup/cpu", cpus_v1, cpus_v2);
     return cpus == BERTH_CGROUP_UNLIMITED ? 0 : (unsigned)berth__min(cpus, UINT32_MAX);
+}
+
+static int open_in_group(const char *mount, const char *group, size_t length, const char *name) {
+    char path[PATH_BYTES];
+    if (!path_in_group(path, mount, group, length, name)) {
+        return -ENAMETOOLONG;
+    }
+    int saved_errno = errno;
+    int fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    fd = fd < 0 ? -errno : fd;
+    errno = saved_errno;
+    return fd;
+}
+
+int berth__cgroup_open_pressure(void) {
+    char lines[4096]; /* the line of version 2 is the first, or the only one */
+    size_t length = 0;
+    const char *group = read_in_group("/proc", "/self", 5, "cgroup", lines, sizeof(lines))
+                            ? group_of(lines, NULL, &length)
+                            : NULL;
+    int fd =
+        group == NULL ? -ENOENT : open_in_group("/sys/fs/cgroup", group, length, "memory.pressure");
+    return fd >= 0 ? fd : open_in_group("/proc", "/pressure", 9, "memory");
 }

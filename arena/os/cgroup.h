@@ -15,6 +15,10 @@ uint64_t berth__cgroup_memory_limit(void);
 /* CPUs that the tightest CPU quota amounts to, rounded up; 0 if there is none. */
 unsigned berth__cgroup_cpus(void);
 
+/* Opens the file that tells of pressure on memory, of the cgroup (version 2) or of the machine, for
+ * reading and writing. A descriptor that is closed on exec, or -errno. */
+int berth__cgroup_open_pressure(void);
+
 /* For tests: a directory in the place of "/" for the files read above; NULL for "/". */
 void berth__cgroup_set_root(const char *root);
 

@@ -3,6 +3,8 @@
 #include "base/bits.h"
 #include "base/check.h"
 #include "os/fault.h"
+#include "os/probe.h"
+#include "os/slow.h"
 
 #include <errno.h>
 #include <sys/auxv.h>
@@ -100,31 +102,51 @@ int berth__pages_commit_readable(void *at, size_t bytes) {
 
 int berth__pages_decommit(void *at, size_t bytes) {
     int saved_errno = errno;
+    uint64_t start_ns = berth__clock_ns();
     void *mapped = berth__os_fails(BERTH_OS_DECOMMIT)
                        ? MAP_FAILED
                        : mmap(at, bytes, PROT_NONE, RESERVED_FLAGS | MAP_FIXED, -1, 0);
+    berth__slow_note(BERTH_SLOW_unmap, start_ns);
     return result(mapped == MAP_FAILED ? -1 : 0, saved_errno);
 }
 
 int berth__pages_purge(void *at, size_t bytes) {
     int saved_errno = errno;
-    return result(berth__os_fails(BERTH_OS_PURGE) ? -1 : madvise(at, bytes, MADV_DONTNEED),
-                  saved_errno);
+    uint64_t start_ns = berth__clock_ns();
+    int done = berth__os_fails(BERTH_OS_PURGE) ? -1 : madvise(at, bytes, MADV_DONTNEED);
+    berth__slow_note(BERTH_SLOW_purge, start_ns);
+    int error = result(done, saved_errno);
+    BERTH_PROBE3(purge, at, bytes, error);
+    return error;
 }
 
 void berth__pages_populate(void *at, size_t bytes) {
     int saved_errno = errno;
+    uint64_t start_ns = berth__clock_ns();
     if (!berth__os_fails(BERTH_OS_POPULATE)) {
         (void)madvise(at, bytes, MADV_POPULATE_WRITE);
     }
+    berth__slow_note(BERTH_SLOW_populate, start_ns);
     errno = saved_errno;
 }
 
-bool berth__pages_wipe_on_fork(void *at, size_t bytes) {
+static bool advise(void *at, size_t bytes, int advice) {
     int saved_errno = errno;
-    bool done = !berth__os_fails(BERTH_OS_ADVISE) && madvise(at, bytes, MADV_WIPEONFORK) == 0;
+    bool done = !berth__os_fails(BERTH_OS_ADVISE) && madvise(at, bytes, advice) == 0;
     errno = saved_errno;
     return done;
+}
+
+bool berth__pages_wipe_on_fork(void *at, size_t bytes) {
+    return advise(at, bytes, MADV_WIPEONFORK);
+}
+
+bool berth__pages_leave_out_of_fork(void *at, size_t bytes) {
+    return advise(at, bytes, MADV_DONTFORK);
+}
+
+bool berth__pages_keep_on_fork(void *at, size_t bytes) {
+    return advise(at, bytes, MADV_KEEPONFORK);
 }
 
 void berth__pages_want_huge(void *at, size_t bytes, bool wanted) {

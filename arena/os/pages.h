@@ -46,6 +46,10 @@ void berth__pages_populate(void *at, size_t bytes);
 
 /* In the child of a fork the pages read as zero, where the kernel can (4.14). */
 bool berth__pages_wipe_on_fork(void *at, size_t bytes);
+/* Does not have them. */
+bool berth__pages_leave_out_of_fork(void *at, size_t bytes) BERTH_MUST_USE;
+/* Ends berth__pages_wipe_on_fork. */
+bool berth__pages_keep_on_fork(void *at, size_t bytes) BERTH_MUST_USE;
 
 /* Huge pages wanted (true) or not, for one mapping. A hint: nothing fails. */
 void berth__pages_want_huge(void *at, size_t bytes, bool wanted);

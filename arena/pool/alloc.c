@@ -2,11 +2,13 @@
  * The public allocation calls.
  */
 #include "pool/api.h"
+#include "pool/gauge.h"
 #include "pool/pool.h"
 
 #include "base/check.h"
 #include "chunk/chunk.h"
 #include "heap/emergency.h"
+#include "heap/io.h"
 #include "heap/misuse.h"
 #include "heap/stash.h"
 
@@ -17,15 +19,22 @@
 
 enum { KNOWN_FLAGS = BERTH_ZERO | BERTH_NOWAIT | BERTH_UNWINDING | 0x3f << BERTH_ALIGN_SHIFT_ };
 
+/* Why a request for memory of a pool failed. */
+static int error_of(struct berth__arenas *arenas) {
+    return berth__io_is_inherited(arenas) ? EOWNERDEAD : ENOMEM;
+}
+
 static BERTH_NOINLINE void *serve(berth_pool *pool, size_t size, size_t alignment,
                                   unsigned request_flags) {
-    struct berth__request request = {.arenas = berth__pool_arenas(pool),
+    struct berth__arenas *arenas = berth__pool_arenas(pool);
+    struct berth__request request = {.arenas =
+                                         arenas->number == 0 ? berth__malloc_arenas() : arenas,
                                      .size = size,
                                      .alignment = alignment,
                                      .flags = request_flags};
     void *block = berth__request_serve(&request);
     if (block == NULL) {
-        errno = ENOMEM;
+        errno = error_of(request.arenas);
     }
     return block;
 }
@@ -157,6 +166,7 @@ void berth__do_pin(const void *block) {
     _Atomic uint32_t *pins = pins_of(block);
     if (pins != NULL) {
         berth__add_acq_rel(pins, 1);
+        berth__do_gauge_add(BERTH_GAUGE_PINNED_BLOCKS, 1);
     }
 }
 
@@ -164,6 +174,9 @@ void berth__do_unpin(const void *block) {
     _Atomic uint32_t *pins = pins_of(block);
     if (pins != NULL && BERTH_UNLIKELY(berth__sub_acq_rel(pins, 1) == 0)) {
         berth__misuse("unpinning of a block that is not pinned", block);
+    }
+    if (pins != NULL) {
+        berth__do_gauge_add(BERTH_GAUGE_PINNED_BLOCKS, -1);
     }
 }
 
@@ -174,9 +187,10 @@ void *berth__do_realloc(berth_pool *pool, void *block, size_t size) {
     }
     struct berth__request request = {
         .arenas = berth__block_arenas(block), .size = size, .alignment = BERTH_GRANULE};
-    void *moved = berth__block_realloc(block, &request);
+    bool inherited = berth__io_is_inherited(request.arenas);
+    void *moved = inherited ? NULL : berth__block_realloc(block, &request);
     if (moved == NULL) {
-        errno = ENOMEM;
+        errno = error_of(request.arenas);
     }
     return moved;
 }

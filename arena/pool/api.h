@@ -13,13 +13,17 @@
 
 #include "base/compiler.h"
 
+#include <berth/event.h>
 #include <berth/limit.h>
 #include <berth/metrics.h>
 #include <berth/pool.h>
+#include <berth/tag.h>
 
 /* Is told of every attempt to end or reset a pool, with what the attempt returns, when no lock is
  * held and the pool's name is still there. For what keeps records of a pool's blocks elsewhere. */
 typedef void berth__pool_end_hook(berth_pool *pool, int error);
+
+struct berth__io_chunk;
 
 /* X(result, name, parameters, arguments) */
 #define BERTH_PUBLIC_CALLS(X)                                                                      \
@@ -82,10 +86,49 @@ typedef void berth__pool_end_hook(berth_pool *pool, int error);
     X(void, pin, (const void *block), (block))                                                     \
     X(void, unpin, (const void *block), (block))                                                   \
     X(void, pool_free, (berth_pool * pool, void *block), (pool, block))                            \
-    X(void, pool_hook_end, (berth__pool_end_hook * hook), (hook))
+    X(void, pool_hook_end, (berth__pool_end_hook * hook), (hook))                                  \
+    X(uint64_t, pool_io_changes, (berth_pool * pool), (pool))                                      \
+    X(size_t, pool_io_list, (berth_pool * pool, struct berth__io_chunk * chunks, size_t capacity), \
+      (pool, chunks, capacity))                                                                    \
+    X(int, pool_io_hold, (berth_pool * pool, void *at), (pool, at))                                \
+    X(void, pool_io_let_go, (void *at), (at))                                                      \
+    X(bool, pool_flight_begin, (berth_pool * pool, uint64_t bytes), (pool, bytes))                 \
+    X(void, pool_flight_end, (berth_pool * pool, uint64_t bytes), (pool, bytes))                   \
+    X(int, pool_memfd, (berth_pool * pool, const void **at, size_t *bytes), (pool, at, bytes))     \
+    X(void, gauge_add, (unsigned gauge, int64_t more), (gauge, more))                              \
+    X(int, metrics_read_tag, (const char *tag, struct berth_tag_metrics *metrics, size_t size),    \
+      (tag, metrics, size))                                                                        \
+    X(int, metrics_read_slow, (const char *path, struct berth_slow_metrics *metrics, size_t size), \
+      (path, metrics, size))                                                                       \
+    X(int, tag_push, (const char *name), (name))                                                   \
+    X(int, tag_pop, (void), ())                                                                    \
+    X(int, event_add, (unsigned kinds, berth_event_callback *callback, void *context),             \
+      (kinds, callback, context))                                                                  \
+    X(int, event_remove, (berth_event_callback * callback, void *context), (callback, context))    \
+    X(int, soft_limit_set, (uint64_t bytes), (bytes))                                              \
+    X(uint64_t, soft_limit_get, (void), ())
 
-/* In the table, but in no public header and not exported: there is one hook, of buffers. */
+/* In the table, but in no public header and not exported: there is one hook, of buffers; and what
+ * they and sockets count (pool/gauge.h). */
 void berth_pool_hook_end(berth__pool_end_hook *hook);
+void berth_gauge_add(unsigned gauge, int64_t more);
+
+/* Chunks of a pool with the option io, for rings of io_uring that register them (heap/io.h). How
+ * often they changed: 0 in other pools, whose lists are empty. */
+uint64_t berth_pool_io_changes(berth_pool *pool);
+size_t berth_pool_io_list(berth_pool *pool, struct berth__io_chunk *chunks, size_t capacity);
+/* 0, -ENOENT (no chunk of the pool begins there), or -EOWNERDEAD. */
+int berth_pool_io_hold(berth_pool *pool, void *at);
+void berth_pool_io_let_go(void *at);
+
+/* Bytes that the kernel holds of what senders of a pool sent, if that is bounded (the option
+ * in_flight). False: it holds too many; nothing is counted then. */
+bool berth_pool_flight_begin(berth_pool *pool, uint64_t bytes);
+void berth_pool_flight_end(berth_pool *pool, uint64_t bytes);
+
+/* The descriptor of the memfd that a pool lives on, and where that is mapped; -ENOTSUP if on none,
+ * or -EOWNERDEAD. */
+int berth_pool_memfd(berth_pool *pool, const void **at, size_t *bytes);
 
 /* What this copy of the engine does for each call. */
 #define BERTH_X(result, name, parameters, arguments) result berth__do_##name parameters;

@@ -5,16 +5,19 @@
 #include "heap/engine.h"
 #include "heap/fork.h"
 #include "heap/observer.h"
+#include "heap/request.h"
+#include "os/clock.h"
 #include "os/fault.h"
 #include "os/file.h"
+#include "pool/event.h"
 #include "pool/limit.h"
 #include "pool/options.h"
 #include "pool/pool.h"
+#include "pool/watch.h"
 
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
-#include <time.h>
 
 enum {
     BUSY_MS = 20,  /* between looks while memory is owed */
@@ -56,20 +59,43 @@ static bool pay_all(void) {
     return paid;
 }
 
+/* Whoever says that memory is short may say it again and again. */
+static void relieve(uint64_t *last_ms) {
+    enum { APART_MS = 1000 };
+    uint64_t now_ms = berth__clock_coarse_ms();
+    if (now_ms - *last_ms < APART_MS) {
+        return;
+    }
+    *last_ms = now_ms;
+    size_t returned = 0;
+    struct berth__arenas *arenas = NULL;
+    while ((arenas = berth__engine_next(arenas)) != NULL) {
+        returned += berth__reclaim_all(arenas);
+    }
+    berth__event_of_pressure(returned);
+}
+
 /* A process ends with its last thread; that must not be this one. */
 static void *maintain(void *unused) {
     (void)unused;
     unsigned idle_looks = 0;
+    uint64_t relieved_ms = 0;
+    struct berth__watch watch = {.fd = -1};
+    if (berth__options_get()->value[BERTH_OPTION_pressure] != 0) {
+        berth__watch_open(&watch);
+    }
     for (;;) {
         bool owed = berth__default_arenas() != NULL && pay_all();
         berth__limit_refresh(BERTH_LIMIT_AGE_MS);
         (void)berth__tick(false);
+        berth__events_look();
         idle_looks = owed ? 0 : idle_looks + 1;
         if (idle_looks % LOOKS_PER_CENSUS == LOOKS_PER_CENSUS - 1 && is_alone()) {
             return NULL;
         }
-        struct timespec pause = {.tv_nsec = (owed ? BUSY_MS : IDLE_MS) * 1000000l};
-        nanosleep(&pause, NULL);
+        if (berth__watch_sleep(&watch, owed ? BUSY_MS : IDLE_MS)) {
+            relieve(&relieved_ms);
+        }
     }
 }
 

@@ -193,6 +193,18 @@ unsigned berth__options_parse(struct berth__options *options, const char *text,
     return bad;
 }
 
+static void say_nothing(void *context, const char *message) {
+    (void)context, (void)message;
+}
+
+void berth__options_peek(struct berth__options *options) {
+    berth__options_init(options);
+    const char *text = berth__environ_get("BERTH_CONF");
+    if (text != NULL) {
+        (void)berth__options_parse(options, text, say_nothing, NULL);
+    }
+}
+
 static void warn(void *context, const char *message) {
     (void)context;
     berth__warn("BERTH_CONF: %s; ignored", message);

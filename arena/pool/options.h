@@ -55,6 +55,10 @@ typedef void berth__option_report(void *context, const char *message);
 unsigned berth__options_parse(struct berth__options *options, const char *text,
                               berth__option_report *report, void *context);
 
+/* The same as it stands in the environment, without a word on what is bad: for what lies beside the
+ * engine, which warns, and may be another copy. */
+void berth__options_peek(struct berth__options *options);
+
 /* The process's options: BERTH_CONF over the defaults, read on the first call. */
 const struct berth__options *berth__options_get(void);
 

@@ -17,6 +17,8 @@
       "the process's cgroup and its ancestors, read again as it changes.")                         \
     X(limit_reserve, SIZE, "256K for malloc, 0 for pools", 0, 1 << 30,                             \
       "Part of the limit that is kept for a caller that handles a failed allocation.")             \
+    X(soft_limit, SIZE, "0", 0, INT64_MAX,                                                         \
+      "Bytes below the limit at whose crossing the program is told (berth_event_add). 0: none.")   \
     X(chunk, SIZE, "4M", 256 << 10, 4 << 20,                                                       \
       "How far a chunk grows, a power of two; larger blocks get mappings of their own.")           \
     X(arenas, NUMBER, "0", 0, 64,                                                                  \
@@ -34,6 +36,9 @@
     X(maintenance, BOOL, "false", 0, 1,                                                            \
       "Whether a thread returns unused memory while the program is idle. The child of a fork has " \
       "one from its first berth_thread_idle, berth_trim, malloc_trim or berth_pool_create on.")    \
+    X(pressure, BOOL, "true", 0, 1,                                                                \
+      "Whether that thread gives back what it can when the kernel says that memory is short: by "  \
+      "$MEMORY_PRESSURE_WATCH, memory.pressure of the control group, or /proc/pressure/memory.")   \
     X(thp, THP, "auto", 0, 0, "Huge pages: never, auto (as the system is set), always.")           \
     X(span, SIZE, "0", 0, INT64_MAX,                                                               \
       "Addresses to reserve at the start. 0: 1T, or an eighth of RLIMIT_AS; more follow as "       \
@@ -50,6 +55,11 @@
       "paranoid (advanced, of all).")                                                              \
     X(leak_report, BOOL, "false", 0, 1,                                                            \
       "Whether what is on record then, and was not released, is printed on stderr at exit.")       \
+    X(zerocopy_min, SIZE, "16K", 1, 1 << 30,                                                       \
+      "Bytes from which a send with MSG_ZEROCOPY is tried instead of copying.")                    \
+    X(send_zc_min, SIZE, "8K", 1, 1 << 30, "The same for sends by io_uring (SEND_ZC).")            \
+    X(fixed_min, SIZE, "4K", 1, 1 << 30,                                                           \
+      "The same for those from memory that is registered with the ring.")                          \
     X(abort_conf, BOOL, "false", 0, 1, "Whether a bad option stops the process.")
 
 #endif

@@ -1,14 +1,18 @@
 #include "pool/pool.h"
 #include "pool/api.h"
+#include "pool/shared.h"
 
 #include "base/check.h"
 #include "chunk/meta.h"
 #include "heap/fork.h"
+#include "heap/io.h"
 #include "os/environ.h"
+#include "pool/event.h"
 #include "pool/init.h"
 #include "pool/limit.h"
 #include "pool/maintenance.h"
 #include "pool/options.h"
+#include "pool/tag.h"
 
 #include <errno.h>
 #include <string.h>
@@ -46,6 +50,9 @@ static void configure(struct berth__engine_config *config) {
     } else {
         berth__store_relaxed(&berth__ledger.limit, limit);
     }
+    if (value[BERTH_OPTION_soft_limit] != 0) {
+        berth__ledger_set_soft_limit(value[BERTH_OPTION_soft_limit]);
+    }
     bool reserve_set = options->is_set[BERTH_OPTION_limit_reserve];
     uint64_t reserve = value[BERTH_OPTION_limit_reserve];
     berth__store_relaxed(&berth__ledger.reserve, reserve_set ? reserve : 0);
@@ -61,13 +68,21 @@ bool berth__start_slow(void) {
     berth__store_release(&default_pool.arenas, berth__default_arenas());
     berth__store_release(&pools[0], &default_pool);
     berth__pressure_init();
+    berth__events_init();
     return true;
 }
 
 /* ---- the table of pools ---- */
 
 static void in_child(void) {
+    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
+        const berth_pool *pool = berth__load_relaxed(&pools[i]);
+        if (pool != NULL && pool->memfd.at != NULL) {
+            berth__memfd_wipe(&pool->memfd);
+        }
+    }
     berth__pressure_reset_in_child();
+    berth__events_reset_in_child();
     berth__maintenance_reset_in_child();
 }
 
@@ -76,6 +91,8 @@ __attribute__((constructor)) static void at_load(void) {
     berth__fork_add_lock(&pools_lock);
     berth__limit_register_lock();
     berth__pressure_register_lock();
+    berth__tags_register_lock();
+    berth__events_register_lock();
     berth__fork_init(in_child);
     if (BERTH_DOOR && berth__environ_get("BERTH_CONF") != NULL) { /* else they need not be read */
         berth__maintenance_start();
@@ -144,8 +161,13 @@ static bool name_is_valid(const char *name) {
 }
 
 static bool memory_is_valid(const struct berth_pool_options *options) {
+    if (options->backing == BERTH_BACKING_MEMFD) {
+        return options->memory == NULL && options->io == 0 &&
+               options->memory_size >= BERTH_FIRST_COMMIT &&
+               options->memory_size <= PTRDIFF_MAX / 2;
+    }
     if (options->memory == NULL) {
-        return options->memory_size == 0;
+        return options->memory_size == 0 && options->backing == BERTH_BACKING_PRIVATE;
     }
     uintptr_t at = (uintptr_t)options->memory;
     return options->memory_size <= UINTPTR_MAX - at &&
@@ -161,7 +183,8 @@ static bool options_are_valid(const struct berth_pool_options *options) {
            options->arenas <= BERTH_ARENAS_MAX && options->decay_ms >= -1 &&
            options->wait_ms >= -1 && options->reclaim >= -1 && options->reclaim <= 1 &&
            options->thp >= BERTH_THP_AS_CONFIGURED && options->thp <= BERTH_THP_ON &&
-           options->one_thread >= 0 && options->one_thread <= 1 && memory_is_valid(options);
+           options->one_thread >= 0 && options->one_thread <= 1 && options->io >= 0 &&
+           options->io <= (options->memory == NULL ? 1 : 0) && memory_is_valid(options);
 }
 
 /* The process's policy with the pool's options over it. */
@@ -179,6 +202,12 @@ static struct berth__policy policy_of(const struct berth_pool_options *options) 
     }
     if (options->memory != NULL) {
         policy.arena_count = 1; /* it is one piece */
+        policy.shared = options->backing == BERTH_BACKING_MEMFD;
+    }
+    if (options->io != 0) {
+        policy.io = true;
+        policy.chunk_bytes = options->chunk != 0 ? options->chunk : BERTH_IO_CHUNK;
+        policy.thp = options->thp == BERTH_THP_OFF ? BERTH_THP_NEVER : BERTH_THP_ALWAYS;
     }
     return policy;
 }
@@ -211,7 +240,8 @@ static struct berth__arenas *make_arenas(const struct berth_pool_options *option
     return arenas;
 }
 
-static berth_pool *new_pool(const char *name, const struct berth_pool_options *options) {
+static berth_pool *new_pool(const char *name, const struct berth_pool_options *options,
+                            unsigned tag) {
     berth_pool *pool = berth__meta_alloc(sizeof(*pool));
     if (pool == NULL) {
         errno = ENOMEM;
@@ -224,8 +254,15 @@ static berth_pool *new_pool(const char *name, const struct berth_pool_options *o
     }
     pool->options = *options;
     memcpy(pool->name, name, strlen(name) + 1);
+    arenas->tag = (uint8_t)tag;
     berth__store_relaxed(&pool->arenas, arenas);
     return pool;
+}
+
+/* A pool that others find. */
+static void publish_locked(berth_pool *pool) BERTH_REQUIRES(pools_lock) {
+    berth__store_release(&pools[berth__pool_arenas(pool)->number], pool);
+    berth__engine_open(berth__pool_arenas(pool));
 }
 
 berth_pool *berth__do_pool_create(const char *name, const struct berth_pool_options *options) {
@@ -242,21 +279,54 @@ berth_pool *berth__do_pool_create(const char *name, const struct berth_pool_opti
         errno = EAGAIN;
         return NULL;
     }
+    int tag = options->tag == NULL ? 0 : berth__tag_named(options->tag);
+    if (tag < 0) {
+        errno = -tag;
+        return NULL;
+    }
+    struct berth_pool_options own = *options;
+    struct berth__memfd memfd = {.at = NULL};
+    if (own.backing == BERTH_BACKING_MEMFD && !berth__shared_begin(&own, &memfd)) {
+        return NULL;
+    }
     berth__lock_acquire(&pools_lock);
     berth_pool *pool = NULL;
     if (find_locked(name) != NULL) {
         errno = EEXIST;
     } else {
-        pool = new_pool(name, options);
+        pool = new_pool(name, &own, (unsigned)tag);
     }
     if (pool != NULL) {
-        berth__store_release(&pools[berth__pool_arenas(pool)->number], pool);
-        berth__engine_open(berth__pool_arenas(pool));
+        pool->memfd = memfd;
+        publish_locked(pool);
+        berth__tag_count_pool((unsigned)tag, 1);
     }
     berth__lock_release(&pools_lock);
     if (pool != NULL) {
         berth__maintenance_start();
+    } else {
+        berth__shared_end(&memfd);
     }
+    return pool;
+}
+
+/* No pool of a program has a name with a colon. */
+berth_pool *berth__pool_of_scopes(unsigned tag, const char *name) {
+    static const struct berth_pool_options options = BERTH_POOL_OPTIONS_INIT;
+    char pool_name[BERTH_POOL_NAME_MAX + 1] = "tag:";
+    _Static_assert(sizeof("tag:") + BERTH_TAG_NAME_MAX == sizeof(pool_name), "any tag fits");
+    memcpy(pool_name + strlen(pool_name), name, strlen(name) + 1);
+    berth__lock_acquire(&pools_lock);
+    berth_pool *pool = find_locked(pool_name);
+    if (pool == NULL) {
+        pool = new_pool(pool_name, &options, tag);
+        if (pool != NULL) {
+            berth__pool_arenas(pool)->serves_scopes = true;
+            berth__pool_arenas(pool)->policy.run_cache_bytes = 0; /* else each tag had its own */
+            publish_locked(pool);
+        }
+    }
+    berth__lock_release(&pools_lock);
     return pool;
 }
 
@@ -276,8 +346,12 @@ static void tell_of_end(berth_pool *pool, int error) {
 }
 
 static int check_end(const berth_pool *pool, unsigned flags) {
-    bool valid = pool != NULL && pool != &default_pool && (flags & ~(unsigned)BERTH_FORCE) == 0;
-    return !valid ? -EINVAL : berth__fork_must_detour() ? -EAGAIN : 0;
+    bool valid = pool != NULL && pool != &default_pool &&
+                 !berth__pool_arenas(pool)->serves_scopes && (flags & ~(unsigned)BERTH_FORCE) == 0;
+    return !valid                                             ? -EINVAL
+           : berth__fork_must_detour()                        ? -EAGAIN
+           : berth__io_is_inherited(berth__pool_arenas(pool)) ? -EOWNERDEAD
+                                                              : 0;
 }
 
 static bool may_end(struct berth__arenas *arenas, unsigned flags) {
@@ -307,6 +381,7 @@ int berth__do_pool_destroy(berth_pool *pool, unsigned flags) {
     take_out(arenas);
     if (may_end(arenas, flags)) {
         berth__store_release(&pools[arenas->number], NULL);
+        berth__tag_count_pool(arenas->tag, -1);
         berth__arenas_destroy(arenas);
     } else {
         berth__engine_open(arenas);
@@ -315,6 +390,7 @@ int berth__do_pool_destroy(berth_pool *pool, unsigned flags) {
     berth__lock_release(&pools_lock);
     tell_of_end(pool, error);
     if (error == 0) {
+        berth__shared_end(&pool->memfd);
         berth__meta_free(pool, sizeof(*pool));
     }
     return error;

@@ -6,6 +6,7 @@
 
 #include "heap/engine.h"
 #include "heap/request.h"
+#include "os/memfd.h"
 
 #include <berth/pool.h>
 
@@ -14,6 +15,8 @@ enum { BERTH_POOL_NAME_MAX = 31 };
 struct berth_pool {
     _Atomic(struct berth__arenas *) arenas;
     struct berth_pool_options options;
+    struct berth__memfd memfd;  /* of which options.memory is, if options.backing says so */
+    _Atomic uint64_t in_flight; /* bytes; counted if options.in_flight bounds them */
     char name[BERTH_POOL_NAME_MAX + 1];
 };
 
@@ -30,6 +33,9 @@ BERTH_INLINE struct berth__arenas *berth__pool_arenas(const berth_pool *pool) {
 
 /* The pool with a number, or NULL. Valid for who uses or visits it (engine.h). */
 berth_pool *berth__pool_at(unsigned number);
+
+/* The pool of a tag's scopes, made if need be; NULL with errno. */
+berth_pool *berth__pool_of_scopes(unsigned tag, const char *name);
 
 /* The pool that arenas belong to. */
 BERTH_INLINE berth_pool *berth__pool_of_arenas(struct berth__arenas *arenas) {

@@ -3,11 +3,13 @@
  */
 #include "heap/observer.h"
 #include "pool/api.h"
+#include "pool/event.h"
 #include "pool/maintenance.h"
 #include "pool/pool.h"
 
 void berth__do_thread_idle(void) {
     berth__maintenance_start();
+    berth__events_look();
     berth__cache_park();
     (void)berth__tick(false);
 }
@@ -24,5 +26,6 @@ size_t berth__do_trim(berth_pool *pool) {
         returned += berth__reclaim_all(arenas);
     }
     (void)berth__tick(false);
+    berth__events_look();
     return returned;
 }

@@ -20,8 +20,9 @@
 
 /* ---- names ---- */
 
-static const char *const level_names[] = {"process", "pool", "arena", "class"};
-static const char *const level_titles[] = {"Process", "Pools", "Arenas", "Size classes"};
+static const char *const level_names[] = {"process", "pool", "arena", "class", "tag", "slow"};
+static const char *const level_titles[] = {"Process",      "Pools", "Arenas",
+                                           "Size classes", "Tags",  "Slow paths"};
 _Static_assert(sizeof(level_names) / sizeof(level_names[0]) == BERTH_LEVEL_COUNT &&
                    sizeof(level_titles) / sizeof(level_titles[0]) == BERTH_LEVEL_COUNT,
                "each level has a name");
@@ -324,9 +325,9 @@ static void print_overview(void) {
 /* A panel for each metric of a level. */
 static void print_level(unsigned number) {
     static const char *const legends[] = {EACH, EACH " {{pool}}", EACH " {{pool}} {{arena}}",
-                                          EACH " {{pool}} {{size}}"};
-    _Static_assert(sizeof(legends) / sizeof(legends[0]) == BERTH_LEVEL_COUNT,
-                   "each level has a legend");
+                                          EACH " {{pool}} {{size}}", EACH " {{tag}}"};
+    _Static_assert(sizeof(legends) / sizeof(legends[0]) == BERTH_LEVEL_SLOW,
+                   "each level but the histograms has a legend");
     const struct berth__level_info *level = &berth__levels[number];
     begin_row(level_titles[number]);
     for (unsigned i = 0; i < level->count; i++) {
@@ -345,6 +346,25 @@ static void print_level(unsigned number) {
     }
     printf("]}");
     next.comma = ",";
+}
+
+/* Of the level that is a histogram in Prometheus: as metrics/exposition.c names it. */
+static void print_slow_paths(void) {
+    begin_row(level_titles[BERTH_LEVEL_SLOW]);
+    begin_panel("timeseries", "The 99th percentile",
+                "How long slow paths took; needs berth export --slow.", "s", 12, 8);
+    lines(false);
+    target("histogram_quantile(0.99, sum by (le, path) "
+           "(rate(berth_slow_path_seconds_bucket" FILTER "[$__rate_interval])))",
+           "{{path}}");
+    end_panel();
+    begin_panel("timeseries", "How often", "Slow paths taken; needs berth export --slow.", "ops",
+                12, 8);
+    lines(false);
+    target("sum by (path) (rate(berth_slow_path_seconds_count" FILTER "[$__rate_interval]))",
+           "{{path}}");
+    end_panel();
+    printf("]}");
 }
 
 /* What may be chosen at the top. */
@@ -371,9 +391,10 @@ static void print_dashboard(void) {
     print_variable("pid", "{instance=~\\\"$instance\\\",comm=~\\\"$comm\\\"}", "");
     printf("]},\n\"panels\": [");
     print_overview();
-    for (unsigned level = 0; level < BERTH_LEVEL_COUNT; level++) {
+    for (unsigned level = 0; level < BERTH_LEVEL_SLOW; level++) {
         print_level(level);
     }
+    print_slow_paths();
     puts("\n]}");
 }
 

@@ -10,8 +10,12 @@
  * that what is printed is what the library does. To document another table: one more function in
  * `pages`.
  */
+#define BERTH_USDT 0 /* of the probes, the table only */
+
 #include "metrics/tables.h"
 #include "cli/export_metrics.h"
+#include "os/probe.h"
+#include "os/slow.h"
 #include "pool/options_table.h"
 
 #include <inttypes.h>
@@ -144,13 +148,16 @@ static void print_options_man(void) {
 }
 
 /* What a level is about: by name in the docs. */
-static const char *const level_titles[] = {"Process", "Pool", "Arena", "Size class"};
-static const char *const level_labels[] = {"", "pool", "pool, arena", "pool, size"};
+static const char *const level_titles[] = {"Process",    "Pool", "Arena",
+                                           "Size class", "Tag",  "Slow path"};
+static const char *const level_labels[] = {"", "pool", "pool, arena", "pool, size", "tag", "path"};
 _Static_assert(sizeof(level_titles) / sizeof(level_titles[0]) == BERTH_LEVEL_COUNT,
                "each level has a title");
 
 static const char *kind_of(const struct berth__metric *metric) {
-    return metric->kind == BERTH_METRIC_COUNTER ? "counter" : "gauge";
+    return metric->kind == BERTH_METRIC_COUNTER  ? "counter"
+           : metric->kind == BERTH_METRIC_BUCKET ? "bucket"
+                                                 : "gauge";
 }
 
 static const char *unit_of(const struct berth__metric *metric) {
@@ -169,6 +176,62 @@ static void print_export_markdown(void) {
 #undef ROW
 }
 
+static const struct {
+    const char *name, *help;
+} slow_paths[] = {
+#define ROW(name, help) {#name, help},
+    BERTH_SLOW_PATHS(ROW)
+#undef ROW
+};
+
+/* In OpenMetrics these are one histogram, whatever the fields. */
+static void print_slow_paths_markdown(void) {
+    puts("In OpenMetrics: the histogram `berth_slow_path_seconds`, labelled with its path. The\n"
+         "paths:\n");
+    for (size_t i = 0; i < sizeof(slow_paths) / sizeof(slow_paths[0]); i++) {
+        printf("- `%s`: %s\n", slow_paths[i].name, slow_paths[i].help);
+    }
+    putchar('\n');
+}
+
+static void print_slow_paths_man(void) {
+    puts("In OpenMetrics: the histogram\n.BR berth_slow_path_seconds ,\nlabelled with its path. "
+         "The paths:");
+    for (size_t i = 0; i < sizeof(slow_paths) / sizeof(slow_paths[0]); i++) {
+        printf(".TP\n.B %s\n", slow_paths[i].name);
+        print_man_text(slow_paths[i].help);
+    }
+    puts(".PP\nThe fields:");
+}
+
+static const struct {
+    const char *name, *arguments;
+} probes[] = {
+#define ROW(name, arguments) {#name, arguments},
+    BERTH_PROBES(ROW)
+#undef ROW
+};
+
+static void print_probes_markdown(void) {
+    puts("\n## Probes\n\n"
+         "USDT probes of the provider `berth`, in both libraries where they were built with\n"
+         "`sys/sdt.h`: for bpftrace (`usdt:/path/to/libberth-malloc.so.0:berth:chunk_map`), perf\n"
+         "and SystemTap. One that nobody looks at costs a load and a branch on a slow path.\n\n"
+         "| probe | arguments |\n|---|---|");
+    for (size_t i = 0; i < sizeof(probes) / sizeof(probes[0]); i++) {
+        printf("| `%s` | %s |\n", probes[i].name, probes[i].arguments);
+    }
+}
+
+static void print_probes_man(void) {
+    puts(".SH PROBES\nUSDT probes of the provider\n.BR berth ,\nin both libraries where they were "
+         "built with\n.BR sys/sdt.h ,\nwith their arguments:");
+    for (size_t i = 0; i < sizeof(probes) / sizeof(probes[0]); i++) {
+        printf(".TP\n.B %s\n", probes[i].name);
+        print_man_text(probes[i].arguments);
+    }
+}
+
 static void print_metrics_markdown(void) {
     puts(
         "<!-- Generated from the tables in include/berth/metrics.h by `make docs`; do not edit. "
@@ -180,8 +243,13 @@ static void print_metrics_markdown(void) {
         "called `blocks` there, as names must not end in `_count`.");
     for (unsigned l = 0; l < BERTH_LEVEL_COUNT; l++) {
         const struct berth__level_info *level = &berth__levels[l];
-        printf("\n## %s\n\nOpenMetrics prefix: `%s`.", level_titles[l], level->prefix);
-        printf(*level_labels[l] == '\0' ? "\n\n" : " Labels: %s.\n\n", level_labels[l]);
+        printf("\n## %s\n\n", level_titles[l]);
+        if (l == BERTH_LEVEL_SLOW) {
+            print_slow_paths_markdown();
+        } else {
+            printf("OpenMetrics prefix: `%s`.", level->prefix);
+            printf(*level_labels[l] == '\0' ? "\n\n" : " Labels: %s.\n\n", level_labels[l]);
+        }
         puts("| metric | kind | meaning |\n|---|---|---|");
         for (unsigned i = 0; i < level->count; i++) {
             const struct berth__metric *metric = &level->metrics[i];
@@ -191,6 +259,7 @@ static void print_metrics_markdown(void) {
         }
     }
     print_export_markdown();
+    print_probes_markdown();
 }
 
 static void print_metrics_man(void) {
@@ -212,9 +281,12 @@ static void print_metrics_man(void) {
          "there, as names must not end so.");
     for (unsigned l = 0; l < BERTH_LEVEL_COUNT; l++) {
         const struct berth__level_info *level = &berth__levels[l];
-        printf(".SH %s\nOpenMetrics prefix:\n.BR %s .\n", level_titles[l], level->prefix);
-        if (*level_labels[l] != '\0') {
-            printf("Labels: %s.\n", level_labels[l]);
+        printf(".SH %s\n", level_titles[l]);
+        if (l == BERTH_LEVEL_SLOW) {
+            print_slow_paths_man();
+        } else {
+            printf("OpenMetrics prefix:\n.BR %s .\n", level->prefix);
+            printf(*level_labels[l] == '\0' ? "" : "Labels: %s.\n", level_labels[l]);
         }
         for (unsigned i = 0; i < level->count; i++) {
             const struct berth__metric *metric = &level->metrics[i];
@@ -231,6 +303,7 @@ static void print_metrics_man(void) {
     print_man_text(help);
     BERTH_EXPORT_METRICS(ROW)
 #undef ROW
+    print_probes_man();
     puts(".SH SEE ALSO\n.BR berth_metrics (3),\n.BR berth (7)");
 }
 

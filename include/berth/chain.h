@@ -131,6 +131,15 @@ BERTH_API int berth_chain_share(const struct berth_chain *chain, uint64_t offset
                                 struct berth_chain *to);
 
 /**
+ * Takes the first segment off a chain, as a slice.
+ *
+ * Errors: -ERANGE (the chain is empty), -ENOTSUP (it is a region of a file): nothing has changed,
+ * *slice is empty. Threads: one at a time per chain. Owns: the caller, until berth_slice_release.
+ * Blocks: wait-free. Since: 0.1.
+ */
+BERTH_API int berth_chain_take_slice(struct berth_chain *chain, struct berth_slice *slice);
+
+/**
  * Drops the first `length` bytes: what was sent, or understood.
  *
  * Errors: -ERANGE (there are fewer): nothing has changed. Threads: one at a time per chain. Blocks:

@@ -85,6 +85,36 @@ BERTH_API size_t berth_receiver_next(const struct berth_receiver *receiver);
 BERTH_API int64_t berth_io_receive(int fd, struct berth_chain *chain,
                                    struct berth_receiver *receiver);
 
+/** Bytes of the blocks that connections share, where berth_io_renew is told 0. */
+enum { BERTH_RECEIVE_SHARED = 65536 };
+
+/**
+ * Makes sure that a piece, which begins empty, has room: for who receives in other ways than by
+ * berth_io_receive_shared, which does it itself. If nobody views what was cut from its block, all
+ * of that is free again; else, with less than a quarter of `bytes` left (0: 64 KiB), there is a new
+ * block of as many bytes from the pool.
+ *
+ * Errors: -ENOMEM, -EINVAL (more bytes than a slice may have): *piece is unchanged. Threads: one at
+ * a time per piece. Owns: the caller ends with berth_slice_release of *piece. Blocks: as
+ * berth_alloc, when a block is needed. Since: 0.1.
+ */
+BERTH_API int berth_io_renew(berth_pool *pool, struct berth_slice *piece, size_t bytes);
+
+/**
+ * Receives once to the end of a chain, into a block that a thread's connections share: what was
+ * filled of `piece` becomes a slice, and the rest waits for whoever receives next; berth_io_renew
+ * says when there is another block. So nothing is copied, connections that wait hold nothing, and
+ * short messages cost no block each. A slice keeps its whole block: berth_slice_compact for those
+ * that stay.
+ *
+ * Returns bytes, and 0 when the peer will send no more. Errors: the chain holds what it held:
+ * -EAGAIN (nothing has arrived), -ECONNRESET, -ENOMEM, -EINVAL (more bytes than a slice may have),
+ * and what readv gives. Threads: one at a time per chain and piece. Owns: borrows the descriptor;
+ * the caller ends with berth_slice_release of *piece. Blocks: as berth_io_receive. Since: 0.1.
+ */
+BERTH_API int64_t berth_io_receive_shared(int fd, struct berth_chain *chain,
+                                          struct berth_slice *piece, size_t bytes);
+
 /**
  * A TCP socket that sends without copying where that pays (MSG_ZEROCOPY): the kernel reads the
  * chain's memory until it says otherwise, and until then the sender holds references that nobody
@@ -102,8 +132,8 @@ typedef struct berth_sender berth_sender;
 
 /**
  * Makes a sender for a connected socket on which nothing was sent with MSG_ZEROCOPY before. Sends
- * of fewer than `threshold` bytes (0: 16 KiB) copy, as do those of slices shorter than 2 KiB on
- * average.
+ * of fewer than `threshold` bytes (0: the option zerocopy_min) copy, as do those of slices shorter
+ * than 2 KiB on average.
  *
  * Errors: NULL with ENOMEM. Threads: any. Owns: the caller, until berth_sender_try_close or
  * berth_sender_close; takes the descriptor, if it succeeds. Blocks: as berth_alloc. Since: 0.1.

@@ -27,8 +27,8 @@ extern "C" {
 /**
  * The metrics of the process, as X(name, kind, unit, help).
  *
- * kind: GAUGE goes up and down, COUNTER only up. unit: BYTES or NONE. Tables grow at their ends
- * only, so that a structure's fields keep their places.
+ * kind: GAUGE goes up and down, COUNTER only up, BUCKET is of a histogram. unit: BYTES or NONE.
+ * Tables grow at their ends only, so that a structure's fields keep their places.
  */
 #define BERTH_PROCESS_METRICS(X)                                                                   \
     X(limit_bytes, GAUGE, BYTES, "Limit on mapped memory; the largest number if there is none.")   \
@@ -57,7 +57,10 @@ extern "C" {
     X(ladder_callbacks, COUNTER, NONE, "Reclaims: pressure callbacks were asked.")                 \
     X(ladder_waits, COUNTER, NONE, "Reclaims: the request waited for memory.")                     \
     X(pools, GAUGE, NONE, "Pools, the default one included.")                                      \
-    X(mappings, GAUGE, NONE, "Mappings that the kernel keeps for berth's memory, at most.")
+    X(mappings, GAUGE, NONE, "Mappings that the kernel keeps for berth's memory, at most.")        \
+    X(pinned_blocks, GAUGE, NONE, "Pins of blocks that the kernel may be using.")                  \
+    X(pinned_bytes, GAUGE, BYTES, "In slices that are pinned, each pin counted.")                  \
+    X(in_flight_bytes, GAUGE, BYTES, "Given to the kernel without copying, and not given back yet.")
 
 /** The metrics of a pool. Sums over its arenas, and what belongs to no arena. */
 #define BERTH_POOL_METRICS(X)                                                                      \
@@ -126,6 +129,56 @@ extern "C" {
     X(allocations, COUNTER, NONE, "Blocks allocated.")                                             \
     X(frees, COUNTER, NONE, "Blocks freed.")
 
+/**
+ * The metrics of a tag (tag.h), over its scopes and the pools that have it.
+ *
+ * What the program holds lies between live_low_bytes and live_high_bytes; when all threads have
+ * flushed their caches, both are exact.
+ */
+#define BERTH_TAG_METRICS(X)                                                                       \
+    X(live_low_bytes, GAUGE, BYTES, "At least this much is held by the program, at block sizes.")  \
+    X(live_high_bytes, GAUGE, BYTES, "At most this much is held by the program, at block sizes.")  \
+    X(peak_bytes, GAUGE, BYTES,                                                                    \
+      "The most that live_high_bytes was, as often as somebody looked, as the stats page does.")   \
+    X(count, GAUGE, NONE, "Blocks that the program holds, as far as settled.")                     \
+    X(allocations, COUNTER, NONE, "Blocks allocated, those served by caches included.")            \
+    X(frees, COUNTER, NONE, "Blocks freed, those taken by caches included.")                       \
+    X(failures, COUNTER, NONE, "Requests that failed.")                                            \
+    X(capacity_bytes, GAUGE, BYTES, "Mapped for it: chunks, huge blocks, files.")                  \
+    X(pools, GAUGE, NONE, "Pools that are accounted to it, the one of its scopes included.")
+
+/**
+ * How long a slow path took: a histogram. docs/metrics.md lists the paths.
+ */
+#define BERTH_SLOW_METRICS(X)                                                                      \
+    X(count, COUNTER, NONE, "How often it was taken.")                                             \
+    X(total_ns, COUNTER, NONE, "What that took altogether, in nanoseconds.")                       \
+    X(within_512_ns, BUCKET, NONE, "Took up to 512 ns.")                                           \
+    X(within_1024_ns, BUCKET, NONE, "Took up to 1024 ns, and more than half of that.")             \
+    X(within_2048_ns, BUCKET, NONE, "Took up to 2048 ns, and more than half of that.")             \
+    X(within_4096_ns, BUCKET, NONE, "Took up to 4096 ns, and more than half of that.")             \
+    X(within_8192_ns, BUCKET, NONE, "Took up to 8192 ns, and more than half of that.")             \
+    X(within_16384_ns, BUCKET, NONE, "Took up to 16384 ns, and more than half of that.")           \
+    X(within_32768_ns, BUCKET, NONE, "Took up to 32768 ns, and more than half of that.")           \
+    X(within_65536_ns, BUCKET, NONE, "Took up to 65536 ns, and more than half of that.")           \
+    X(within_131072_ns, BUCKET, NONE, "Took up to 131072 ns, and more than half of that.")         \
+    X(within_262144_ns, BUCKET, NONE, "Took up to 262144 ns, and more than half of that.")         \
+    X(within_524288_ns, BUCKET, NONE, "Took up to 524288 ns, and more than half of that.")         \
+    X(within_1048576_ns, BUCKET, NONE, "Took up to 1048576 ns, and more than half of that.")       \
+    X(within_2097152_ns, BUCKET, NONE, "Took up to 2097152 ns, and more than half of that.")       \
+    X(within_4194304_ns, BUCKET, NONE, "Took up to 4194304 ns, and more than half of that.")       \
+    X(within_8388608_ns, BUCKET, NONE, "Took up to 8388608 ns, and more than half of that.")       \
+    X(within_16777216_ns, BUCKET, NONE, "Took up to 16777216 ns, and more than half of that.")     \
+    X(within_33554432_ns, BUCKET, NONE, "Took up to 33554432 ns, and more than half of that.")     \
+    X(within_67108864_ns, BUCKET, NONE, "Took up to 67108864 ns, and more than half of that.")     \
+    X(within_134217728_ns, BUCKET, NONE, "Took up to 134217728 ns, and more than half of that.")   \
+    X(within_268435456_ns, BUCKET, NONE, "Took up to 268435456 ns, and more than half of that.")   \
+    X(within_536870912_ns, BUCKET, NONE, "Took up to 536870912 ns, and more than half of that.")   \
+    X(within_1073741824_ns, BUCKET, NONE, "Took up to 1073741824 ns, and more than half of that.") \
+    X(within_2147483648_ns, BUCKET, NONE, "Took up to 2147483648 ns, and more than half of that.") \
+    X(within_4294967296_ns, BUCKET, NONE, "Took up to 4294967296 ns, and more than half of that.") \
+    X(beyond, BUCKET, NONE, "Took longer.")
+
 #define BERTH_METRIC_FIELD_(name, kind, unit, help) uint64_t name;
 
 /** The figures, each a field with its metric's name, in the order of the tables. */
@@ -140,6 +193,12 @@ struct berth_arena_metrics {
 };
 struct berth_class_metrics {
     BERTH_CLASS_METRICS(BERTH_METRIC_FIELD_)
+};
+struct berth_tag_metrics {
+    BERTH_TAG_METRICS(BERTH_METRIC_FIELD_)
+};
+struct berth_slow_metrics {
+    BERTH_SLOW_METRICS(BERTH_METRIC_FIELD_)
 };
 
 #undef BERTH_METRIC_FIELD_
@@ -170,6 +229,15 @@ BERTH_API int berth_metrics_read_arena(const berth_pool *pool, unsigned index,
 BERTH_API int berth_metrics_read_class(const berth_pool *pool, unsigned index,
                                        struct berth_class_metrics *metrics, size_t size);
 
+/** The same for a tag. Errors: -EINVAL for NULLs, -ENOENT: there is no such tag. Since: 0.1. */
+BERTH_API int berth_metrics_read_tag(const char *tag, struct berth_tag_metrics *metrics,
+                                     size_t size);
+
+/** The same for a slow path, by the name that it has in docs/metrics.md. Errors: -EINVAL for NULLs,
+ * -ENOENT. Blocks: wait-free. Since: 0.1. */
+BERTH_API int berth_metrics_read_slow(const char *path, struct berth_slow_metrics *metrics,
+                                      size_t size);
+
 /** How berth_metrics_write writes. */
 enum berth_metrics_format {
     BERTH_METRICS_TEXT,       /* for people */
@@ -182,7 +250,9 @@ enum {
     BERTH_METRICS_POOLS = 1,   /* each pool */
     BERTH_METRICS_ARENAS = 2,  /* the arenas of each pool */
     BERTH_METRICS_CLASSES = 4, /* the classes of each pool that were ever used */
-    BERTH_METRICS_ALL = 7      /* all of these */
+    BERTH_METRICS_TAGS = 8,    /* each tag */
+    BERTH_METRICS_SLOW = 16,   /* how long slow paths took */
+    BERTH_METRICS_ALL = 31     /* all of these */
 };
 
 /** Takes the next piece of text, of `length` bytes without a final zero; it may be cut anywhere. */

@@ -52,10 +52,29 @@ struct berth_pool_options {
     int one_thread; /* 1: buffers of this pool (slice.h) are used by one thread each, the one that
                        made them, for all of their life: counting needs no atomics. Blocks do not
                        mind. Debug builds stop who breaks the promise */
+    int io; /* 1: memory for the kernel to read and write by itself (uring.h, io.h): chunks, of
+               2 MiB by default, are committed whole, of huge pages, and stay as they are while
+               anything in them lives, is pinned or registered. No block is longer than a chunk. Not
+               together with `memory`. In the child of a fork all calls for such a pool, and for
+               blocks of it, answer EOWNERDEAD; frees do nothing, and the memory reads as zero */
+    uint64_t in_flight; /* bytes that the kernel may hold of all that is sent by senders of this
+                           pool; beyond it they copy (io.h), or have at most 16 KiB each in flight
+                           (uring.h). 0: no bound */
+    int backing; /* enum berth_backing. BERTH_BACKING_MEMFD: the pool lives on memory_size bytes of
+                    a memfd (`memory` is NULL), so that slices of it can be given to other processes
+                    (share.h). All of them are counted against the process's limit, as reserved,
+                    from its creation on; in the child of a fork it is as with `io` */
+    const char *tag; /* what its memory is accounted to (tag.h), copied; NULL: nothing */
+};
+
+/** What a pool's memory is. */
+enum berth_backing {
+    BERTH_BACKING_PRIVATE = 0, /* the process's own */
+    BERTH_BACKING_MEMFD = 1    /* a file without a name */
 };
 
 #define BERTH_POOL_OPTIONS_INIT                                                                    \
-    { sizeof(struct berth_pool_options), 0, 0, 0, -1, -1, -1, 0, NULL, 0, 0 }
+    { sizeof(struct berth_pool_options), 0, 0, 0, -1, -1, -1, 0, NULL, 0, 0, 0, 0, 0, NULL }
 
 /**
  * The default pool.
@@ -72,9 +91,9 @@ BERTH_API berth_pool *berth_pool_default(void);
  * must not be in use. options may be NULL for the defaults.
  *
  * Errors: NULL with EINVAL (an option or the name is out of range), EEXIST (the name is taken),
- * ENOMEM (no metadata memory), ENOSPC (1024 pools exist). Threads: any. Owns: the caller, until
- * berth_pool_destroy; options->memory is borrowed. Blocks: may lock, may make system calls.
- * Since: 0.1.
+ * ENOMEM (no metadata memory), ENOSPC (1024 pools exist, or 255 tags and not this one). Threads:
+ * any. Owns: the caller, until berth_pool_destroy; options->memory is borrowed. Blocks: may lock,
+ * may make system calls. Since: 0.1.
  */
 BERTH_API berth_pool *berth_pool_create(const char *name, const struct berth_pool_options *options);
 
@@ -90,11 +109,12 @@ enum {
  * invalid, in time that depends on the number of chunks, not of blocks.
  *
  * Errors: -EBUSY (blocks live; or, even when forced, the kernel may be using memory of the pool),
- * -EINVAL (the default pool, or NULL). Threads: any, but nothing else may use the pool at the same
- * time or afterwards. Threads that used it before may sleep, flush their caches and end at any
- * time, and what concerns all pools (metrics, trimming, the limit, a fork) needs no care either.
- * Owns: takes the pool; gives options->memory back. Blocks: may lock, may make system calls, and
- * waits until no other thread is looking into the pool for such a purpose. Since: 0.1.
+ * -EINVAL (the default pool, one that serves a tag, or NULL). Threads: any, but nothing else may
+ * use the pool at the same time or afterwards. Threads that used it before may sleep, flush their
+ * caches and end at any time, and what concerns all pools (metrics, trimming, the limit, a fork)
+ * needs no care either. Owns: takes the pool; gives options->memory back. Blocks: may lock, may
+ * make system calls, and waits until no other thread is looking into the pool for such a purpose.
+ * Since: 0.1.
  */
 BERTH_API int berth_pool_destroy(berth_pool *pool, unsigned flags);
 

@@ -185,6 +185,23 @@ BERTH_API struct berth_slice berth_slice_pin(const struct berth_slice *slice);
 BERTH_API void berth_slice_unpin(struct berth_slice *slice);
 
 /**
+ * Makes a slice's reference one pointer, for callbacks that are given one: what other libraries
+ * call when they no longer need memory. *slice is empty then; its bytes stay where they are. NULL
+ * for static memory. A pinned slice stops the process.
+ *
+ * Threads: one at a time per slice. Owns: the caller, until berth_owner_release. Blocks: wait-free.
+ * Since: 0.1.
+ */
+BERTH_API struct berth_owner *berth_slice_detach(struct berth_slice *slice);
+
+/**
+ * Gives a reference back that berth_slice_detach made; NULL is ignored. Keeps errno.
+ *
+ * Threads: any. Owns: takes the reference. Otherwise as berth_slice_release. Since: 0.1.
+ */
+BERTH_API void berth_owner_release(struct berth_owner *owner);
+
+/**
  * Bytes of memory that a slice keeps, whatever part of it the slice views. Its ratio to `length`
  * tells what a small slice costs. 0 for static memory.
  *

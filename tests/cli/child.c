@@ -5,6 +5,7 @@
  *   child topology   domains, nodes and seals of the memfd in BERTH_TOPOLOGY_FD
  *   child door       the file that malloc comes from
  *   child own        its metrics, in the files own.json and own.openmetrics
+ *   child tagged     nothing; some of its memory is accounted to "the parser"
  *   child undumpable nothing; nobody but root may look into it from then on
  *   child fork       nothing; what follows is done by a child, and waited for
  *   child hold       "ready PID", when the stats page shows all of it; then it waits to be killed;
@@ -82,6 +83,22 @@ static int own_into(const char *path, int format) {
     return error != 0;
 }
 
+/* Something under a tag. */
+static int tagged(void) {
+    static char *volatile kept;
+    int (*push)(const char *) = NULL;
+    int (*pop)(void) = NULL;
+    void *found = door_call("berth_tag_push");
+    memcpy(&push, &found, sizeof(push));
+    found = door_call("berth_tag_pop");
+    memcpy(&pop, &found, sizeof(pop));
+    if (push("the parser") != 0) {
+        return 1;
+    }
+    kept = malloc(50000);
+    return kept == NULL || pop() != 0;
+}
+
 /* Blocks of two kinds are there to be seen. */
 static int own(void) {
     static char *volatile kept[2];
@@ -146,6 +163,7 @@ int main(int argc, char **argv) {
                   : strcmp(argv[i], "topology") == 0   ? topology()
                   : strcmp(argv[i], "door") == 0       ? door()
                   : strcmp(argv[i], "own") == 0        ? own()
+                  : strcmp(argv[i], "tagged") == 0     ? tagged()
                   : strcmp(argv[i], "undumpable") == 0 ? undumpable()
                   : strcmp(argv[i], "fork") == 0       ? in_child()
                   : strcmp(argv[i], "hold") == 0       ? hold()

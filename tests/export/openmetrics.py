@@ -1,4 +1,4 @@
-"""A strict reader of OpenMetrics 1.0, of what this project writes: gauges, counters and infos.
+"""A strict reader of OpenMetrics 1.0, of what this project writes of it.
 
 read(text) gives {family: Family}, or raises Bad with the line that is at fault. It refuses what a
 lenient reader would pass over: families that come twice or are interleaved, metadata in another
@@ -11,7 +11,8 @@ import re
 NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\["\\n])*)"')
 VALUE = re.compile(r"(?:[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|[+-]?Inf|NaN)")
-SUFFIX = {"gauge": "", "counter": "_total", "info": "_info"}
+SUFFIXES = {"gauge": ("",), "counter": ("_total",), "info": ("_info",),
+            "histogram": ("_bucket", "_count", "_sum")}
 UNESCAPED = {r"\\": "\\", r"\"": '"', r"\n": "\n"}
 
 
@@ -33,7 +34,7 @@ def metadata(line, families, current):
     if word == "TYPE":
         if name in families:
             raise Bad(f"a family comes twice: {line}")
-        if rest not in SUFFIX:
+        if rest not in SUFFIXES:
             raise Bad(f"the type: {line}")
         current = families[name] = Family(name)
         current.type = rest
@@ -73,7 +74,8 @@ def labels_of(text, line):
 
 def sample(line, family):
     name = NAME.match(line)
-    if family is None or not name or name[0] != family.name + SUFFIX[family.type]:
+    if family is None or not name or name[0] not in [family.name + end for end
+                                                     in SUFFIXES[family.type]]:
         raise Bad(f"a sample outside its family: {line}")
     at, labels = name.end(), ()
     if line[at:at + 1] == "{":
@@ -86,9 +88,28 @@ def sample(line, family):
         raise Bad(f"no value of a counter: {line}")
     if family.type == "info" and value != 1:
         raise Bad(f"an info is 1: {line}")
+    if family.type == "histogram":
+        labels = (("", name[0].removeprefix(family.name)), *labels)
     if labels in family.samples:
         raise Bad(f"a series comes twice: {line}")
     family.samples[labels] = value
+
+
+def check_histogram(family):
+    """Buckets ascend, count what is below, and end with +Inf, which is the count."""
+    buckets = {}
+    for series, value in family.samples.items():
+        labels = dict(series)
+        if labels.pop("") == "_bucket":
+            bound = float(labels.pop("le"))
+            buckets.setdefault(tuple(sorted(labels.items())), []).append((bound, value))
+    for labels, found in buckets.items():
+        counts = [value for _, value in found]
+        if found != sorted(found) or counts != sorted(counts) or found[-1][0] != float("inf") \
+                or family.samples.get((("", "_count"), *labels)) != counts[-1]:
+            raise Bad(f"the buckets of {family.name}: {labels}")
+    if not buckets and family.samples:
+        raise Bad(f"no buckets: {family.name}")
 
 
 def read(text):
@@ -105,4 +126,6 @@ def read(text):
     for family in families.values():
         if family.help is None:
             raise Bad(f"no help: {family.name}")
+        if family.type == "histogram":
+            check_histogram(family)
     return families

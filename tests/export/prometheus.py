@@ -158,7 +158,7 @@ class Scraped(unittest.TestCase):
             self.skipTest("nothing can be preloaded into other programs in this build")
         if not shutil.which("redis-server"):
             self.skipTest("redis-server is not installed")
-        with Redis() as redis, Exporter(TOOL, "--arenas", "--classes") as exporter, \
+        with Redis() as redis, Exporter(TOOL, "--arenas", "--classes", "--slow") as exporter, \
                 Prometheus(exporter) as prometheus:
             redis.fill()
             until(lambda: exporter.metrics_of(redis.pid)["process"]["live_high_bytes"]
@@ -190,7 +190,8 @@ class Scraped(unittest.TestCase):
 
 class Promtool(unittest.TestCase):
     def test_it_finds_no_fault_with_the_classic_format(self):
-        with Program(HOLDER), Exporter(TOOL, "--arenas", "--classes") as exporter:
+        with Program(HOLDER), \
+                Exporter(TOOL, "--arenas", "--classes", "--slow") as exporter:
             text = exporter.text("/metrics")
             self.assertEqual(promtool("check", "metrics", text=text), (0, ""))
             # It does judge.

@@ -45,7 +45,7 @@ def classic_samples(text):
 class Metrics(unittest.TestCase):
     def test_both_formats_have_the_same_series_of_all_processes(self):
         with holder("first") as one, holder("second") as two, \
-                Exporter(TOOL, "--arenas", "--classes") as exporter:
+                Exporter(TOOL, "--arenas", "--classes", "--slow") as exporter:
             status, headers, text = exporter.ask("/metrics", Accept="application/openmetrics-text")
             self.assertEqual((status, headers["Content-Type"]), (
                 200, "application/openmetrics-text; version=1.0.0; charset=utf-8"))
@@ -69,12 +69,12 @@ class Metrics(unittest.TestCase):
         with holder(), Exporter(TOOL) as exporter:
             families = openmetrics.read(exporter.openmetrics())
             self.assertIn("berth_pool_used_bytes", families)
-            self.assertFalse([name for name in families if re.match("berth_(arena|class)_", name)])
+            self.assertFalse([name for name in families if re.match("berth_(arena|class|slow)_", name)])
 
     def test_the_figures_are_those_of_berth_stat(self):
         with holder() as one, Exporter(TOOL) as exporter:
             told = json.loads(subprocess.run(
-                [TOOL, "stat", "--json", "--arenas", "--classes", str(one.pid)],
+                [TOOL, "stat", "--json", "--arenas", "--classes", "--tags", "--slow", str(one.pid)],
                 env=environment(), capture_output=True, check=True).stdout)
             self.assertEqual(exporter.metrics_of(one.pid), told)
             self.assertEqual(told["pid"], one.pid)

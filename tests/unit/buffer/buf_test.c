@@ -263,9 +263,14 @@ static void what_slices_view_is_not_overwritten(void **state) {
     assert_int_equal(berth_buf_take_slice(&buf, 4, &slice), 0);
     assert_int_equal(berth_buf_overwrite(&buf, 0, "B", 1), -EBUSY);
     struct berth_slice pinned = berth_slice_pin(&slice);
+    struct berth_process_metrics figures;
+    assert_int_equal(berth_metrics_read(&figures, sizeof(figures)), 0);
+    assert_true(figures.pinned_bytes == 4 && figures.pinned_blocks == 1);
     berth_slice_release(&slice);
     assert_int_equal(berth_buf_overwrite(&buf, 0, "B", 1), -EBUSY);
     berth_slice_unpin(&pinned);
+    assert_int_equal(berth_metrics_read(&figures, sizeof(figures)), 0);
+    assert_true(figures.pinned_bytes == 0 && figures.pinned_blocks == 0);
     assert_int_equal(berth_buf_overwrite(&buf, 0, "B", 1), 0);
     assert_true(reads("Body"));
     berth_buf_clear(&buf);

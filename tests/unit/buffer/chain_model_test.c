@@ -148,6 +148,15 @@ static void consume(struct model *model) {
     erase_front(model, length);
 }
 
+static void take_first(struct model *model) {
+    struct berth_slice slice;
+    int error = berth_chain_take_slice(&model->chain, &slice);
+    UNIT_CHECK(error == (model->length == 0 ? -ERANGE : 0));
+    UNIT_CHECK(slice.length == 0 || memcmp(slice.data, model->flat, slice.length) == 0);
+    erase_front(model, slice.length);
+    berth_slice_release(&slice);
+}
+
 static void linearise(struct model *model) {
     size_t length = below(model->length + 1);
     length = length < 5000 ? length : below(5000);
@@ -189,7 +198,7 @@ static void step(void) {
     struct model *one = &models[below(CHAINS)];
     struct model *two = &models[(size_t)(one - models + 1) % CHAINS];
     bool full = one->length > FLAT_MAX - 100000;
-    switch (full ? 8 + below(2) : below(14)) {
+    switch (full ? 8 + below(2) : below(15)) {
     case 0:
     case 1:
     case 2: put_slice(one, true); break;
@@ -202,7 +211,8 @@ static void step(void) {
     case 9: consume(one); break;
     case 10: linearise(one); break;
     case 11: look_for(one); break;
-    case 12: below(8) == 0 ? join(one, two) : consume(one); break;
+    case 12: take_first(one); break;
+    case 13: below(8) == 0 ? join(one, two) : consume(one); break;
     default: {
         int copied = berth_chain_compact(&one->chain, (unsigned)below(20));
         UNIT_CHECK(copied >= 0 || copied == -ENOMEM);

@@ -250,6 +250,10 @@ static void regions_of_files_stand_among_slices(void **state) {
     assert_int_equal(segment.offset, 1000 + 5 + (INT64_C(5) << 30));
     assert_int_equal(segment.length, 2);
     assert_null(berth_chain_linearise(&chain, 1));
+    struct berth_slice slice;
+    assert_int_equal(berth_chain_take_slice(&chain, &slice), -ENOTSUP);
+    assert_null(slice.data);
+    assert_int_equal(berth_chain_length(&chain), 12);
     assert_int_equal(berth_chain_retained(&chain), 10);
     assert_int_equal(berth_chain_compact(&chain, 1), 0);
     berth_chain_clear(&chain);

@@ -75,6 +75,20 @@ static void release_a_pinned_slice(void *unused) {
     berth_slice_release(&pinned);
 }
 
+static void detach_a_pinned_slice(void *unused) {
+    (void)unused;
+    struct berth_slice slice = slice_of(100), pinned = berth_slice_pin(&slice);
+    (void)berth_slice_detach(&pinned);
+}
+
+static void release_a_detached_reference_twice(void *unused) {
+    (void)unused;
+    struct berth_slice slice = slice_of(100);
+    struct berth_owner *owner = berth_slice_detach(&slice);
+    berth_owner_release(owner);
+    berth_owner_release(owner);
+}
+
 static void unpin_what_is_not_pinned(void *unused) {
     (void)unused;
     struct berth_slice slice = slice_of(100);
@@ -163,6 +177,8 @@ static struct misuse {
     {append_after_release, "berth: use of a slice that was released", false, true},
     {read_a_chain_whose_slice_was_released, "berth: use of a slice that was released", false, true},
     {release_a_pinned_slice, "berth: releasing a pinned slice", false, false},
+    {detach_a_pinned_slice, "berth: detaching a pinned slice", false, false},
+    {release_a_detached_reference_twice, "berth: releasing a slice that was released", false, true},
     {unpin_what_is_not_pinned, "berth: unpinning a slice that is not pinned", false, false},
     {lose_a_pin, "berth: releasing the last reference to pinned memory", false, false},
     {commit_beyond_the_room, "berth: commit of ", false, false},

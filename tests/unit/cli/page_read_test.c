@@ -108,7 +108,7 @@ static void faults_are_told_apart(void **state) {
 static void names_that_would_reach_a_terminal_are_refused(void **state) {
     /* A process could send its reader's terminal, or Prometheus, what it likes. */
     (void)state;
-    static const char *const bad[] = {"\033[2J", "a\"b", "a\nb", "a b", "\xc3\xa4"};
+    static const char *const bad[] = {"\033[2J", "a\177b", "a\nb", "a\tb", "\xc3\xa4"};
     char *page = malloc(sound_bytes);
     for (unsigned i = 0; i < BERTH_ARRAY_COUNT(bad); i++) {
         memcpy(page, sound, sound_bytes);

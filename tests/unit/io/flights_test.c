@@ -62,7 +62,12 @@ static void ranges_land_in_any_order(void **state) {
     for (unsigned i = 0; i < 20; i++) {
         assert_true(depart(i));
     }
+    struct berth_process_metrics figures;
+    assert_int_equal(berth_metrics_read(&figures, sizeof(figures)), 0);
+    assert_int_equal(figures.in_flight_bytes, 600 * flights.count);
     assert_int_equal(land(7, 9), 3);
+    assert_int_equal(berth_metrics_read(&figures, sizeof(figures)), 0);
+    assert_int_equal(figures.in_flight_bytes, 600 * flights.count);
     assert_int_equal(land(15, 19), 5);
     assert_int_equal(land(3, 8), 4);
     for (unsigned i = 0; i < 20; i++) {

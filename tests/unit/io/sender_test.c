@@ -217,18 +217,18 @@ static void a_pause_ends_where_the_kernel_does_not_copy(void **state) {
     /* A socket on another device after a change of routes would copy for long. */
     (void)state;
     berth__sender_notified(sender, 0, 0, true);
-    assert_int_equal(sender->copies_left, BERTH_PAUSE_COPIED);
+    assert_int_equal(sender->pace.copies_left, BERTH_PAUSE_COPIED);
     berth__sender_notified(sender, 0, 0, true);
-    assert_int_equal(sender->copies_left, BERTH_PAUSE_COPIED);
+    assert_int_equal(sender->pace.copies_left, BERTH_PAUSE_COPIED);
     for (unsigned i = 0; i < 20; i++) {
-        sender->copies_left = 0;
+        sender->pace.copies_left = 0;
         berth__sender_notified(sender, 0, 0, true);
     }
-    assert_int_equal(sender->copies_left, BERTH_PAUSE_COPIED_MAX);
-    sender->copies_left = 0;
+    assert_int_equal(sender->pace.copies_left, BERTH_PAUSE_COPIED_MAX);
+    sender->pace.copies_left = 0;
     berth__sender_notified(sender, 0, 0, false);
     berth__sender_notified(sender, 0, 0, true);
-    assert_int_equal(sender->copies_left, BERTH_PAUSE_COPIED);
+    assert_int_equal(sender->pace.copies_left, BERTH_PAUSE_COPIED);
 }
 
 /* Without the right to lock more memory than that, which is counted for each user. */
@@ -240,12 +240,12 @@ static void send_with_few_locked_pages(void *unused) {
     uint64_t sent = send_until_full(16);
     UNIT_CHECK(sent == 16 * PIECE);
     unsigned in_flight = berth_sender_in_flight(sender);
-    UNIT_CHECK(in_flight > 0 && in_flight < 8 && sender->crowded);
+    UNIT_CHECK(in_flight > 0 && in_flight < 8 && sender->pace.crowded);
     scribble();
     UNIT_CHECK(receive_stream(0, 300) == sent);
     collect_all();
-    UNIT_CHECK(!sender->crowded);
-    sender->copies_left = 0; /* of the kernel's copying */
+    UNIT_CHECK(!sender->pace.crowded);
+    sender->pace.copies_left = 0; /* of the kernel's copying */
     append_stream(&out, 0, PIECE);
     UNIT_CHECK(berth_sender_send(sender, &out, UINT64_MAX) == PIECE);
     UNIT_CHECK(berth_sender_in_flight(sender) == 1);
@@ -259,7 +259,7 @@ static void send_more_than_may_be_locked(void *unused) {
     connect_sender(1);
     append_stream(&out, 0, 16 * PIECE);
     UNIT_CHECK(berth_sender_send(sender, &out, UINT64_MAX) == 16 * PIECE);
-    UNIT_CHECK(berth_sender_in_flight(sender) == 0 && sender->crowded);
+    UNIT_CHECK(berth_sender_in_flight(sender) == 0 && sender->pace.crowded);
     UNIT_CHECK(receive_stream(0, 300) == 16 * PIECE);
 }
 
@@ -291,6 +291,28 @@ static void too_many_notifications_copy(void **state) {
     collect_all();
 }
 
+static void beyond_the_pool_s_bound_it_copies(void **state) {
+    /* The kernel would hold all memory for peers that stall; copies wait in the socket. */
+    (void)state;
+    struct berth_pool_options options = BERTH_POOL_OPTIONS_INIT;
+    options.in_flight = 2 * PIECE;
+    berth_pool *bounded = berth_pool_create("bounded", &options);
+    int fds[2];
+    tcp_pair(fds, 0);
+    berth_sender *other = berth_sender_create(bounded, fds[0], 1);
+    struct berth_chain chain;
+    berth_chain_init(&chain, bounded);
+    for (unsigned i = 0; i < 4; i++) {
+        append_stream(&chain, 0, PIECE);
+        assert_int_equal(berth_sender_send(other, &chain, UINT64_MAX), PIECE);
+        assert_int_equal(berth_sender_in_flight(other), i < 2 ? i + 1 : 2);
+    }
+    berth_sender_reset(other);
+    assert_int_not_equal(berth_sender_close(other, 1000), -EBUSY);
+    close(fds[1]);
+    assert_int_equal(berth_pool_destroy(bounded, 0), 0);
+}
+
 static void a_socket_that_cannot_copies(void **state) {
     /* AF_UNIX ignores the flag: memory would be held for ever. */
     (void)state;
@@ -316,11 +338,11 @@ static void failures_do_not_lose_count(void **state) {
     assert_int_equal(berth_chain_length(&out), PIECE);
     assert_int_equal(berth_sender_in_flight(sender), 0);
     berth__os_fail_after(BERTH_OS_SEND, 0, 0);
-    sender->copies_left = 0;
+    sender->pace.copies_left = 0;
     berth__os_fail_after(BERTH_OS_SEND, 0, 1);
     assert_int_equal(berth_sender_send(sender, &out, UINT64_MAX), PIECE);
     assert_int_equal(berth_sender_in_flight(sender), 0);
-    sender->copies_left = 0;
+    sender->pace.copies_left = 0;
     append_stream(&out, PIECE, PIECE);
     assert_int_equal(berth_sender_send(sender, &out, UINT64_MAX), PIECE);
     assert_int_equal(berth_sender_in_flight(sender), 1);
@@ -407,6 +429,7 @@ int main(void) {
         SENDER_TEST(a_pause_ends_where_the_kernel_does_not_copy),
         SENDER_TEST(too_many_locked_pages_copy),
         SENDER_TEST(too_many_notifications_copy),
+        SENDER_TEST(beyond_the_pool_s_bound_it_copies),
         SENDER_TEST(a_socket_that_cannot_copies),
         SENDER_TEST(failures_do_not_lose_count),
         SENDER_TEST(closing_waits_for_what_is_in_flight),

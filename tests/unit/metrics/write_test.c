@@ -43,6 +43,9 @@ static int start_of_group(void **state) {
         UNIT_CHECK(berth_alloc(second, i * 60000) != NULL);
     }
     UNIT_CHECK(berth_alloc(second, 5 * MiB) != NULL);
+    UNIT_CHECK(berth_tag_push("part \"one\" \\") == 0);
+    UNIT_CHECK(berth_alloc(berth_pool_default(), 50000) != NULL);
+    UNIT_CHECK(berth_tag_pop() == 0);
     berth_thread_flush();
     return 0;
 }
@@ -62,7 +65,11 @@ static void parse_string(char *into, size_t bytes) {
     expect_char('"');
     size_t length = 0;
     while (*at != '"') {
-        assert_true(*at >= ' ' && *at != '\\' && (unsigned char)*at < 0x80 && length + 1 < bytes);
+        assert_true(*at >= ' ' && (unsigned char)*at < 0x80 && length + 2 < bytes);
+        if (*at == '\\') { /* kept as it is written */
+            into[length++] = *at++;
+            assert_true(*at == '"' || *at == '\\');
+        }
         into[length++] = *at++;
     }
     into[length] = '\0';
@@ -182,6 +189,18 @@ static void json_has_every_figure_of_the_structures(void **state) {
 #define X(name, kind, unit, help) check_member("pools[0].class[0].", #name, class.name);
     BERTH_CLASS_METRICS(X)
 #undef X
+    struct berth_tag_metrics tag;
+    struct berth_slow_metrics slow;
+    assert_int_equal(berth_metrics_read_tag("part \"one\" \\", &tag, sizeof(tag)), 0);
+    assert_int_equal(berth_metrics_read_slow("limit_wait", &slow, sizeof(slow)), 0);
+#define X(name, kind, unit, help) check_member("tags[0].", #name, tag.name);
+    BERTH_TAG_METRICS(X)
+#undef X
+#define X(name, kind, unit, help) check_member("slow[6].", #name, slow.name);
+    BERTH_SLOW_METRICS(X)
+#undef X
+    assert_string_equal(json_value("tags[0].name"), "part \\\"one\\\" \\\\");
+    assert_string_equal(json_value("slow[6].name"), "limit_wait");
     assert_string_equal(json_value("pools[0].name"), "default");
     assert_string_equal(json_value("pools[1].name"), "second.pool-1");
     assert_string_equal(json_value("version"), berth_version());
@@ -195,7 +214,11 @@ static void json_is_whole_at_every_choice_of_levels(void **state) {
     for (unsigned levels = 0; levels <= BERTH_METRICS_ALL; levels++) {
         const char *text = write_in(BERTH_METRICS_JSON, levels);
         parse_json(text);
-        assert_true((strstr(text, "\"pools\":[") != NULL) == (levels != 0));
+        bool pools =
+            (levels & (BERTH_METRICS_POOLS | BERTH_METRICS_ARENAS | BERTH_METRICS_CLASSES)) != 0;
+        assert_true((strstr(text, "\"pools\":[") != NULL) == pools);
+        assert_true((strstr(text, "\"tags\":[") != NULL) == ((levels & BERTH_METRICS_TAGS) != 0));
+        assert_true((strstr(text, "\"slow\":[") != NULL) == ((levels & BERTH_METRICS_SLOW) != 0));
         bool arenas = (levels & BERTH_METRICS_ARENAS) != 0;
         assert_true((strstr(text, "\"arena\":[") != NULL) == arenas);
         bool classes = (levels & BERTH_METRICS_CLASSES) != 0;
@@ -241,7 +264,7 @@ static void check_comment(const char *line) {
         snprintf(family.name, sizeof(family.name), "%s", name);
         snprintf(family.type, sizeof(family.type), "%s", line + rest);
         assert_true(strcmp(family.type, "gauge") == 0 || strcmp(family.type, "counter") == 0 ||
-                    strcmp(family.type, "info") == 0);
+                    strcmp(family.type, "info") == 0 || strcmp(family.type, "histogram") == 0);
         return;
     }
     assert_string_equal(name, family.name);
@@ -250,8 +273,10 @@ static void check_comment(const char *line) {
         assert_false(family.unit);
         family.unit = true;
         size_t length = strlen(name);
-        assert_string_equal(line + rest, "bytes");
-        assert_true(length > 6 && strcmp(name + length - 6, "_bytes") == 0);
+        size_t unit_length = strlen(line + rest);
+        assert_true(strcmp(line + rest, "bytes") == 0 || strcmp(line + rest, "seconds") == 0);
+        assert_true(length > unit_length + 1 && name[length - unit_length - 1] == '_' &&
+                    strcmp(name + length - unit_length, line + rest) == 0);
     } else {
         assert_string_equal(keyword, "HELP");
         assert_false(family.help);
@@ -267,20 +292,55 @@ static void check_labels(const char *from, const char *to) {
         assert_non_null(equals);
         assert_true(is_name(from, (size_t)(equals - from)));
         assert_int_equal(equals[1], '"');
-        const char *close = memchr(equals + 2, '"', (size_t)(to - equals - 2));
-        assert_non_null(close);
+        const char *close = equals + 2;
+        while (close < to && *close != '"') {
+            close += *close == '\\' ? 2 : 1;
+        }
+        assert_true(close < to);
         from = close + 1;
         assert_true(from == to || *from == ',');
         from += *from == ',' && from < to;
     }
 }
 
+static const char *histogram_suffix(const char *line, size_t length) {
+    static const char *const suffixes[] = {"_bucket", "_count", "_sum"};
+    for (unsigned i = 0; i < BERTH_ARRAY_COUNT(suffixes); i++) {
+        size_t bytes = strlen(suffixes[i]);
+        if (length > bytes && strncmp(line + length - bytes, suffixes[i], bytes) == 0) {
+            return suffixes[i];
+        }
+    }
+    return "";
+}
+
+/* Bounds ascend to +Inf, counts do not fall, and the last one is the count. */
+static void check_histogram(const char *line, const char *suffix, double value) {
+    static double bound;
+    static double count;
+    static bool whole;
+    if (strcmp(suffix, "_bucket") == 0) {
+        const char *le = strstr(line, ",le=\"");
+        assert_non_null(le);
+        bool first = whole || bound == 0;
+        double next = strtod(le + 5, NULL); /* of "+Inf", too */
+        assert_true(first || (next > bound && value >= count));
+        bound = next;
+        count = value;
+        whole = strncmp(le + 5, "+Inf", 4) == 0;
+    } else {
+        assert_true(whole && (strcmp(suffix, "_sum") == 0 || value == count));
+    }
+}
+
 static void check_sample(const char *line) {
     size_t length = strcspn(line, "{ ");
     size_t family_length = strlen(family.name);
-    const char *suffix = strcmp(family.type, "counter") == 0 ? "_total"
-                         : strcmp(family.type, "info") == 0  ? "_info"
-                                                             : "";
+    bool histogram = strcmp(family.type, "histogram") == 0;
+    const char *suffix = histogram                             ? histogram_suffix(line, length)
+                         : strcmp(family.type, "counter") == 0 ? "_total"
+                         : strcmp(family.type, "info") == 0    ? "_info"
+                                                               : "";
     assert_true(is_name(line, length) && strncmp(line, family.name, family_length) == 0);
     assert_true(length == family_length + strlen(suffix) &&
                 strncmp(line + family_length, suffix, strlen(suffix)) == 0);
@@ -288,15 +348,20 @@ static void check_sample(const char *line) {
     family.samples = true;
     const char *value = line + length;
     if (*value == '{') {
-        const char *close = strchr(value, '}');
+        const char *close = strstr(value, "} ");
         assert_non_null(close);
         check_labels(value + 1, close);
         value = close + 1;
     }
     expect_char(*value == ' ' ? *at : '\0');
     value++;
-    assert_true(strcmp(value, "+Inf") == 0 || strspn(value, "0123456789") == strlen(value));
+    bool fraction = histogram && strcmp(suffix, "_sum") == 0;
+    assert_true(strcmp(value, "+Inf") == 0 ||
+                strspn(value, fraction ? "0123456789." : "0123456789") == strlen(value));
     assert_true(strcmp(value, "+Inf") != 0 || strcmp(family.type, "gauge") == 0);
+    if (histogram) {
+        check_histogram(line, suffix, strtod(value, NULL));
+    }
 }
 
 static void openmetrics_is_as_its_standard_says(void **state) {
@@ -336,6 +401,13 @@ static void openmetrics_tells_pools_arenas_and_classes_apart(void **state) {
     assert_non_null(strstr(text, "\nberth_arena_chunks{pool=\"default\",arena=\"0\"} "));
     assert_non_null(strstr(text, "\nberth_class_slabs{pool=\"default\",size=\"512\"} "));
     assert_null(strstr(text, "{pool=\"second.pool-1\",size=\"512\"}")); /* never used there */
+    assert_non_null(
+        strstr(text, "\nberth_tag_live_high_bytes{tag=\"part \\\"one\\\" \\\\\"} 53248\n"));
+    assert_non_null(strstr(text, "\nberth_pool_blocks{pool=\"tag:part \\\"one\\\" \\\\\"} 1\n"));
+    assert_non_null(
+        strstr(text, "\nberth_slow_path_seconds_bucket{path=\"purge\",le=\"0.000000512\"} "));
+    assert_non_null(
+        strstr(text, "\nberth_slow_path_seconds_bucket{path=\"purge\",le=\"4.294967296\"} "));
     snprintf(line, sizeof(line), "\nberth_build_info{version=\"%s\"} 1\n", berth_version());
     assert_non_null(strstr(text, line));
 }
@@ -371,7 +443,8 @@ static void readers_of_others_take_the_formats(void **state) {
     assert_int_equal(python("import json, sys\n"
                             "m = json.load(sys.stdin)\n"
                             "assert m[\"pools\"][1][\"name\"] == \"second.pool-1\"\n"
-                            "assert m[\"process\"][\"mapped_bytes\"] > 0\n",
+                            "assert m[\"process\"][\"mapped_bytes\"] > 0\n"
+                            "assert m[\"tags\"][0][\"name\"] == \"part \\\"one\\\" \\\\\"\n",
                             BERTH_METRICS_JSON),
                      0);
     if (has_python("prometheus_client.openmetrics.parser")) {
@@ -396,7 +469,10 @@ static void text_names_every_figure_and_is_cut_anywhere(void **state) {
 #define X(name, kind, unit, help) assert_non_null(strstr(text, " " #name " "));
     BERTH_PROCESS_METRICS(X)
     BERTH_POOL_METRICS(X)
+    BERTH_TAG_METRICS(X)
 #undef X
+    assert_non_null(strstr(text, "\ntag part \"one\" \\\n"));
+    assert_non_null(strstr(text, "\nslow paths\n  chunk_map             "));
     assert_non_null(strstr(text, "\npool second.pool-1\n"));
     assert_non_null(strstr(text, "\narenas of pool second.pool-1\n"));
     assert_non_null(strstr(text, "\nclasses of pool default\n"));
@@ -411,7 +487,7 @@ static void wrong_arguments_are_refused(void **state) {
     /* A caller's slip would go unnoticed, or write beyond its structure. */
     (void)state;
     assert_int_equal(berth_metrics_write((enum berth_metrics_format)3, 0, keep, NULL), -EINVAL);
-    assert_int_equal(berth_metrics_write(BERTH_METRICS_TEXT, 8, keep, NULL), -EINVAL);
+    assert_int_equal(berth_metrics_write(BERTH_METRICS_TEXT, 32, keep, NULL), -EINVAL);
     assert_int_equal(berth_metrics_write(BERTH_METRICS_TEXT, 0, NULL, NULL), -EINVAL);
     assert_int_equal(berth_metrics_write_fd(-1, BERTH_METRICS_TEXT, 0), -EBADF);
     struct berth_process_metrics process;
@@ -448,7 +524,7 @@ static void a_program_built_with_other_tables_is_served_what_it_knows(void **sta
     assert_true(older.values[5] == UINT64_C(0xaaaaaaaaaaaaaaaa));
     assert_int_equal(berth_metrics_read((void *)&newer, sizeof(newer.values)), 0);
     size_t known = sizeof(struct berth_process_metrics) / sizeof(uint64_t);
-    assert_true(newer.values[known - 2] == 2 && newer.values[known] == 0); /* pools */
+    assert_true(newer.values[known - 5] == 3 && newer.values[known] == 0); /* pools */
     assert_true(newer.values[63] == 0 && newer.guard == UINT64_C(0xaaaaaaaaaaaaaaaa));
 }
 

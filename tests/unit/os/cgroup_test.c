@@ -173,6 +173,34 @@ static void a_path_that_is_too_long_is_no_limit(void **state) {
     assert_int_equal(berth__cgroup_memory_limit(), 5000000);
 }
 
+/* What the opened file holds; "" if none was. */
+static const char *pressure(void) {
+    static char content[64];
+    memset(content, 0, sizeof(content));
+    int fd = berth__cgroup_open_pressure();
+    if (fd >= 0) {
+        assert_true(read(fd, content, sizeof(content) - 1) >= 0);
+        assert_int_equal(write(fd, "", 0), 0); /* a trigger can be written */
+        close(fd);
+    }
+    return content;
+}
+
+static void pressure_is_the_groups_or_the_machines(void **state) {
+    /* A service would give its memory back for others, or not when its own group is short. */
+    (void)state;
+    assert_string_equal(pressure(), "");
+    put("proc/pressure/memory", "machine");
+    assert_string_equal(pressure(), "machine");
+    put("proc/self/cgroup", "1:name=systemd:/a\n0::/a/b\n");
+    assert_string_equal(pressure(), "machine");
+    put(V2 "/a/b/memory.pressure", "group");
+    assert_string_equal(pressure(), "group");
+    put("proc/self/cgroup", "0::/\n");
+    put(V2 "/memory.pressure", "container");
+    assert_string_equal(pressure(), "container");
+}
+
 int main(void) {
 #define IN_ROOT(test) cmocka_unit_test_setup_teardown(test, fresh_root, remove_root)
     const struct CMUnitTest tests[] = {
@@ -185,6 +213,7 @@ int main(void) {
         IN_ROOT(of_two_versions_the_tighter_one_counts),
         IN_ROOT(what_is_no_number_is_no_limit),
         IN_ROOT(a_path_that_is_too_long_is_no_limit),
+        IN_ROOT(pressure_is_the_groups_or_the_machines),
     };
     return UNIT_RUN(tests);
 }

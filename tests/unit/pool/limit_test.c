@@ -78,8 +78,14 @@ static void holding_every_buffer_gives_exactly_as_many_as_fit(void **state) {
     (void)state;
     berth_pool *pool = pool_that_waits("holding", 20);
     uint64_t waits = figures().ladder_waits;
+    struct berth_slow_metrics before;
+    struct berth_slow_metrics after;
+    assert_int_equal(berth_metrics_read_slow("limit_wait", &before, sizeof(before)), 0);
     errno = 0;
     assert_int_equal(hold_all(pool), 100);
+    assert_int_equal(berth_metrics_read_slow("limit_wait", &after, sizeof(after)), 0);
+    assert_true(after.count == before.count + 1 && after.total_ns - before.total_ns >= 20000000);
+    assert_int_equal(berth_metrics_read_slow("no such path", &after, sizeof(after)), -ENOENT);
     assert_int_equal(errno, ENOMEM);
     assert_int_equal(berth_limit_used(), 100 * MiB);
     assert_int_equal(figures().ladder_waits, waits + 1);

@@ -404,9 +404,12 @@ static void a_pinned_block_keeps_its_pool(void **state) {
         void *block = berth_alloc(pool, sizes[i]);
         berth_pin(block);
         berth_pin(block);
+        assert_int_equal(figures().pinned_blocks, 2);
         berth_unpin(block);
         assert_int_equal(berth_pool_destroy(pool, BERTH_FORCE), -EBUSY);
+        assert_int_equal(figures().pinned_blocks, 1);
         berth_unpin(block);
+        assert_int_equal(figures().pinned_blocks, 0);
         assert_int_equal(berth_pool_destroy(pool, BERTH_FORCE), 0);
     }
 }
