@@ -66,6 +66,10 @@ class Page(unittest.TestCase):
                 for number, arena in enumerate(pool["arena"]):
                     cell = f"#arenas {row}[data-arena='{number}'] [data-metric=slab_lent_bytes]"
                     self.assertEqual(browser.run(VALUE, cell), raw(arena["slab_lent_bytes"]))
+            for tag in figures["tags"]:
+                cell = f"#tags [data-tag='{tag['name']}'] [data-metric=live_high_bytes]"
+                self.assertEqual(browser.run(VALUE, cell), raw(tag["live_high_bytes"]))
+            self.assertEqual([tag["name"] for tag in figures["tags"]], ["held.tag"])
             share = process["limit_used_bytes"] / process["limit_bytes"]
             self.assertEqual(browser.run("return document.getElementById('share').textContent"),
                              f"{100 * share:.1f} %" if share < 0.1 else f"{100 * share:.0f} %")

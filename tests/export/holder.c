@@ -42,6 +42,11 @@ int main(int argc, char **argv) {
         hold(berth_pool_default(), NORMAL_BYTES);
     }
     hold(pool, HUGE_BYTES);
+    if (berth_tag_push("held.tag") != 0) {
+        return 1;
+    }
+    hold(berth_pool_default(), SMALL_BYTES);
+    berth_tag_pop();
     berth_thread_flush();
     for (int i = 0; i < 20; i++) { /* until the page has been written with all of it */
         usleep(20000);

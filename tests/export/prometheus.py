@@ -158,7 +158,9 @@ class Scraped(unittest.TestCase):
             self.skipTest("nothing can be preloaded into other programs in this build")
         if not shutil.which("redis-server"):
             self.skipTest("redis-server is not installed")
-        with Redis() as redis, Exporter(TOOL, "--arenas", "--classes", "--slow") as exporter, \
+        # The holder has a tag, which Redis has not.
+        with Redis() as redis, Program(HOLDER), \
+                Exporter(TOOL, "--arenas", "--classes", "--slow") as exporter, \
                 Prometheus(exporter) as prometheus:
             redis.fill()
             until(lambda: exporter.metrics_of(redis.pid)["process"]["live_high_bytes"]
