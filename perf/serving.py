@@ -25,6 +25,7 @@ sys.dont_write_bytecode = True
 import machine  # noqa: E402
 import served  # noqa: E402
 from served import Failed, Server  # noqa: E402
+from svg import Drawing  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NETTY = "/usr/share/java"
@@ -229,7 +230,32 @@ def report(rows, figures, bench, conditions):
     return "\n".join(lines) + "\n"
 
 
-def write_docs(text):
+def plot(rows):
+    """Processor time of a message over the twin's, as bars that are cut at four times."""
+    names = list(dict.fromkeys(side for row in rows for side in row.sides))
+    drawing = Drawing(760, "Processor time of a message, the twin's being 1 (shorter is better)")
+    drawing.legend(160, 42, names)
+    y, scale, clip = 60, 140, 4
+    top = y
+    for row in rows:
+        twin = row.figure("twin", "cpu_us")
+        sides = [side for side in row.sides if row.rounds[side] and twin]
+        drawing.text(180, y + 5 * len(sides) + 3, row.name, "ink", "end")
+        for side in sides:
+            over = row.figure(side, "cpu_us") / twin
+            shown = min(over, clip) * scale
+            drawing.bar(190, y, shown, 8, names.index(side), f"{row.name}, {side}: {over:.2f}")
+            drawing.text(193 + shown, y + 8, f"{over:.2f}{' (cut)' if over > clip else ''}",
+                         "faint small")
+            y += 10
+        y += 8
+    drawing.rule(190 + scale, top - 4, 190 + scale, y - 4, "axis")
+    return drawing.svg()
+
+
+def write_docs(text, picture):
+    with open(os.path.join(ROOT, "docs", "servers.svg"), "w", encoding="utf-8") as file:
+        file.write(picture)
     path = os.path.join(ROOT, "docs", "performance.md")
     begin, end = "<!-- servers: begin -->\n", "<!-- servers: end -->"
     with open(path, encoding="utf-8") as file:
@@ -287,8 +313,10 @@ def main():
         json.dump({"machine": about, "fanout": figures, "missing": bench.missing,
                    "rows": {row.name: {"rounds": row.rounds, "once": row.once} for row in rows}},
                   file, indent=1)
+    with open(os.path.join(chosen.out, "servers.svg"), "w", encoding="utf-8") as file:
+        file.write(plot(rows))
     if chosen.docs:
-        write_docs(text)
+        write_docs(text, plot(rows))
     print(text)
 
 

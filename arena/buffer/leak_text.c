@@ -9,21 +9,9 @@
 
 #include <string.h>
 
-/* "    berth_x+0x1a (/usr/bin/server+0x12ab)" */
 static void write_place(struct berth__text *text, const void *place) {
-    struct berth__symbol symbol = berth__dynamic_symbol(place);
     berth__text_string(text, "    ");
-    if (symbol.name != NULL) {
-        berth__text_format(text, "%s+", symbol.name);
-        berth__text_hex(text, symbol.offset);
-    } else {
-        berth__text_hex(text, (uintptr_t)place);
-    }
-    if (symbol.path != NULL) {
-        berth__text_format(text, " (%s+", symbol.path);
-        berth__text_hex(text, symbol.path_offset);
-        berth__text_char(text, ')');
-    }
+    berth__dynamic_describe(text, place);
     berth__text_char(text, '\n');
 }
 

@@ -115,6 +115,7 @@ struct berth__chunk {
     uint16_t purge_from[BERTH_CHUNK_UNITS];
     struct berth__run_link run_links[BERTH_CHUNK_PAGES / BERTH_RUN_LINK_PAGES];
     struct berth__slab_record slabs[BERTH_CHUNK_UNITS];
+    _Atomic uint64_t sampled[BERTH_CHUNK_WORDS]; /* a profile follows the block on this page */
 };
 _Static_assert(sizeof(struct berth__chunk) <= BERTH_RECORD_BYTES, "a record per slot");
 

@@ -137,6 +137,11 @@ bool berth__space_init(size_t reserve_bytes) {
     return span != NULL;
 }
 
+void berth__spans_where(const void **table, const void **count) {
+    *table = spans;
+    *count = &span_count;
+}
+
 struct berth__span *berth__span_find(const void *address) {
     unsigned count = berth__load_acquire(&span_count);
     for (unsigned i = 0; i < count; i++) {

@@ -48,7 +48,9 @@ enum berth__unit_kind {
 #define BERTH_ENTRY_OF_KIND(kind) ((uint64_t)(kind) << 24)
 #define BERTH_HEAP_MARK(number, kind) ((uint64_t)(number) << 32 | BERTH_ENTRY_OF_KIND(kind))
 #define BERTH_ENTRY_IS_SLAB(entry)                                                                 \
-    (BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SLAB || BERTH_ENTRY_KIND(entry) == BERTH_UNIT_POOL_SLAB)
+    (BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SLAB ||                                                 \
+     BERTH_ENTRY_KIND(entry) == BERTH_UNIT_POOL_SLAB ||                                            \
+     BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SAMPLED)
 
 enum { BERTH_RECORD_BYTES = 24576, BERTH_SPANS_MAX = 256 };
 
@@ -169,6 +171,10 @@ bool berth__span_can_be_lent(const void *memory, size_t bytes);
  * The records of its slots are usable at once. */
 struct berth__span *berth__span_lend(void *memory, size_t bytes);
 void berth__span_return(struct berth__span *span);
+
+/* Where the table of spans is, an array of pointers, and the number of those in use: for readers of
+ * other processes (metrics/layout_format.h). */
+void berth__spans_where(const void **table, const void **count);
 
 /* Calls visit(context, record) for every slot that was ever used, without a lock. */
 void berth__slots_visit(void (*visit)(void *context, struct berth__chunk *record), void *context);

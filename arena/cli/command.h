@@ -10,7 +10,9 @@
 
 #include "base/compiler.h"
 
-#define BERTH_COMMANDS(X) X(run) X(stat) X(ctl) X(export) X(options) X(help)
+#define BERTH_COMMANDS(X)                                                                          \
+    X(run)                                                                                         \
+    X(stat) X(top) X(prof) X(leaks) X(baseline) X(diff) X(map) X(ctl) X(export) X(options) X(help)
 
 struct berth__command {
     const char *name;
@@ -47,5 +49,9 @@ int berth__cli_operands(const struct berth__command *command, int argc, char **a
 
 /* The number of a process; -1 after a message if the text is none. */
 int berth__cli_pid(const struct berth__command *command, const char *text);
+
+/* The same where one process, and nothing else, is to follow the options; -1 also after a usage
+ * error was told. */
+int berth__cli_only_pid(const struct berth__command *command, int argc, char **argv);
 
 #endif

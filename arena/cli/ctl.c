@@ -40,6 +40,10 @@ static bool parse_order(const char *text, struct order *order) {
         order->command = BERTH_MAIL_LIMIT;
         return parse_limit(text + 6, &order->argument);
     }
+    if (strncmp(text, "sample=", 7) == 0) {
+        order->command = BERTH_MAIL_SAMPLE;
+        return berth__parse_size(text + 7, strlen(text + 7), &order->argument);
+    }
     order->command = BERTH_MAIL_DECAY_MS;
     return strncmp(text, "decay_ms=", 9) == 0 && parse_ms(text + 9, &order->argument);
 }
@@ -94,7 +98,8 @@ static int ctl(const struct berth__command *command, int argc, char **argv) {
         return berth__cli_usage_error(command);
     }
     if (!parse_order(argv[first + 1], &order)) {
-        berth__cli_error(command, "\"%s\" is not trim, limit=SIZE or decay_ms=N", argv[first + 1]);
+        berth__cli_error(command, "\"%s\" is not trim, limit=SIZE, decay_ms=N or sample=SIZE",
+                         argv[first + 1]);
         return berth__cli_usage_error(command);
     }
     return carry(command, pid, &order);
@@ -102,12 +107,14 @@ static int ctl(const struct berth__command *command, int argc, char **argv) {
 
 const struct berth__command berth__command_ctl = {
     .name = "ctl",
-    .arguments = "PID trim | limit=SIZE | decay_ms=N",
+    .arguments = "PID trim | limit=SIZE | decay_ms=N | sample=SIZE",
     .summary = "Change a running process",
     .details =
         "  trim          returns what is unused to the kernel\n"
         "  limit=SIZE    sets the limit of the process, as berth_limit_set does; or limit=none\n"
-        "  decay_ms=N    sets the time over which unused memory goes back, for all pools\n\n"
+        "  decay_ms=N    sets the time over which unused memory goes back, for all pools\n"
+        "  sample=SIZE   takes samples for heap profiles (`berth prof`), SIZE bytes apart on\n"
+        "                average; 0 ends it. 512K costs next to nothing\n\n"
         "The process does it the next time that it takes a slow path, or its maintenance thread.\n"
         "The exit status is 3 if that was not so within a second; it is done then when it is.\n",
     .run = ctl,

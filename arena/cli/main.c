@@ -71,6 +71,19 @@ int berth__cli_pid(const struct berth__command *command, const char *text) {
     return (int)pid;
 }
 
+int berth__cli_only_pid(const struct berth__command *command, int argc, char **argv) {
+    int pid = -1;
+    if (argc - optind == 1) {
+        pid = berth__cli_pid(command, argv[optind]);
+    } else {
+        berth__cli_error(command, "one process is needed");
+    }
+    if (pid < 0) {
+        berth__cli_usage_error(command);
+    }
+    return pid;
+}
+
 static int unknown_command(const char *name) {
     fprintf(stderr, "berth: there is no command \"%s\"\nSee `berth help`.\n", name);
     return BERTH_EXIT_USAGE;

@@ -19,6 +19,8 @@ static const char *type_name(enum berth__option_type type) {
         [BERTH_OPTION_LIMIT] = "size|none|auto",
         [BERTH_OPTION_THP] = "never|auto|always",
         [BERTH_OPTION_LEAK] = "off|simple|advanced|paranoid",
+        [BERTH_OPTION_STACK] = "frames|unwind",
+        [BERTH_OPTION_PATH] = "path|none",
     };
     return names[type];
 }

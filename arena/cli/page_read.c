@@ -6,7 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VALUES_MAX = BERTH_ARRAY_COUNT(((struct berth__row *)0)->of.value), HELP_MAX = 400 };
+enum {
+    VALUES_MAX = BERTH_ARRAY_COUNT(((struct berth__row *)0)->of.value),
+    HELP_MAX = 400,
+    HEAD_LEAST = offsetof(struct berth__stats_head, layout), /* what the first version had */
+};
 
 /* ---- texts ---- */
 
@@ -175,10 +179,15 @@ static void take_head(struct berth__stats *stats, const struct berth__stats_head
     bool has_mail = head->mail_bytes >= sizeof(struct berth__stats_mail) &&
                     things_at(stats, head->mail, 1, head->mail_bytes) != NULL;
     stats->mail = has_mail ? head->mail : 0;
+    stats->layout = head->layout == 0
+                        ? NULL
+                        : things_at(stats, head->layout, head->layout_count, sizeof(uint64_t));
+    stats->layout_count = stats->layout == NULL ? 0 : head->layout_count;
     stats->taken_ns = head->taken_ns;
     stats->made_ns = head->made_ns;
     stats->cost_ns = head->cost_ns;
     stats->rows_left_out = head->rows_left_out;
+    stats->samples = head->samples;
     stats->snapshot.version = stats->berth_version;
     stats->snapshot.levels = stats->levels;
 }
@@ -199,8 +208,11 @@ enum berth__page_fault berth__stats_read(struct berth__stats *stats, const void 
     if (head.sequence % 2 != 0) {
         return BERTH_PAGE_UNFINISHED;
     }
-    if (head.head_bytes < sizeof(head) || head.head_bytes > page_bytes) {
+    if (head.head_bytes < HEAD_LEAST || head.head_bytes > page_bytes) {
         return BERTH_PAGE_DAMAGED;
+    }
+    if (head.head_bytes < sizeof(head)) { /* an older one, which has no more */
+        memset((char *)&head + head.head_bytes, 0, sizeof(head) - head.head_bytes);
     }
     stats->metrics = calloc((size_t)BERTH_LEVEL_COUNT * VALUES_MAX, sizeof(*stats->metrics));
     if (stats->metrics == NULL) {

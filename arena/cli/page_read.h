@@ -28,8 +28,11 @@ struct berth__stats {
     size_t page_bytes;
     uint32_t version; /* of the format */
     char berth_version[17];
-    uint32_t mail; /* offset of the mailbox, which is on the page; or 0 */
+    uint32_t mail;      /* offset of the mailbox, which is on the page; or 0 */
+    const char *layout; /* numbers of metrics/layout_format.h, which are on the page; or NULL */
+    uint32_t layout_count;
     uint64_t taken_ns, made_ns, cost_ns, rows_left_out;
+    uint64_t samples; /* address of the profiler's tables in the process */
 };
 
 /* Reads the copy, which starts on a multiple of 8 and must stay as long as `stats`. Whatever comes

@@ -319,6 +319,28 @@ static enum berth__process_outcome judge(struct berth__process *process,
     return because(process, BERTH_PROCESS_BAD_PAGE, "the stats page of process %d is damaged", pid);
 }
 
+/* A process that was stopped, or crashed, amid a snapshot: what is there is better than nothing. */
+static enum berth__process_outcome read_torn(struct berth__process *process) {
+    struct mapping page;
+    if (!find_page(process, &page)) {
+        return no_page(process);
+    }
+    size_t bytes = (size_t)(page.end - page.start);
+    free(process->copy);
+    process->copy = malloc(bytes);
+    if (process->copy == NULL) {
+        return judge(process, BERTH_PAGE_NO_MEMORY);
+    }
+    struct berth__stats_head *head = process->copy;
+    process->page = page.start;
+    process->torn = true;
+    if (pread(process->memory, head, bytes, (off_t)page.start) != (ssize_t)bytes) {
+        return judge(process, BERTH_PAGE_NONE);
+    }
+    head->sequence &= ~UINT64_C(1); /* as if it had been finished */
+    return judge(process, berth__stats_read(&process->stats, head, bytes));
+}
+
 /* The page may be replaced by a larger one while we look, and be written while we copy. */
 static enum berth__process_outcome read_page(struct berth__process *process) {
     enum { TRIES = 200, PAUSE_NS = 500000 };
@@ -340,8 +362,7 @@ static enum berth__process_outcome read_page(struct berth__process *process) {
         struct timespec pause = {.tv_nsec = PAUSE_NS};
         nanosleep(&pause, NULL);
     }
-    return because(process, BERTH_PROCESS_BAD_PAGE,
-                   "process %d stands still while it writes its stats page", (int)process->pid);
+    return read_torn(process);
 }
 
 enum berth__process_outcome berth__process_read(struct berth__process *process, pid_t pid) {

@@ -28,6 +28,7 @@ struct berth__process {
     char command[64];        /* its name; characters that a terminal might act on are '?' */
     uint64_t resident_bytes; /* of the whole process, by the kernel's account */
     struct berth__stats stats;
+    bool torn;     /* it stands still amid writing: figures may be of two different times */
     char why[256]; /* unless it was read: a sentence without a full stop */
     /* Of the reader. */
     bool sees_maps;

@@ -2,10 +2,11 @@
  * `berth stat`: the figures of a running process, or which processes of the user run on berth.
  */
 #include "cli/command.h"
-#include "cli/process.h"
+#include "cli/figures.h"
+#include "cli/processes.h"
+#include "cli/threads.h"
 #include "metrics/write.h"
 
-#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@ struct request {
     const struct berth__command *command;
     enum berth_metrics_format format;
     unsigned levels;
+    bool threads;
     double watch_s; /* 0: once */
     pid_t pid;      /* 0: all of them */
 };
@@ -34,6 +36,12 @@ static void print(const struct request *request, struct berth__process *process)
     if (request->format == BERTH_METRICS_TEXT) {
         printf("%s, %.2f s ago\n", process->command, berth__stats_age_s(stats));
     }
+    if (process->torn) {
+        berth__cli_error(request->command,
+                         "process %d stands still while it writes its figures: some are older than "
+                         "others",
+                         (int)process->pid);
+    }
     if (stats->rows_left_out != 0) {
         berth__cli_error(request->command, "%lu pools, arenas or classes had no room on the page",
                          (unsigned long)stats->rows_left_out);
@@ -47,12 +55,22 @@ static void print(const struct request *request, struct berth__process *process)
     berth__snapshot_write(&stats->snapshot, request->format, levels, to_stdout, NULL);
 }
 
+/* NULL, or why not. */
+static const char *print_threads(struct berth__process *process) {
+    printf("process %d, %s: ", (int)process->pid, process->command);
+    return berth__threads_print(process);
+}
+
 static int show(const struct request *request) {
     struct berth__process process;
     bool read = berth__process_read(&process, request->pid) == BERTH_PROCESS_READ;
-    if (read) {
+    const char *why = read && request->threads ? print_threads(&process) : NULL;
+    if (why != NULL) {
+        berth__cli_error(request->command, "process %d: %s", (int)request->pid, why);
+        read = false;
+    } else if (read && !request->threads) {
         print(request, &process);
-    } else {
+    } else if (!read) {
         berth__cli_error(request->command, "%s", process.why);
     }
     berth__process_close(&process);
@@ -61,63 +79,37 @@ static int show(const struct request *request) {
 
 /* ---- all processes ---- */
 
-/* "12.1M", as in options. */
-static const char *short_size(char text[16], uint64_t bytes) {
-    static const char units[] = "BKMGT";
-    double value = (double)bytes;
-    unsigned unit = 0;
-    while (value >= 1024 && unit + 1 < sizeof(units) - 1) {
-        value /= 1024;
-        unit++;
-    }
-    if (bytes == UINT64_MAX) {
-        snprintf(text, 16, "none");
-    } else {
-        snprintf(text, 16, unit == 0 ? "%.0f" : "%.1f%c", value, units[unit]);
-    }
-    return text;
-}
-
 static void print_line(const struct berth__process *process) {
-    char used[16];
-    char live[16];
-    char limit[16];
+    char used[BERTH_SIZE_TEXT];
+    char live[BERTH_SIZE_TEXT];
+    char limit[BERTH_SIZE_TEXT];
     const struct berth__stats *stats = &process->stats;
     printf("%7d %9s %9s %9s %9.2f  %s\n", (int)process->pid,
-           short_size(used, berth__stats_figure(stats, "limit_used_bytes", 0)),
-           short_size(live, berth__stats_figure(stats, "live_high_bytes", 0)),
-           short_size(limit, berth__stats_figure(stats, "limit_bytes", UINT64_MAX)),
+           berth__short_size(used, berth__stats_figure(stats, "limit_used_bytes", 0)),
+           berth__short_size(live, berth__stats_figure(stats, "live_high_bytes", 0)),
+           berth__short_size(limit, berth__stats_figure(stats, "limit_bytes", UINT64_MAX)),
            berth__stats_age_s(stats), process->command);
 }
 
 /* One without a page is shown if it surely runs on berth. */
-static void list_one(pid_t pid) {
-    struct berth__process process;
-    switch (berth__process_read(&process, pid)) {
-    case BERTH_PROCESS_READ: print_line(&process); break;
-    case BERTH_PROCESS_PAGELESS:
-        printf("%7d %9s %9s %9s %9s  %s\n", (int)pid, "-", "-", "-", "-", process.command);
-        break;
-    case BERTH_PROCESS_GONE:
-    case BERTH_PROCESS_STRANGER:
-    case BERTH_PROCESS_REFUSED:
-    case BERTH_PROCESS_BAD_PAGE: break;
+static void list_one(void *unused, struct berth__process *process,
+                     enum berth__process_outcome outcome) {
+    (void)unused;
+    if (outcome == BERTH_PROCESS_READ) {
+        print_line(process);
+    } else if (outcome == BERTH_PROCESS_PAGELESS) {
+        printf("%7d %9s %9s %9s %9s  %s\n", (int)process->pid, "-", "-", "-", "-",
+               process->command);
     }
-    berth__process_close(&process);
 }
 
 static int list(const struct request *request) {
-    size_t count;
-    pid_t *pids = berth__process_list(&count);
-    if (pids == NULL) {
-        berth__cli_error(request->command, "/proc: %s", strerror(errno));
+    printf("%7s %9s %9s %9s %9s  %s\n", "PID", "USED", "LIVE", "LIMIT", "AGE (s)", "COMMAND");
+    int error = berth__processes_each(list_one, NULL);
+    if (error != 0) {
+        berth__cli_error(request->command, "/proc: %s", strerror(-error));
         return BERTH_EXIT_FAILED;
     }
-    printf("%7s %9s %9s %9s %9s  %s\n", "PID", "USED", "LIVE", "LIMIT", "AGE (s)", "COMMAND");
-    for (size_t i = 0; i < count; i++) {
-        list_one(pids[i]);
-    }
-    free(pids);
     return BERTH_EXIT_DONE;
 }
 
@@ -164,7 +156,12 @@ static bool take_operands(struct request *request, int count, char **operands) {
         berth__cli_error(request->command, "one process at a time: \"%s\"", operands[1]);
         return false;
     }
-    if (count == 0 && (request->format != BERTH_METRICS_TEXT ||
+    if (request->threads && (request->format != BERTH_METRICS_TEXT ||
+                             request->levels != (unsigned)BERTH_METRICS_POOLS)) {
+        berth__cli_error(request->command, "--threads goes with --watch only");
+        return false;
+    }
+    if (count == 0 && (request->threads || request->format != BERTH_METRICS_TEXT ||
                        request->levels != (unsigned)BERTH_METRICS_POOLS)) {
         berth__cli_error(request->command, "no process is given");
         return false;
@@ -174,15 +171,12 @@ static bool take_operands(struct request *request, int count, char **operands) {
 }
 
 static int stat_command(const struct berth__command *command, int argc, char **argv) {
-    static const struct option options[] = {{"json", no_argument, NULL, 'j'},
-                                            {"openmetrics", no_argument, NULL, 'o'},
-                                            {"arenas", no_argument, NULL, 'a'},
-                                            {"classes", no_argument, NULL, 'c'},
-                                            {"tags", no_argument, NULL, 't'},
-                                            {"slow", no_argument, NULL, 's'},
-                                            {"watch", optional_argument, NULL, 'w'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"json", no_argument, NULL, 'j'},    {"openmetrics", no_argument, NULL, 'o'},
+        {"arenas", no_argument, NULL, 'a'},  {"classes", no_argument, NULL, 'c'},
+        {"tags", no_argument, NULL, 't'},    {"slow", no_argument, NULL, 's'},
+        {"threads", no_argument, NULL, 'T'}, {"watch", optional_argument, NULL, 'w'},
+        {"help", no_argument, NULL, 'h'},    {NULL, 0, NULL, 0}};
     struct request request = {
         .command = command, .format = BERTH_METRICS_TEXT, .levels = BERTH_METRICS_POOLS};
     bool understood = true;
@@ -195,6 +189,7 @@ static int stat_command(const struct berth__command *command, int argc, char **a
         case 'c': request.levels |= BERTH_METRICS_CLASSES; break;
         case 't': request.levels |= BERTH_METRICS_TAGS; break;
         case 's': request.levels |= BERTH_METRICS_SLOW; break;
+        case 'T': request.threads = true; break;
         case 'w': understood = take_interval(&request, optarg); break;
         case 'h': return berth__cli_help(command);
         default: understood = false; break;
@@ -208,7 +203,7 @@ static int stat_command(const struct berth__command *command, int argc, char **a
 
 const struct berth__command berth__command_stat = {
     .name = "stat",
-    .arguments = "[--json | --openmetrics] [--arenas] [--classes] [--tags] [--slow]\n"
+    .arguments = "[--json | --openmetrics | --threads] [--arenas] [--classes] [--tags] [--slow]\n"
                  "           [--watch[=SECONDS]] [PID]",
     .summary = "Show the metrics of a running process, or which processes run on berth",
     .details =
@@ -218,6 +213,7 @@ const struct berth__command berth__command_stat = {
         "      --classes         the block sizes of each pool, too\n"
         "      --tags            what is accounted to each tag (berth_tag_push), too\n"
         "      --slow            how long slow paths took, too\n"
+        "      --threads         what each thread holds in its caches, instead of all that\n"
         "      --watch=SECONDS   again and again; every 2 seconds, if no number is given\n"
         "  -h, --help            this text\n\n"
         "Without PID: a line for each process that may be read. The process is not stopped, and\n"

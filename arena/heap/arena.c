@@ -201,7 +201,10 @@ static void give_slot(struct berth__chunk *chunk) {
     struct berth__arena *arena = chunk->arena;
     berth__ledger_uncharge_own(arena->arenas->ledger, chunk->committed);
     if (chunk->wiped && !berth__io_unwipe(chunk)) {
-        berth__retained_add_stuck(chunk, 1, chunk->committed);
+        size_t bytes = chunk->committed;
+        chunk->committed = 0; /* as it will be when the slot can be used again */
+        chunk->wiped = false;
+        berth__retained_add_stuck(chunk, 1, bytes);
         return;
     }
     if (arena->arenas->policy.io) {

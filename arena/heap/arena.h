@@ -70,7 +70,8 @@ struct berth__arena {
     /* For threads with little traffic, by the CPU they started on: so that a holder of the lock who
      * is preempted keeps few others waiting. */
     _Atomic(struct berth__heap *) shared[BERTH_SHARED_HEAPS];
-    _Atomic uint32_t owners; /* threads with a heap of their own */
+    _Atomic(struct berth__heap *) sampled; /* slabs of blocks that a profile follows */
+    _Atomic uint32_t owners;               /* threads with a heap of their own */
 
     struct berth__decay decay BERTH_LINE_ALIGNED;
 

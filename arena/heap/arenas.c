@@ -6,6 +6,7 @@
 #include "heap/heap.h"
 #include "heap/read.h"
 #include "heap/request.h"
+#include "heap/sample.h"
 #include "os/cgroup.h"
 #include "os/topology.h"
 
@@ -190,6 +191,7 @@ static void destroy_heaps(struct berth__arena *arena) {
 
 /* Everything but the structure itself goes. */
 static void empty(struct berth__arenas *arenas) BERTH_NO_TSA {
+    berth__sample_forget_pool(arenas);
     berth__caches_disown(arenas);
     while (!berth__list_empty(&arenas->huge_blocks)) {
         struct berth__list *first = arenas->huge_blocks.next;

@@ -120,7 +120,7 @@ bool berth__bin_grow(struct berth__cache *cache, struct berth__bin *bin, bool by
     if (bin->capacity >= most) {
         return false;
     }
-    bin->batch &= BERTH_BIN_OVERFLOWED - 1;
+    bin->batch &= (uint16_t)~BERTH_BIN_OVERFLOWED;
     unsigned first = berth__bin_class_size(berth__bin_class(cache, bin)) <= BERTH_GRANULE ? 6 : 2;
     unsigned wish = bin->capacity == 0 ? first : 2u * (bin->capacity + 1u);
     return set_capacity(cache, bin, (unsigned)berth__min(wish, most)) ||

@@ -15,6 +15,15 @@ BERTH_INLINE uint32_t berth__bin_class_size(unsigned small_class) {
     return berth__classes[small_class].size;
 }
 
+/* Blocks in a bin, without the marks of samples. */
+BERTH_INLINE unsigned berth__bin_blocks(const struct berth__bin *bin) {
+    unsigned blocks = 0;
+    for (void **at = bin->top; at < berth__bin_end(bin); at++) {
+        blocks += *at != NULL;
+    }
+    return blocks;
+}
+
 /* Counts bytes that the cache may hold as reserved; false if the budget has not so many. */
 bool berth__cache_reserve(struct berth__cache *cache, uint64_t bytes);
 void berth__cache_unreserve(struct berth__cache *cache, uint64_t bytes);

@@ -5,6 +5,7 @@
 #include "heap/bins.h"
 #include "heap/decay.h"
 #include "heap/misuse.h"
+#include "heap/sample.h"
 #include "heap/stash.h"
 #include "os/clock.h"
 #include "os/pages.h"
@@ -22,8 +23,10 @@ enum {
 /* ---- counting ---- */
 
 static void refuel(struct berth__cache *cache, struct berth__bin *bin) {
-    int32_t fuel = berth__decay_in_debt(cache->arena) ? BERTH_FUEL_IN_DEBT : BERTH_FUEL;
-    bin->fuel = fuel;
+    uint32_t fuel = berth__decay_in_debt(cache->arena) ? BERTH_FUEL_IN_DEBT : BERTH_FUEL;
+    (void)berth__sample_interval_of(cache);
+    fuel = berth__bin_draw_fuel(cache, bin, fuel);
+    bin->fuel = (int32_t)fuel;
     bin->fuel_start = (uint16_t)fuel;
 }
 
@@ -58,11 +61,17 @@ void berth__cache_send_remote(struct berth__cache *cache) {
     berth__cache_idle(cache, before);
 }
 
-/* Gives the `count` oldest blocks of a bin back. */
+/* Gives the `count` oldest blocks of a bin back. Marks among them are dropped. */
 static void give_oldest_locked(struct berth__cache *cache, struct berth__bin *bin, unsigned count)
     BERTH_REQUIRES(cache->heap->lock) {
     void **end = berth__bin_end(bin);
-    berth__heap_give_locked(cache->heap, end - count, count, BERTH_GIVE_CACHE);
+    void **to = end - count;
+    for (void **from = to; from < end; from++) {
+        *to = *from;
+        to += *from != NULL;
+    }
+    berth__heap_give_locked(cache->heap, end - count, (unsigned)(to - (end - count)),
+                            BERTH_GIVE_CACHE);
     berth__count_add(&cache->heap->totals->flushes, 1);
     memmove(bin->top + count, bin->top, (berth__bin_count(bin) - count) * sizeof(void *));
     bin->top += count;
@@ -264,29 +273,36 @@ void berth__cache_count_refill(struct berth__cache *cache) {
  * worth, so that two threads do not share one. */
 static unsigned batch_of(struct berth__bin *bin, uint32_t size) {
     unsigned line = BERTH_CACHE_LINE / size;
-    unsigned overflowed = bin->batch & BERTH_BIN_OVERFLOWED;
-    unsigned batch = bin->batch ^ overflowed;
+    unsigned flags = bin->batch & BERTH_BIN_FLAGS;
+    unsigned batch = bin->batch ^ flags;
     batch = (unsigned)berth__max(batch, berth__max(line, 1));
-    bin->batch = (uint16_t)(berth__min((size_t)batch * 2, bin->capacity / 2 + 1) | overflowed);
+    bin->batch = (uint16_t)(berth__min((size_t)batch * 2, bin->capacity / 2 + 1) | flags);
     return (unsigned)berth__min(batch, bin->capacity);
 }
 
-/* Lends into the empty bin, and hands the first block out. */
+/* Lends into the empty bin, and hands the first block out. If one of the others is drawn for a
+ * sample, lending ends there, with a mark behind. */
 static void *lend_to_bin_locked(struct berth__cache *cache, struct berth__bin *bin, unsigned batch,
                                 bool anywhere, struct berth__warmed *warmed)
     BERTH_REQUIRES(cache->heap->lock) {
     unsigned small_class = berth__bin_class(cache, bin);
     void *single = NULL;
-    void **out = batch > 1 ? berth__bin_end(bin) - batch : &single;
+    unsigned unmarked = batch > 1 ? 1 + berth__bin_draw(cache, bin, batch - 1) : 1;
+    bool marks = unmarked < batch;
+    batch = unmarked;
+    void **out = batch > 1 ? berth__bin_end(bin) - marks - batch : &single;
     unsigned lent = berth__heap_lend_locked(cache->heap, small_class, batch > 1 ? batch : 1, out,
                                             anywhere, warmed);
     if (lent == 0) {
         return NULL;
     }
     void *block = out[0];
-    if (batch > 1) {
-        bin->top = berth__bin_end(bin) - (lent - 1);
-        memmove(bin->top, out + 1, (lent - 1) * sizeof(void *));
+    marks = marks && lent == batch;
+    if (batch > 1 || marks) {
+        void **blocks_end = berth__bin_end(bin) - marks;
+        memmove(blocks_end - (lent - 1), out + 1, (lent - 1) * sizeof(void *));
+        *blocks_end = NULL; /* the mark, or the end */
+        bin->top = blocks_end - (lent - 1);
     }
     berth__heap_count_locked(cache->heap, small_class, 1, 0);
     bin->settled = (uint16_t)berth__bin_count(bin);
@@ -332,12 +348,21 @@ static unsigned surplus_of(const struct berth__bin *bin) {
     return bin->capacity > LARGE ? bin->capacity / 4u : (bin->capacity + 1u) / 2;
 }
 
+/* Whether a free that takes the slow path is to leave a mark: when fuel was given for no more, or
+ * drawn now. */
+static bool free_is_drawn(struct berth__cache *cache, struct berth__bin *bin) {
+    (void)berth__sample_interval_of(cache);
+    bool due = bin->fuel < 0 && (bin->batch & BERTH_BIN_DUE) != 0;
+    return due || berth__bin_draw(cache, bin, 1) == 0;
+}
+
 /* A block of this cache's heap that the fast path refused. */
 BERTH_NO_TSA
 static void take_own(struct berth__cache *cache, struct berth__bin *bin, void *block) {
     if (BERTH_UNLIKELY(bin->top[0] == block || bin->top[1] == block)) {
         berth__misuse("double free", block);
     }
+    bool sampled = free_is_drawn(cache, bin);
     bool full = bin->top == bin->low;
     bool grown = full && berth__bin_grow(cache, bin, false);
     bin->batch |= full ? BERTH_BIN_OVERFLOWED : 0;
@@ -351,10 +376,11 @@ static void take_own(struct berth__cache *cache, struct berth__bin *bin, void *b
         give_oldest_locked(cache, bin, surplus_of(bin));
     }
     berth__heap_count_locked(heap, berth__bin_class(cache, bin), 0, 1);
-    if (bin->capacity == 0) {
+    if (bin->capacity == 0 || sampled) {
         berth__heap_give_locked(heap, &block, 1, BERTH_GIVE_CACHE);
-    } else {
-        *--bin->top = block;
+    }
+    if (bin->capacity != 0) {
+        *--bin->top = sampled ? NULL : block;
         bin->settled = (uint16_t)berth__bin_count(bin);
     }
     berth__lock_release(&heap->lock);

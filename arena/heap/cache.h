@@ -12,6 +12,8 @@
  *     array_end[-capacity] .. array_end[-1], array_end[0] == array_end[1] == NULL
  *     low == array_end - capacity <= top <= array_end;  cached blocks == array_end - top
  *
+ * A NULL among the blocks is the mark of a sample (sample.h); it counts as a block that is cached.
+ *
  * `fuel` is what free counts down: at zero it takes the slow path, where counters are settled,
  * debts are paid and remote frees are fetched, so that a thread whose every call hits its cache
  * comes by all the same. Counts follow from it: blocks freed since the last settlement are
@@ -43,6 +45,7 @@
 #include "heap/arenas.h"
 #include "heap/heap.h"
 #include "heap/remote.h"
+#include "os/stack.h"
 
 enum {
     BERTH_CACHE_BYTES = 4096,        /* of the structure: a page */
@@ -51,9 +54,11 @@ enum {
     BERTH_BIN_BLOCKS_MAX = 4094,
     BERTH_BIN_BLOCKS_ONE_WAY = 254, /* as many if it only ever runs full, or only empty */
     BERTH_BIN_OVERFLOWED = 1 << 15, /* with a bin's batch: it was full since it last grew */
-    BERTH_BIN_ENDS = 2,             /* NULLs behind a bin's blocks */
-    BERTH_FUEL = 1024,              /* frees of a class between two slow paths */
-    BERTH_FUEL_IN_DEBT = 16,        /* while memory is due to go back */
+    BERTH_BIN_DUE = 1 << 14,        /* likewise: when the fuel is spent, a sample is (sample.h) */
+    BERTH_BIN_FLAGS = BERTH_BIN_OVERFLOWED | BERTH_BIN_DUE,
+    BERTH_BIN_ENDS = 2,      /* NULLs behind a bin's blocks */
+    BERTH_FUEL = 1024,       /* frees of a class between two slow paths */
+    BERTH_FUEL_IN_DEBT = 16, /* while memory is due to go back */
 };
 
 struct berth__bin {
@@ -63,7 +68,7 @@ struct berth__bin {
     int32_t fuel;
     uint16_t capacity; /* slots in use of the array */
     uint16_t settled;  /* cached blocks at the last settlement */
-    uint16_t batch;    /* blocks to ask for at the next refill; BERTH_BIN_OVERFLOWED */
+    uint16_t batch;    /* blocks to ask for at the next refill; BERTH_BIN_FLAGS */
     uint16_t fuel_start;
 };
 _Static_assert(sizeof(struct berth__bin) == BERTH_BIN_BYTES, "the address table counts in these");
@@ -103,6 +108,11 @@ struct berth__cache {
     uint32_t remote_sends;              /* since the last sweep */
     struct berth__remote_block *remote; /* NULL while remote_max is 0 */
 
+    uint64_t sample_epoch, sample_interval; /* as the cache knows them; see sample.h */
+    uint64_t sample_random;                 /* 0: not drawn from yet */
+    int64_t sample_left;                    /* bytes of large blocks up to the next sample */
+    struct berth__stack stack;              /* of its thread */
+
     void *inline_slots[112]; /* the first small arrays */
 };
 _Static_assert(sizeof(struct berth__cache) <= BERTH_CACHE_BYTES, "a page");
@@ -133,6 +143,7 @@ struct berth__tls {
     bool ended;                         /* it has run: this thread allocates without a cache */
     bool reclaiming;                    /* runs callbacks of the ladder */
     bool unwinding; /* its last request failed: small ones may use the reserve */
+    bool sampling;  /* it notes a sample: what it allocates meanwhile is none */
 };
 _Static_assert(sizeof(struct berth__tls) <= 64, "static TLS is scarce");
 
@@ -156,6 +167,20 @@ BERTH_INLINE struct berth__bin *berth__bin_of_size(struct berth__cache *cache, s
 BERTH_INLINE unsigned berth__bin_class(const struct berth__cache *cache,
                                        const struct berth__bin *bin) {
     return (unsigned)(bin - cache->bins);
+}
+
+/* What a fork in another thread must not find half done is bracketed by these two, which may be
+ * nested: `before` is what the first returned. */
+BERTH_INLINE bool berth__cache_busy(struct berth__cache *cache) {
+    bool before = berth__load_relaxed(&cache->busy);
+    berth__store_relaxed(&cache->busy, true);
+    atomic_signal_fence(memory_order_seq_cst);
+    return before;
+}
+
+BERTH_INLINE void berth__cache_idle(struct berth__cache *cache, bool before) {
+    atomic_signal_fence(memory_order_seq_cst);
+    berth__store_release(&cache->busy, before);
 }
 
 BERTH_INLINE void **berth__bin_end(const struct berth__bin *bin) {
@@ -268,20 +293,6 @@ void berth__cache_count_refill(struct berth__cache *cache);
 /* For threads that need none of the above for long: what bins do not use goes back, and a thread
  * that was moved is served by another arena, cache->arena. Cheap until some time has passed. */
 void berth__cache_look_around(struct berth__cache *cache);
-
-/* What a fork in another thread must not find half done is bracketed by these two, which may be
- * nested: `before` is what busy returned. */
-BERTH_INLINE bool berth__cache_busy(struct berth__cache *cache) {
-    bool before = berth__load_relaxed(&cache->busy);
-    berth__store_relaxed(&cache->busy, true);
-    atomic_signal_fence(memory_order_seq_cst);
-    return before;
-}
-
-BERTH_INLINE void berth__cache_idle(struct berth__cache *cache, bool before) {
-    atomic_signal_fence(memory_order_seq_cst);
-    berth__store_release(&cache->busy, before);
-}
 
 /* At the thread's end: its own heap becomes an orphan. The cache must be empty. */
 void berth__cache_release_heap(struct berth__cache *cache);

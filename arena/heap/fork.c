@@ -9,6 +9,7 @@
 #include "heap/io.h"
 #include "heap/observer.h"
 #include "heap/request.h"
+#include "heap/sample.h"
 #include "os/clock.h"
 
 #include <pthread.h>
@@ -223,6 +224,9 @@ static void set_aside(struct berth__lock *lock) BERTH_NO_TSA {
             berth__store_relaxed(&heap->arena->shared[i], NULL);
         }
     }
+    if (berth__load_relaxed(&heap->arena->sampled) == heap) {
+        berth__store_relaxed(&heap->arena->sampled, NULL);
+    }
 }
 
 static void release_in_child(struct berth__lock *lock, void *context) BERTH_NO_TSA {
@@ -270,7 +274,7 @@ static void leave_own_cache(struct berth__cache *cache) {
 }
 
 static bool is_shared(const struct berth__arena *arena, const struct berth__heap *heap) {
-    bool shared = false;
+    bool shared = BERTH_ENTRY_KIND(heap->mark) == BERTH_UNIT_SAMPLED;
     for (unsigned i = 0; i < BERTH_SHARED_HEAPS; i++) {
         shared = shared || berth__load_relaxed(&arena->shared[i]) == heap;
     }
@@ -336,6 +340,7 @@ static void bury_all_threads(void) {
         if (arenas != NULL && (arenas->policy.io || arenas->policy.shared)) {
             berth__engine_shut(arenas);
             berth__io_inherit(arenas);
+            berth__sample_forget_pool(arenas);
         } else if (arenas != NULL) {
             bury_threads(arenas);
         }

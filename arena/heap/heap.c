@@ -321,7 +321,9 @@ void berth__heap_give_locked(struct berth__heap *heap, void *const *blocks, unsi
 
 static bool take_slab_from(struct berth__heap *heap, struct berth__heap *victim,
                            unsigned small_class) {
-    if (victim == heap || berth__load_relaxed(&victim->classes[small_class].free_blocks) == 0 ||
+    bool sampled = BERTH_ENTRY_KIND(victim->mark) == BERTH_UNIT_SAMPLED;
+    if (victim == heap || sampled ||
+        berth__load_relaxed(&victim->classes[small_class].free_blocks) == 0 ||
         !berth__try_lock(&victim->lock)) {
         return false;
     }

@@ -99,6 +99,10 @@ void berth__heap_orphan(struct berth__heap *heap);
 /* The heap that the arena's threads with little traffic share. */
 struct berth__heap *berth__heap_shared(struct berth__arena *arena);
 
+/* The heap of the arena for blocks that a profile follows. Nobody owns it, and no other heap takes
+ * its slabs. NULL if there is no memory for it. */
+struct berth__heap *berth__heap_sampled(struct berth__arena *arena);
+
 /* Memory that was just made ready and not touched yet: worth faulting in with one call. */
 struct berth__warmed {
     char *at;

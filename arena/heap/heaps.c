@@ -88,7 +88,7 @@ static void give_number_back(const struct berth__heap *heap) {
     lower_to(&lowest_number, heap->number);
 }
 
-struct berth__heap *berth__heap_create(struct berth__arena *arena) {
+static struct berth__heap *create(struct berth__arena *arena, enum berth__unit_kind kind) {
     struct berth__heap *heap = berth__meta_alloc(sizeof(*heap));
     if (heap == NULL) {
         return NULL;
@@ -111,8 +111,7 @@ struct berth__heap *berth__heap_create(struct berth__arena *arena) {
         berth__meta_free(heap, sizeof(*heap));
         return NULL;
     }
-    heap->mark = BERTH_HEAP_MARK(heap->number, arena->arenas->number == 0 ? BERTH_UNIT_SLAB
-                                                                          : BERTH_UNIT_POOL_SLAB);
+    heap->mark = BERTH_HEAP_MARK(heap->number, kind);
     berth__list_init(&heap->orphan_link);
     berth__lock_acquire(&arena->heaps_lock);
     berth__list_push_back(&arena->heaps, &heap->link);
@@ -121,6 +120,10 @@ struct berth__heap *berth__heap_create(struct berth__arena *arena) {
     berth__store_release(&arena->newest_heap, heap);
     berth__lock_release(&arena->heaps_lock);
     return heap;
+}
+
+struct berth__heap *berth__heap_create(struct berth__arena *arena) {
+    return create(arena, arena->arenas->number == 0 ? BERTH_UNIT_SLAB : BERTH_UNIT_POOL_SLAB);
 }
 
 void berth__heap_destroy(struct berth__heap *heap) {
@@ -151,6 +154,16 @@ void berth__heap_orphan(struct berth__heap *heap) {
         berth__list_push_front(&arena->orphans, &heap->orphan_link);
     }
     berth__lock_release(&arena->heaps_lock);
+}
+
+/* Of two that are made at once, one stays empty for good: it can be nobody's own. */
+struct berth__heap *berth__heap_sampled(struct berth__arena *arena) {
+    struct berth__heap *heap = berth__load_acquire(&arena->sampled);
+    if (heap != NULL) {
+        return heap;
+    }
+    struct berth__heap *fresh = create(arena, BERTH_UNIT_SAMPLED);
+    return fresh == NULL || berth__cas_acq_rel(&arena->sampled, &heap, fresh) ? fresh : heap;
 }
 
 struct berth__heap *berth__heap_shared(struct berth__arena *arena) {

@@ -9,19 +9,14 @@
 #include "heap/io.h"
 #include "heap/misuse.h"
 #include "heap/observer.h"
+#include "heap/sample.h"
 
 #include <errno.h>
 #include <string.h>
 
 /* ---- small blocks ---- */
 
-/* For a thread that has no cache: it has ended, or there was no memory for one. */
-static void *lend_uncached(struct berth__arenas *arenas, unsigned small_class, bool anywhere) {
-    struct berth__arena *arena = berth__arenas_here(arenas);
-    struct berth__heap *heap = arena == NULL ? NULL : berth__heap_shared(arena);
-    if (heap == NULL) {
-        return NULL;
-    }
+void *berth__heap_lend_one(struct berth__heap *heap, unsigned small_class, bool anywhere) {
     void *block = NULL;
     struct berth__warmed warmed = {NULL, 0};
     berth__lock_acquire(&heap->lock);
@@ -34,6 +29,13 @@ static void *lend_uncached(struct berth__arenas *arenas, unsigned small_class, b
     }
     berth__lock_release(&heap->lock);
     return block;
+}
+
+/* For a thread that has no cache: it has ended, or there was no memory for one. */
+static void *lend_uncached(struct berth__arenas *arenas, unsigned small_class, bool anywhere) {
+    struct berth__arena *arena = berth__arenas_here(arenas);
+    struct berth__heap *heap = arena == NULL ? NULL : berth__heap_shared(arena);
+    return heap == NULL ? NULL : berth__heap_lend_one(heap, small_class, anywhere);
 }
 
 static unsigned small_class_of(const struct berth__request *request) {
@@ -50,10 +52,27 @@ static struct berth__heap *heap_for(struct berth__cache *cache, struct berth__ar
     return arena == NULL ? NULL : berth__heap_shared(arena);
 }
 
+/* A block for the profiler to follow, if one is due; NULL: the request is served as ever. */
+static void *attempt_sampled(const struct berth__request *request, struct berth__cache *cache,
+                             unsigned small_class, unsigned charge_flags) {
+    bool due = cache != NULL ? berth__sample_is_due(cache, small_class)
+                             : berth__sample_is_due_uncached(small_class);
+    void *block = due ? berth__sample_small(request, small_class, charge_flags) : NULL;
+    if (due && block == NULL && cache != NULL) {
+        berth__sample_unmark(&cache->bins[small_class]);
+    }
+    return block;
+}
+
 void *berth__small_attempt(const struct berth__request *request, unsigned charge_flags,
                            bool anywhere) {
     unsigned small_class = small_class_of(request);
     struct berth__cache *cache = berth__cache_get(request->arenas);
+    void *sampled =
+        berth__sample_is_on() ? attempt_sampled(request, cache, small_class, charge_flags) : NULL;
+    if (sampled != NULL) {
+        return sampled;
+    }
     uint64_t meta_failures = berth__meta_failures();
     do { /* what one round makes room for, another thread may take */
         void *block =
@@ -145,6 +164,9 @@ static void *serve(const struct berth__request *request, bool climbs) {
         (request->flags & BERTH_REQUEST_ZERO) != 0) {
         memset(block, 0, request->size);
     }
+    if (attempt != berth__small_attempt && block != NULL && berth__sample_is_on()) {
+        berth__sample_large(request, block);
+    }
     if (attempt == berth__huge_attempt) {
         (void)berth__tick(true);
     }
@@ -205,6 +227,12 @@ static void free_elsewhere(void *block) {
     }
 }
 
+static void forget_large(const void *block) {
+    if (berth__sample_is_on()) {
+        (void)berth__sample_forget_large(block);
+    }
+}
+
 static BERTH_NOINLINE void free_by_kind(void *block, uint64_t entry) {
     if (BERTH_UNLIKELY(berth__load_relaxed(&berth__io_any_inherited)) &&
         berth__io_is_inherited(berth__block_arenas(block))) {
@@ -214,11 +242,12 @@ static BERTH_NOINLINE void free_by_kind(void *block, uint64_t entry) {
     case BERTH_UNIT_SLAB:
     case BERTH_UNIT_POOL_SLAB: free_small(block, entry); break;
     case BERTH_UNIT_HUGE:
+        forget_large(block);
         berth__huge_free(block);
         (void)berth__tick(true);
         break;
+    case BERTH_UNIT_SAMPLED: berth__sample_free(block, entry); break;
     case BERTH_UNIT_RUN: /* not here */
-    case BERTH_UNIT_SAMPLED:
     default: berth__misuse("free of a pointer inside a block", block);
     }
 }
@@ -233,6 +262,7 @@ void berth__block_free(void *block) {
         return; /* in the child of a fork that interrupted us, frees are dropped for the moment */
     }
     if (BERTH_LIKELY(BERTH_ENTRY_KIND(entry) == BERTH_UNIT_RUN)) {
+        forget_large(block);
         berth__run_free(block);
         return;
     }
@@ -312,6 +342,9 @@ bool berth__block_resize(void *block, size_t size) {
         return resize_by_kind(block, size);
     }
     uint32_t have = small_size(block, entry, "realloc of a pointer inside a block");
+    if (BERTH_UNLIKELY(BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SAMPLED)) {
+        return false; /* what it becomes is another sample, or none */
+    }
     return size <= have && (size > have / 2 || have <= 4 * BERTH_GRANULE);
 }
 
@@ -331,6 +364,24 @@ static void *grow_attempt(const struct berth__request *request, unsigned charge_
     void *block = growth->block;
     *growth->error = berth__huge_grow(&block, growth->size, charge_flags);
     return *growth->error == -ENOMEM ? NULL : block;
+}
+
+/* After a block was resized where it lies, or by moving its pages: as if it were freed, and
+ * allocated by the request. */
+static void draw_again(const struct berth__request *request, void *block) {
+    if (berth__sample_is_on() && !is_fixed(block) && !is_small(entry_of(block))) {
+        (void)berth__sample_forget_large(block);
+        berth__sample_large(request, block);
+    }
+}
+
+bool berth__block_extend(void *block, struct berth__request *request) {
+    bool extended = berth__block_resize(block, request->size);
+    if (extended) {
+        request->arenas = berth__block_arenas(block);
+        draw_again(request, block);
+    }
+    return extended;
 }
 
 /* 0, -ENOMEM, or -ENOTSUP if the block must be copied. */
@@ -378,12 +429,16 @@ void *berth__block_realloc(void *block, const struct berth__request *request) {
     }
     size_t have = berth__block_size(block);
     bool huge = have > request->arenas->policy.chunk_bytes && !is_fixed(block);
-    int error = huge && request->size > have ? grow_huge(&block, have, request) : -ENOTSUP;
-    if (error != -ENOTSUP) {
-        return error == 0 ? block : NULL;
+    if (huge) {
+        forget_large(block); /* while nobody else can have its address */
     }
-    if (berth__block_resize(block, request->size)) {
+    int error = huge && request->size > have ? grow_huge(&block, have, request) : -ENOTSUP;
+    if (error == 0 || (error == -ENOTSUP && berth__block_resize(block, request->size))) {
+        draw_again(request, block);
         return block;
+    }
+    if (error != -ENOTSUP) {
+        return NULL;
     }
     return request->size <= have ? move_to_less(block, have, request)
                                  : move(block, have, berth__request_serve(request), request->size);

@@ -22,9 +22,10 @@ enum berth__request_flags {
 
 struct berth__request {
     struct berth__arenas *arenas;
-    size_t size;      /* bytes asked for */
-    size_t alignment; /* power of two; 16 or less for ordinary blocks */
-    unsigned flags;   /* enum berth__request_flags */
+    size_t size;       /* bytes asked for */
+    size_t alignment;  /* power of two; 16 or less for ordinary blocks */
+    unsigned flags;    /* enum berth__request_flags */
+    const void *frame; /* of the program's call, where its stack is read from; or NULL */
 };
 
 /* Allocates; NULL when there is no memory. Makes system calls, may call callbacks, may wait. */
@@ -42,6 +43,9 @@ size_t berth__block_size(const void *block);
 /* Makes a block hold `size` bytes where it lies; false if that cannot be, and nothing changed. */
 bool berth__block_resize(void *block, size_t size);
 
+/* The same for a request, whose size counts, and of which a profile is told. */
+bool berth__block_extend(void *block, struct berth__request *request);
+
 /* Makes a block hold request->size bytes, moving it if need be, with its content; NULL: there is no
  * memory, and the block is as it was. */
 void *berth__block_realloc(void *block, const struct berth__request *request);
@@ -57,6 +61,9 @@ typedef void *berth__attempt(const struct berth__request *request, unsigned char
 
 void *berth__small_attempt(const struct berth__request *request, unsigned charge_flags,
                            bool anywhere);
+/* A block from a heap, past all caches; NULL as in berth__heap_lend_locked. */
+void *berth__heap_lend_one(struct berth__heap *heap, unsigned small_class, bool anywhere);
+
 void *berth__run_attempt(const struct berth__request *request, unsigned charge_flags,
                          bool anywhere);
 void *berth__huge_attempt(const struct berth__request *request, unsigned charge_flags,

@@ -5,6 +5,7 @@
 #include "heap/bins.h"
 #include "heap/decay.h"
 #include "heap/request.h"
+#include "heap/sample.h"
 
 /* A settlement adds what a stash did to its pool's counts. */
 static void settle(struct berth__cache *cache, struct berth__stash *stash) {
@@ -84,9 +85,11 @@ static void evict(struct berth__cache *cache, struct berth__stash *stash, uint64
     settle(cache, stash);
 }
 
-static void refuel(const struct berth__cache *cache, struct berth__stash *stash) {
+static void refuel(struct berth__cache *cache, struct berth__stash *stash) {
+    berth__sample_count_stash(cache);
     stash->fuel_bytes = berth__decay_in_debt(cache->arena) ? BERTH_STASH_FUEL_IN_DEBT_BYTES
                                                            : BERTH_STASH_FUEL_BYTES;
+    berth__sample_bound_stash(cache);
 }
 
 void *berth__stash_pop_slow(struct berth__cache *cache, unsigned normal_class) {

@@ -35,6 +35,7 @@ struct berth__stash {
     struct berth__run_table table;
     uint64_t bytes_max;
     int64_t fuel_bytes;               /* what may still be served before the next slow path */
+    int64_t fuel_seen;                /* of that, when it was last given or counted (sample.h) */
     uint32_t pops, pushes, evictions; /* since the last settlement */
     bool missed;                      /* ran empty since it was last full */
     bool used;                        /* since the last sweep */

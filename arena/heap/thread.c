@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "chunk/meta.h"
 #include "chunk/wait.h"
+#include "heap/bins.h"
 #include "heap/engine.h"
 #include "heap/stash.h"
 #include "os/clock.h"
@@ -242,7 +243,7 @@ void berth__caches_claim_parked(struct berth__arenas *arenas) {
 static uint64_t cached_bytes(const struct berth__cache *cache) {
     uint64_t bytes = cache->remote_bytes;
     for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
-        bytes += (uint64_t)berth__bin_count(&cache->bins[c]) * berth__classes[c].size;
+        bytes += (uint64_t)berth__bin_blocks(&cache->bins[c]) * berth__classes[c].size;
     }
     return bytes + berth__stash_bytes(cache);
 }

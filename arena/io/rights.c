@@ -65,7 +65,7 @@ static bool take_rights(struct msghdr *message, int fds[BERTH_RIGHTS_COUNT]) {
 
 ssize_t berth__rights_receive(int socket, void *bytes, size_t length, int fds[BERTH_RIGHTS_COUNT]) {
     int saved_errno = errno;
-    char control[CONTROL_BYTES] __attribute__((aligned(sizeof(struct cmsghdr))));
+    char control[CONTROL_BYTES] __attribute__((aligned(sizeof(struct cmsghdr)))) = {0};
     struct iovec entry = {.iov_base = bytes, .iov_len = length};
     struct msghdr message = {.msg_iov = &entry,
                              .msg_iovlen = 1,

@@ -96,3 +96,7 @@ static int64_t copying_step(void *context, const struct berth_chain *chain, uint
 int64_t berth_io_send(int fd, struct berth_chain *chain, uint64_t most) {
     return berth__send_by(copying_step, &fd, chain, most);
 }
+
+void berth_io_ignore_sigpipe(void) {
+    berth__socket_ignore_sigpipe();
+}

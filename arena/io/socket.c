@@ -1,5 +1,7 @@
 #include "io/socket.h"
 
+#include "base/atomics.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <netinet/in.h>
@@ -40,6 +42,13 @@ ssize_t berth__socket_receive(int fd, const struct iovec *entries, unsigned coun
 
 /* ---- sendfile: the kernel knows no MSG_NOSIGNAL for it ---- */
 
+static _Atomic bool is_ignored; /* by the whole process */
+
+void berth__socket_ignore_sigpipe(void) {
+    (void)signal(SIGPIPE, SIG_IGN);
+    berth__store_relaxed(&is_ignored, true);
+}
+
 /* SIGPIPE held back in this thread. If one was pending before, the next is none: leave it. */
 struct held_signal {
     sigset_t pipe, before;
@@ -71,15 +80,20 @@ static void let_signal_go(const struct held_signal *held, bool raised) {
 
 ssize_t berth__socket_send_file(int fd, int file, int64_t offset, size_t length) {
     int saved_errno = errno;
+    bool ignored = berth__load_relaxed(&is_ignored);
     struct held_signal held;
-    hold_signal(&held);
+    if (!ignored) {
+        hold_signal(&held);
+    }
     ssize_t sent;
     do {
         off_t at = offset;
         sent = berth__os_fails(BERTH_OS_SEND_FILE) ? -1 : sendfile(fd, file, &at, length);
     } while (sent < 0 && errno == EINTR);
     ssize_t answer = result_of(sent, saved_errno);
-    let_signal_go(&held, answer == -EPIPE);
+    if (!ignored) {
+        let_signal_go(&held, answer == -EPIPE);
+    }
     errno = saved_errno;
     return answer;
 }

@@ -19,6 +19,9 @@ ssize_t berth__socket_send(int fd, struct iovec *entries, unsigned count, int fl
 /* sendfile of at most `length` bytes from `offset`; 0: the file ends before them. */
 ssize_t berth__socket_send_file(int fd, int file, int64_t offset, size_t length);
 
+/* SIGPIPE is ignored by the process: no need to hold it back. */
+void berth__socket_ignore_sigpipe(void);
+
 /* readv; 0: the peer has ended. */
 ssize_t berth__socket_receive(int fd, const struct iovec *entries, unsigned count);
 

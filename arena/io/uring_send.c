@@ -20,6 +20,7 @@
 #include "base/check.h"
 #include "buffer/chain.h"
 #include "pool/api.h"
+#include "pool/gauge.h"
 
 #include <berth/uring.h>
 
@@ -160,6 +161,13 @@ static bool should_not_copy(struct berth_uring_sender *sender, struct berth__bat
            berth__pace_tries(&sender->pace);
 }
 
+/* For the metrics. */
+static void count_uncopied(const struct send *send, int64_t more) {
+    if (!send->copies) {
+        berth_gauge_add(BERTH_GAUGE_IN_FLIGHT_BYTES, more);
+    }
+}
+
 static void fill_in(struct send *send, int slot, struct io_uring_sqe *sqe) {
     struct berth_uring_sender *sender = send->sender;
     const struct iovec *first = entries_of(send);
@@ -225,6 +233,7 @@ int berth_uring_sender_send(berth_uring_sender *sender, struct berth_chain *chai
     sender->chain = chain;
     sender->in_flight++;
     sender->in_flight_bytes += send->bytes;
+    count_uncopied(send, (int64_t)send->bytes);
     fill_in(send, slot, sqe);
     return 0;
 }
@@ -236,6 +245,7 @@ int berth_uring_sender_send(berth_uring_sender *sender, struct berth_chain *chai
 static void land(struct send *send) {
     struct berth_uring_sender *sender = send->sender;
     sender->in_flight_bytes -= send->bytes;
+    count_uncopied(send, -(int64_t)send->bytes);
     berth_pool_flight_end(sender->pool, send->counted);
     for (uint32_t i = 0; i < send->count; i++) {
         berth_slice_unpin(&send->pins[i]);

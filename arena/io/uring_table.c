@@ -49,8 +49,9 @@ struct berth_uring_table {
     bool is_full; /* the kernel pins no more, until something was given up */
     bool is_ending;
     uint16_t *hash;                 /* the slot's index + 1, or 0 */
-    struct berth__io_chunk *chunks; /* room for a list */
-    struct slot slots[];
+    struct berth__io_chunk *chunks; /* room for a list of them */
+    size_t chunks_max;
+    struct slot slots[] __attribute__((aligned(MARKS)));
 };
 
 /* ---- finding ---- */
@@ -191,14 +192,30 @@ static bool apply(struct berth_uring_table *table, size_t count) {
     return registered != table->registered || leaving != table->leaving;
 }
 
+/* All chunks; without memory for a longer list, as many as it holds. Returns how many. */
+static size_t list_chunks(struct berth_uring_table *table) {
+    size_t count = berth_pool_io_list(table->pool, table->chunks, table->chunks_max);
+    if (count > table->chunks_max) {
+        size_t most = 2 * count;
+        struct berth__io_chunk *longer =
+            berth_alloc_flags(table->pool, most * sizeof(*longer), BERTH_NOWAIT);
+        if (longer != NULL) {
+            berth_free(table->chunks);
+            table->chunks = longer;
+            table->chunks_max = most;
+            count = berth_pool_io_list(table->pool, longer, most);
+        }
+    }
+    return berth__min(count, table->chunks_max);
+}
+
 unsigned berth_uring_table_sync(berth_uring_table *table) {
     uint64_t changes = berth_pool_io_changes(table->pool);
     if (changes == table->changes_seen || table->is_ending) {
         return table->registered;
     }
     table->changes_seen = changes;
-    size_t count = berth_pool_io_list(table->pool, table->chunks, table->capacity);
-    if (apply(table, berth__min(count, table->capacity))) {
+    if (apply(table, list_chunks(table))) {
         make_hash(table);
     }
     return table->registered;
@@ -229,6 +246,7 @@ static struct berth_uring_table *allocate(berth_pool *pool, int ring_fd, uint32_
     table->hash_mask = places - 1;
     table->hash = hash;
     table->chunks = chunks;
+    table->chunks_max = capacity;
     for (uint32_t i = 0; i < capacity; i++) {
         table->slots[i].table = table;
     }
@@ -277,18 +295,18 @@ static int clone_table(const struct berth_uring_table *from, int ring_fd) {
 }
 
 /* The ring has what the other one has, and that stays registered there meanwhile. */
-static void copy_slots(struct berth_uring_table *table, const struct berth_uring_table *from) {
+static void copy_slots(struct berth_uring_table *clone, const struct berth_uring_table *from) {
     for (uint32_t i = 0; i < from->capacity; i++) {
         const struct slot *slot = &from->slots[i];
         if (slot->state != REGISTERED) {
             continue;
         }
         const struct berth__io_chunk chunk = {.at = slot->at, .bytes = slot->bytes};
-        if (berth_pool_io_hold(table->pool, slot->at) == 0) {
-            fill(&table->slots[i], &chunk, false);
+        if (berth_pool_io_hold(clone->pool, slot->at) == 0) {
+            fill(&clone->slots[i], &chunk, false);
         }
     }
-    make_hash(table);
+    make_hash(clone);
 }
 
 berth_uring_table *berth_uring_table_clone(berth_uring_table *table, int ring_fd, unsigned mark) {

@@ -47,27 +47,29 @@ BERTH_COLD void *berth__door_retry(size_t size, size_t alignment) {
     }
 }
 
-BERTH_INLINE void *new_or_throw(size_t size) {
-    void *block = berth__door_alloc(size);
-    if (BERTH_UNLIKELY(block == NULL)) {
-        block = berth__door_retry(size, BERTH_GRANULE);
-        if (block == NULL) {
-            throw_bad_alloc();
-        }
+/* Where there was no memory at first. */
+static BERTH_COLD void *new_again(size_t size, size_t alignment) {
+    void *block = berth__door_retry(size, alignment);
+    if (block == NULL) {
+        throw_bad_alloc();
     }
     return block;
 }
 
-static void *new_aligned_or_throw(size_t size, size_t alignment) {
+static BERTH_NOINLINE void *new_slow(size_t size) {
+    void *block = berth__door_alloc_from(BERTH_FRAME, size);
+    return BERTH_LIKELY(block != NULL) ? block : new_again(size, BERTH_GRANULE);
+}
+
+BERTH_INLINE void *new_or_throw(size_t size) {
+    void *block = berth__door_pop(size);
+    return BERTH_LIKELY(block != NULL) ? block : new_slow(size);
+}
+
+static BERTH_NOINLINE void *new_aligned_or_throw(size_t size, size_t alignment) {
     alignment = berth__max(alignment, BERTH_GRANULE);
-    void *block = berth__door_serve(size, alignment, 0);
-    if (BERTH_UNLIKELY(block == NULL)) {
-        block = berth__door_retry(size, alignment);
-        if (block == NULL) {
-            throw_bad_alloc();
-        }
-    }
-    return block;
+    void *block = berth__door_serve_from(BERTH_FRAME, size, alignment, 0);
+    return BERTH_LIKELY(block != NULL) ? block : new_again(size, alignment);
 }
 
 /* new, new[] */

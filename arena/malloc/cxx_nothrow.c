@@ -30,14 +30,20 @@ static BERTH_COLD void *ask_runtime_aligned(const char *name, size_t size, size_
     return next == NULL ? berth__door_retry(size, alignment) : next(size, alignment, tag);
 }
 
-BERTH_INLINE void *new_or_null(const char *name, size_t size, const void *tag) {
-    void *block = berth__door_alloc(size);
+static BERTH_NOINLINE void *new_or_null_slow(const char *name, size_t size, const void *tag) {
+    void *block = berth__door_alloc_from(BERTH_FRAME, size);
     return BERTH_LIKELY(block != NULL) ? block : ask_runtime(name, size, tag);
 }
 
-static void *new_aligned_or_null(const char *name, size_t size, size_t alignment, const void *tag) {
+BERTH_INLINE void *new_or_null(const char *name, size_t size, const void *tag) {
+    void *block = berth__door_pop(size);
+    return BERTH_LIKELY(block != NULL) ? block : new_or_null_slow(name, size, tag);
+}
+
+static BERTH_NOINLINE void *new_aligned_or_null(const char *name, size_t size, size_t alignment,
+                                                const void *tag) {
     alignment = berth__max(alignment, BERTH_GRANULE);
-    void *block = berth__door_serve(size, alignment, 0);
+    void *block = berth__door_serve_from(BERTH_FRAME, size, alignment, 0);
     return BERTH_LIKELY(block != NULL) ? block : ask_runtime_aligned(name, size, alignment, tag);
 }
 

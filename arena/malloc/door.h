@@ -8,18 +8,29 @@
 #include "heap/misuse.h"
 #include "pool/pool.h"
 
-/* The slow path: NULL and ENOMEM when there is no memory. */
+/* The slow path: NULL and ENOMEM when there is no memory. As the last call of a function, so that
+ * its own caller is the program; from elsewhere, the one below with BERTH_FRAME. */
 BERTH_NOINLINE void *berth__door_serve(size_t size, size_t alignment, unsigned request_flags);
+void *berth__door_serve_from(const void *frame, size_t size, size_t alignment,
+                             unsigned request_flags);
 
 /* The same for what is no small block and needs no alignment. */
 BERTH_NOINLINE void *berth__door_serve_large(size_t size);
 
+/* Any of these, from a frame, when the thread's cache has no small block for it. */
+void *berth__door_alloc_from(const void *frame, size_t size);
+
 /* Asks the handler of operator new and tries again, for as long as there is one; then NULL. */
 void *berth__door_retry(size_t size, size_t alignment);
 
+/* A cached block, or NULL. */
+BERTH_INLINE void *berth__door_pop(size_t size) {
+    return BERTH_LIKELY(size <= BERTH_SMALL_MAX) ? berth__cache_pop(berth__tls.cache, size) : NULL;
+}
+
 BERTH_INLINE void *berth__door_alloc(size_t size) {
     if (BERTH_LIKELY(size <= BERTH_SMALL_MAX)) {
-        void *block = berth__cache_pop(berth__tls.cache, size);
+        void *block = berth__door_pop(size);
         if (BERTH_LIKELY(block != NULL)) {
             return block;
         }

@@ -18,19 +18,30 @@
 __attribute__((used)) static const struct berth__engine_table *const engines[] = {
     &berth_engine, &berth_door_engine};
 
-void *berth__door_serve(size_t size, size_t alignment, unsigned request_flags) {
+void *berth__door_serve_from(const void *frame, size_t size, size_t alignment,
+                             unsigned request_flags) {
     void *block = NULL;
     if (berth__start()) {
         struct berth__request request = {.arenas = berth__malloc_arenas(),
                                          .size = size,
                                          .alignment = alignment,
-                                         .flags = request_flags | BERTH_REQUEST_MALLOC};
+                                         .flags = request_flags | BERTH_REQUEST_MALLOC,
+                                         .frame = frame};
         block = berth__request_serve(&request);
     }
     if (block == NULL) {
         errno = ENOMEM;
     }
     return block;
+}
+
+void *berth__door_serve(size_t size, size_t alignment, unsigned request_flags) {
+    return berth__door_serve_from(BERTH_FRAME, size, alignment, request_flags);
+}
+
+void *berth__door_alloc_from(const void *frame, size_t size) {
+    void *block = size > BERTH_SMALL_MAX ? berth__stash_pop(berth__tls.cache, size) : NULL;
+    return block != NULL ? block : berth__door_serve_from(frame, size, BERTH_GRANULE, 0);
 }
 
 void *berth__door_serve_large(size_t size) {
@@ -79,7 +90,8 @@ BERTH_EXPORT void *realloc(void *block, size_t size) {
     struct berth__request request = {.arenas = berth__block_arenas(block),
                                      .size = size,
                                      .alignment = BERTH_GRANULE,
-                                     .flags = BERTH_REQUEST_MALLOC};
+                                     .flags = BERTH_REQUEST_MALLOC,
+                                     .frame = BERTH_FRAME};
     void *moved = berth__block_realloc(block, &request);
     if (moved == NULL) {
         errno = ENOMEM;
@@ -108,7 +120,12 @@ BERTH_EXPORT int posix_memalign(void **block, size_t alignment, size_t size) {
         return EINVAL;
     }
     int saved_errno = errno;
-    void *allocated = aligned(alignment, size);
+    void *allocated = alignment <= BERTH_GRANULE ? berth__door_pop(size) : NULL;
+    if (allocated == NULL) {
+        allocated = alignment <= BERTH_GRANULE
+                        ? berth__door_alloc_from(BERTH_FRAME, size)
+                        : berth__door_serve_from(BERTH_FRAME, size, alignment, 0);
+    }
     errno = saved_errno;
     if (allocated == NULL) {
         return ENOMEM;

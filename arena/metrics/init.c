@@ -1,7 +1,8 @@
 /*
- * The stats page, from when the library is loaded; and stats_print: the metrics on stderr when the
- * process ends.
+ * The stats page, from when the library is loaded; and what is written when the process ends: the
+ * metrics on stderr (stats_print), heap profiles.
  */
+#include "metrics/final.h"
 #include "metrics/page.h"
 #include "pool/api.h"
 #include "pool/options.h"
@@ -24,8 +25,11 @@ __attribute__((constructor)) static void at_load(void) {
 }
 
 __attribute__((destructor)) static void at_exit(void) {
-    if (berth__default_arenas() != NULL &&
-        berth__options_get()->value[BERTH_OPTION_stats_print] != 0) {
+    if (berth__default_arenas() == NULL) {
+        return;
+    }
+    if (berth__options_get()->value[BERTH_OPTION_stats_print] != 0) {
         (void)berth__do_metrics_write_fd(STDERR_FILENO, BERTH_METRICS_TEXT, BERTH_METRICS_ALL);
     }
+    berth__final_profile();
 }

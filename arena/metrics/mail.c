@@ -4,6 +4,7 @@
 #include "heap/engine.h"
 #include "heap/fork.h"
 #include "heap/request.h"
+#include "heap/sample.h"
 #include "pool/api.h"
 #include "pool/limit.h"
 
@@ -28,6 +29,12 @@ static int64_t carry_out(uint32_t command, uint64_t argument) {
             return -EINVAL;
         }
         berth__decay_set_ms((uint32_t)argument);
+        return 0;
+    case BERTH_MAIL_SAMPLE:
+        if (argument > INT64_MAX) {
+            return -EINVAL;
+        }
+        berth__sample_set(argument);
         return 0;
     default: return -ENOSYS;
     }

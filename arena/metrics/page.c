@@ -5,6 +5,8 @@
 #include "chunk/meta.h"
 #include "heap/engine.h"
 #include "heap/observer.h"
+#include "heap/sample_table.h"
+#include "metrics/layout.h"
 #include "metrics/mail.h"
 #include "metrics/read.h"
 #include "metrics/snapshot.h"
@@ -109,8 +111,9 @@ static void write_level(struct berth__stats_head *head, struct berth__stats_leve
 /* Returns the offset of what follows. */
 static uint64_t write_tables(struct berth__stats_head *head) {
     struct berth__stats_level *levels = levels_of(head);
+    uint64_t *layout = (uint64_t *)(void *)(levels + BERTH_LEVEL_COUNT);
     struct berth__stats_field *fields =
-        (struct berth__stats_field *)(void *)(levels + BERTH_LEVEL_COUNT);
+        (struct berth__stats_field *)(void *)(layout + BERTH_LAYOUT_COUNT);
     size_t field_count = 0;
     for (unsigned i = 0; i < BERTH_LEVEL_COUNT; i++) {
         field_count += berth__levels[i].count;
@@ -122,6 +125,9 @@ static uint64_t write_tables(struct berth__stats_head *head) {
     head->levels = (uint32_t)offset_of(head, levels);
     head->level_count = BERTH_LEVEL_COUNT;
     head->level_bytes = sizeof(*levels);
+    head->layout = (uint32_t)offset_of(head, layout);
+    head->layout_count = BERTH_LAYOUT_COUNT;
+    berth__layout_write(layout);
     head->mail = (uint32_t)offset_of(head, mail_of(head));
     head->mail_bytes = sizeof(struct berth__stats_mail);
     strncpy(head->berth_version, berth__do_version(), sizeof(head->berth_version) - 1);
@@ -214,6 +220,7 @@ static bool take_snapshot(struct berth__stats_head *head) {
     berth__store_release(&head->cost_ns, cost_ns);
     berth__store_release(&head->used_bytes, writing.at);
     berth__store_release(&head->rows_left_out, writing.left_out);
+    berth__store_release(&head->samples, (uintptr_t)berth__samples_place());
     if (berth__load_relaxed(&forks) == forks_before) { /* else the tables were wiped meanwhile */
         berth__store_release(&head->magic, BERTH_STATS_MAGIC);
     }

@@ -1,7 +1,7 @@
 /*
  * The stats page: how a process's figures lie in memory for `berth stat` to read from outside.
  *
- *     head | mailbox | levels | fields of each level | texts | rows of each level
+ *     head | mailbox | levels | layout | fields of each level | texts | rows of each level
  *
  * All but the rows and the mailbox is written once. A level (process, pool, arena, class) has a
  * table of fields: name, meaning, kind, unit, from the tables of <berth/metrics.h>; and rows of a
@@ -43,6 +43,10 @@ struct berth__stats_head {
     _Atomic uint64_t cost_ns;  /* what the one before took */
     _Atomic uint64_t used_bytes;
     _Atomic uint64_t rows_left_out; /* there was no room for them */
+    /* Written once. */
+    uint32_t layout, layout_count; /* offset of the first; numbers of metrics/layout_format.h */
+    /* Address of a struct berth__sample_root, if that has its magic number. */
+    _Atomic uint64_t samples;
 };
 
 /* Commands from outside. Who may write a process's memory may do anything with it; so this needs no
@@ -64,6 +68,7 @@ enum berth__mail_command {
     BERTH_MAIL_TRIM = 1, /* result: bytes that went back to the kernel */
     BERTH_MAIL_LIMIT,    /* argument: bytes; the largest number for none */
     BERTH_MAIL_DECAY_MS, /* argument: for all pools */
+    BERTH_MAIL_SAMPLE,   /* argument: bytes between samples; 0: none */
 };
 
 struct berth__stats_level {

@@ -6,6 +6,7 @@
 #include "chunk/meta.h"
 #include "chunk/retained.h"
 #include "heap/request.h"
+#include "heap/sample_table.h"
 #include "metrics/read.h"
 #include "os/slow.h"
 #include "pool/api.h"
@@ -100,10 +101,18 @@ static void read_process(struct berth_process_metrics *out) {
         .ladder_callbacks = berth__load_relaxed(&steps[BERTH_LADDER_CALLBACKS]),
         .ladder_waits = berth__load_relaxed(&steps[BERTH_LADDER_WAIT]),
         .mappings = berth__mappings_count(),
+        .returning_bytes = berth__load_relaxed(&berth__ledger.returning),
         .pinned_blocks = (uint64_t)berth__gauge_read(BERTH_GAUGE_PINNED_BLOCKS),
         .pinned_bytes = (uint64_t)berth__gauge_read(BERTH_GAUGE_PINNED_BYTES),
         .in_flight_bytes = (uint64_t)berth__gauge_read(BERTH_GAUGE_IN_FLIGHT_BYTES),
     };
+    const struct berth__sample_root *samples = berth__samples_root();
+    if (samples != NULL) {
+        out->sample_bytes = berth__load_relaxed(&samples->interval);
+        out->sampled_blocks = berth__load_relaxed(&samples->live_samples);
+        out->samples = berth__load_relaxed(&samples->taken);
+        out->samples_left_out = berth__load_relaxed(&samples->left_out);
+    }
     struct berth__arenas *arenas = NULL;
     while ((arenas = berth__engine_next(arenas)) != NULL) {
         struct berth_pool_metrics pool;

@@ -41,6 +41,21 @@ struct berth__symbol berth__dynamic_symbol(const void *address) {
     return symbol;
 }
 
+void berth__dynamic_describe(struct berth__text *text, const void *address) {
+    struct berth__symbol symbol = berth__dynamic_symbol(address);
+    if (symbol.name != NULL) {
+        berth__text_format(text, "%s+", symbol.name);
+        berth__text_hex(text, symbol.offset);
+    } else {
+        berth__text_hex(text, (uintptr_t)address);
+    }
+    if (symbol.path != NULL) {
+        berth__text_format(text, " (%s+", symbol.path);
+        berth__text_hex(text, symbol.path_offset);
+        berth__text_char(text, ')');
+    }
+}
+
 unsigned berth__dynamic_stack(void **stack, unsigned depth_max) {
     int depth = backtrace == NULL ? 0 : backtrace(stack, (int)depth_max);
     return depth < 0 ? 0 : (unsigned)depth;

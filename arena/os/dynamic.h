@@ -4,6 +4,8 @@
 #ifndef BERTH_OS_DYNAMIC_H
 #define BERTH_OS_DYNAMIC_H
 
+#include "base/text.h"
+
 #include <stddef.h>
 
 /* The first bearer of a symbol in the program, or NULL. */
@@ -20,6 +22,9 @@ struct berth__symbol {
     size_t path_offset;
 };
 struct berth__symbol berth__dynamic_symbol(const void *address);
+
+/* "f+0x1a (/usr/lib/libx.so+0x12ab)", as far as it is known. */
+void berth__dynamic_describe(struct berth__text *text, const void *address);
 
 /* The path of the library that an address lies in, "?" if unknown. */
 const char *berth__dynamic_path(const void *address);

@@ -44,6 +44,7 @@ enum berth__lock_rank {
     BERTH_RANK_SLOTS,   /* address space */
     BERTH_RANK_WAITERS, /* who waits for the limit */
     BERTH_RANK_LEAKS,   /* records of buffers; nothing is taken under it */
+    BERTH_RANK_SAMPLES, /* the profiler's tables */
     BERTH_RANK_META,    /* metadata memory; innermost */
     BERTH_RANK_COUNT
 };

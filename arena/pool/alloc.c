@@ -31,7 +31,8 @@ static BERTH_NOINLINE void *serve(berth_pool *pool, size_t size, size_t alignmen
                                          arenas->number == 0 ? berth__malloc_arenas() : arenas,
                                      .size = size,
                                      .alignment = alignment,
-                                     .flags = request_flags};
+                                     .flags = request_flags,
+                                     .frame = BERTH_FRAME};
     void *block = berth__request_serve(&request);
     if (block == NULL) {
         errno = error_of(request.arenas);
@@ -151,7 +152,8 @@ size_t berth__do_good_size(size_t size) {
 }
 
 bool berth__do_extend(void *block, size_t size) {
-    return size <= berth__block_size(block) || berth__block_resize(block, size);
+    struct berth__request request = {.size = size, .frame = BERTH_FRAME};
+    return size <= berth__block_size(block) || berth__block_extend(block, &request);
 }
 
 /* Blocks of one chunk share a count: what keeps its memory where it is does so for all of them. A
@@ -186,7 +188,11 @@ void *berth__do_realloc(berth_pool *pool, void *block, size_t size) {
         return pool == NULL ? NULL : berth__do_alloc(pool, size);
     }
     struct berth__request request = {
-        .arenas = berth__block_arenas(block), .size = size, .alignment = BERTH_GRANULE};
+        .arenas = berth__block_arenas(block),
+        .size = size,
+        .alignment = BERTH_GRANULE,
+        .frame = BERTH_FRAME,
+    };
     bool inherited = berth__io_is_inherited(request.arenas);
     void *moved = inherited ? NULL : berth__block_realloc(block, &request);
     if (moved == NULL) {

@@ -55,6 +55,13 @@ static bool parse_leak(const char *text, size_t length, uint64_t *value) {
     return word >= 0;
 }
 
+static bool parse_stack(const char *text, size_t length, uint64_t *value) {
+    static const char *const words[] = {"frames", "unwind", NULL};
+    int word = find_word(text, length, words);
+    *value = (uint64_t)word;
+    return word >= 0;
+}
+
 static bool parse_number(const char *text, size_t length, uint64_t *value) {
     bool digits = length > 0 && text[length - 1] >= '0' && text[length - 1] <= '9';
     return digits && berth__parse_size(text, length, value);
@@ -71,6 +78,10 @@ static bool parse_value(const struct berth__option_info *info, const char *text,
     case BERTH_OPTION_BOOL: return parse_bool(text, length, value);
     case BERTH_OPTION_THP: return parse_thp(text, length, value);
     case BERTH_OPTION_LEAK: return parse_leak(text, length, value);
+    case BERTH_OPTION_STACK: return parse_stack(text, length, value);
+    case BERTH_OPTION_PATH:
+        *value = equals(text, length, "none") ? 0 : 1;
+        return length > 0 && length <= BERTH_OPTION_PATH_MAX;
     case BERTH_OPTION_NUMBER: return parse_number(text, length, value) && in_bounds(info, *value);
     case BERTH_OPTION_LIMIT:
         if (equals(text, length, "none") || equals(text, length, "auto")) {
@@ -87,6 +98,8 @@ static const char *expected(const struct berth__option_info *info) {
     switch (info->type) {
     case BERTH_OPTION_BOOL: return "true or false";
     case BERTH_OPTION_THP: return "never, auto or always";
+    case BERTH_OPTION_STACK: return "frames or unwind";
+    case BERTH_OPTION_PATH: return "a path of at most 255 characters, or none";
     case BERTH_OPTION_LEAK: return "off, simple, advanced or paranoid";
     case BERTH_OPTION_LIMIT: return "a size such as 64M (at least 1M), none, or auto";
     case BERTH_OPTION_NUMBER: return "a number";
@@ -161,6 +174,10 @@ static bool parse_one(struct berth__options *options, const char *text, size_t l
         }
         options->value[i] = parsed;
         options->is_set[i] = true;
+        if (info->type == BERTH_OPTION_PATH) {
+            memcpy(options->path, value, value_length);
+            options->path[value_length] = '\0';
+        }
         return true;
     }
     report_unknown(text, name_length, report, context);

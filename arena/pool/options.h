@@ -16,8 +16,12 @@ enum berth__option_type {
     BERTH_OPTION_BOOL,
     BERTH_OPTION_LIMIT,
     BERTH_OPTION_THP,
-    BERTH_OPTION_LEAK /* the value is an enum berth_leak_level */
+    BERTH_OPTION_LEAK,  /* the value is an enum berth_leak_level */
+    BERTH_OPTION_STACK, /* the value is one of the below */
+    BERTH_OPTION_PATH   /* the value is 1 if there is one: berth__options.path */
 };
+enum { BERTH_OPTION_STACK_FRAMES, BERTH_OPTION_STACK_UNWIND };
+enum { BERTH_OPTION_PATH_MAX = 255 };
 
 /* Values of LIMIT besides bytes, and of THP. */
 #define BERTH_OPTION_LIMIT_NONE UINT64_MAX
@@ -43,7 +47,8 @@ extern const struct berth__option_info berth__option_infos[BERTH_OPTION_COUNT];
 
 struct berth__options {
     uint64_t value[BERTH_OPTION_COUNT];
-    bool is_set[BERTH_OPTION_COUNT]; /* by the user */
+    bool is_set[BERTH_OPTION_COUNT];      /* by the user */
+    char path[BERTH_OPTION_PATH_MAX + 1]; /* of prof_final */
 };
 
 /* Fills in the defaults. */

@@ -4,7 +4,7 @@
  *
  * X(name, type, default, least, most, text)
  *   type     SIZE (bytes; takes K, M, G, T), NUMBER, BOOL, LIMIT (SIZE, or none, or auto), THP,
- *            LEAK
+ *            LEAK, STACK, PATH (of a file; without a comma)
  *   default  as it would be written
  *   least, most: bounds of SIZE and NUMBER; a value beyond is refused with a warning
  */
@@ -49,6 +49,18 @@
     X(stats_page, BOOL, "true", 0, 1,                                                              \
       "Whether the metrics are kept on a page that `berth stat` reads from outside.")              \
     X(stats_print, BOOL, "false", 0, 1, "Whether the metrics are printed on stderr at exit.")      \
+    X(sample, SIZE, "0", 0, INT64_MAX,                                                             \
+      "Mean distance, in allocated bytes, of the samples that a heap profile is made of "          \
+      "(`berth prof`); 512K costs next to nothing. 0: none.")                                      \
+    X(sample_stack, STACK, "frames", 0, 0,                                                         \
+      "How a sample's stack is read: frames (frame pointers, where the program has them), or "     \
+      "unwind (by the C library's unwinder: always whole, some microseconds each).")               \
+    X(prof_final, PATH, "none", 0, 0,                                                              \
+      "File for a heap profile at exit, as pprof and jeprof read it; %p is the process's number. " \
+      "Samples are taken every 512K then, unless `sample` says otherwise.")                        \
+    X(leak_print, BOOL, "false", 0, 1,                                                             \
+      "Whether the sites that still hold memory at exit are printed on stderr, from samples as "   \
+      "for prof_final.")                                                                           \
     X(leak_detect, LEAK, "off", 0, 0,                                                              \
       "Records of slices' and buffers' memory, to find what is never released: off; simple (one "  \
       "in 128, where it was allocated); advanced (with the whole stack, and the last uses); "      \

@@ -34,6 +34,9 @@ BERTH_INLINE struct berth__arenas *berth__pool_arenas(const berth_pool *pool) {
 /* The pool with a number, or NULL. Valid for who uses or visits it (engine.h). */
 berth_pool *berth__pool_at(unsigned number);
 
+/* Where the table of pools is, an array of BERTH_POOLS_MAX pointers: for readers of other processes
+ * (metrics/layout_format.h). */
+const void *berth__pools_where(void);
 /* The pool of a tag's scopes, made if need be; NULL with errno. */
 berth_pool *berth__pool_of_scopes(unsigned tag, const char *name);
 

@@ -22,7 +22,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum type { SIZE, NUMBER, BOOL, LIMIT, THP, LEAK };
+enum type { SIZE, NUMBER, BOOL, LIMIT, THP, LEAK, STACK, PATH };
 
 struct option {
     const char *name;
@@ -75,6 +75,8 @@ static void print_values(const struct option *option) {
     case BOOL: printf("true or false"); return;
     case THP: printf("never, auto or always"); return;
     case LEAK: printf("off, simple, advanced or paranoid"); return;
+    case STACK: printf("frames or unwind"); return;
+    case PATH: printf("none, or a path"); return;
     case LIMIT: print_range(option, "none, auto, or a size", true); return;
     }
 }
@@ -286,7 +288,9 @@ static void print_metrics_man(void) {
             print_slow_paths_man();
         } else {
             printf("OpenMetrics prefix:\n.BR %s .\n", level->prefix);
-            printf(*level_labels[l] == '\0' ? "" : "Labels: %s.\n", level_labels[l]);
+            if (*level_labels[l] != '\0') {
+                printf("Labels: %s.\n", level_labels[l]);
+            }
         }
         for (unsigned i = 0; i < level->count; i++) {
             const struct berth__metric *metric = &level->metrics[i];

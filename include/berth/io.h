@@ -40,6 +40,15 @@ extern "C" {
 BERTH_API int64_t berth_io_send(int fd, struct berth_chain *chain, uint64_t most);
 
 /**
+ * Ignores SIGPIPE in this process, as servers do, and lets berth know: for sendfile the signal is
+ * otherwise held back around each call, by two system calls more.
+ *
+ * Threads: any; nobody may handle SIGPIPE afterwards. Blocks: makes
+ * a system call. Since: 0.1.
+ */
+BERTH_API void berth_io_ignore_sigpipe(void);
+
+/**
  * How much memory a connection's next bytes get. It follows what arrives: filled memory makes the
  * next piece four times as large, two calls in a row that would have fit into half of it make it
  * half as large. One for each connection; what it is made of is for the calls.
@@ -126,7 +135,8 @@ BERTH_API int64_t berth_io_receive_shared(int fd, struct berth_chain *chain,
  *
  * It copies where it must or should: short sends; sockets that cannot do without (AF_UNIX), or
  * where the kernel says that it copied all the same (loopback and others), which are tried again
- * ever more rarely; and when the kernel can hold no more, until it has given something back.
+ * ever more rarely; and when the kernel can hold no more, or holds as much as the pool's in_flight
+ * says, until it has given something back.
  */
 typedef struct berth_sender berth_sender;
 

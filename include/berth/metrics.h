@@ -60,7 +60,14 @@ extern "C" {
     X(mappings, GAUGE, NONE, "Mappings that the kernel keeps for berth's memory, at most.")        \
     X(pinned_blocks, GAUGE, NONE, "Pins of blocks that the kernel may be using.")                  \
     X(pinned_bytes, GAUGE, BYTES, "In slices that are pinned, each pin counted.")                  \
-    X(in_flight_bytes, GAUGE, BYTES, "Given to the kernel without copying, and not given back yet.")
+    X(in_flight_bytes, GAUGE, BYTES,                                                               \
+      "Given to the kernel without copying, and not given back yet.")                              \
+    X(returning_bytes, GAUGE, BYTES,                                                               \
+      "Charged to the limit, unused, and registered with rings, which were asked for them.")       \
+    X(sample_bytes, GAUGE, BYTES, "Mean distance of the heap profile's samples; 0: none.")         \
+    X(sampled_blocks, GAUGE, NONE, "Samples that live.")                                           \
+    X(samples, COUNTER, NONE, "Samples taken.")                                                    \
+    X(samples_left_out, COUNTER, NONE, "Samples for which the profile's tables had no room.")
 
 /** The metrics of a pool. Sums over its arenas, and what belongs to no arena. */
 #define BERTH_POOL_METRICS(X)                                                                      \

@@ -2,7 +2,7 @@
  * An echo server on io_uring: what the kernel received into a buffer of the pool goes back from
  * there.
  *
- *   echo-uring [PORT [BUFFERS [BYTES]]]
+ *   echo-uring [PORT [BUFFERS [BYTES [BATCH]]]]
  *
  * One thread, one ring. The ring's buffers, their bytes, and memory for sends that do not copy are
  * of one pool with the option io. A connection that is not read by its peer is not read either; and
@@ -29,7 +29,6 @@ enum {
     ENTRIES = 4096,
     BACKLOG_MAX = 128 << 10, /* unsent bytes from which on a connection is not read */
     GROUP = 1,
-    COMPLETIONS_MAX = 64, /* that are waited for */
 };
 
 /* What a completion is of: the lowest bits of its user_data. */
@@ -53,6 +52,7 @@ static berth_uring_buffers *buffers;
 static berth_uring_table *table;
 static struct connection *all, *waiting, **last_waiting = &waiting;
 static unsigned waiting_count;
+static unsigned batch_max = 1;
 static bool accepting;
 static uint64_t in_flight; /* sends */
 static volatile sig_atomic_t stop;
@@ -273,8 +273,9 @@ static void feed_waiting(void) {
     }
 }
 
-/* Submits, and waits for as many completions as keep coming within moments: twice as many as last
- * time, or as few as came. A loop with little to do so waits for one. */
+/* Submits, and waits for one completion; or, with a batch, for as many as keep coming within
+ * moments: twice as many as last time, or as few as came. That makes fewer system calls, and
+ * clients wait. */
 static void submit_and_wait(void) {
     static unsigned wanted = 1;
     struct __kernel_timespec moment = {.tv_nsec = 200000};
@@ -288,7 +289,7 @@ static void submit_and_wait(void) {
     }
     unsigned ready = io_uring_cq_ready(&ring);
     if (ready >= wanted) {
-        wanted = 2 * wanted < COMPLETIONS_MAX ? 2 * wanted : COMPLETIONS_MAX;
+        wanted = 2 * wanted < batch_max ? 2 * wanted : batch_max;
     } else {
         wanted = ready > 1 ? ready : 1;
     }
@@ -392,6 +393,7 @@ int main(int argc, char **argv) {
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
     unsigned descriptors = open_descriptors();
+    batch_max = argc > 4 ? (unsigned)atoi(argv[4]) : 1;
     make_ring();
     make_memory(argc > 2 ? (unsigned)atoi(argv[2]) : 128, argc > 3 ? (size_t)atoi(argv[3]) : 0);
     int listener = listen_on(argc > 1 ? (uint16_t)atoi(argv[1]) : 0);

@@ -255,6 +255,7 @@ int main(int argc, char **argv) {
     pool = berth_pool_create("files", &options);
     files_begin(argv[1], load, unload);
     loop_begin();
+    berth_io_ignore_sigpipe();
     loop_listen(argc > 2 ? (uint16_t)atoi(argv[2]) : 0, on_accepted);
     loop_run();
     files_end();

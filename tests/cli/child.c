@@ -8,6 +8,9 @@
  *   child tagged     nothing; some of its memory is accounted to "the parser"
  *   child undumpable nothing; nobody but root may look into it from then on
  *   child fork       nothing; what follows is done by a child, and waited for
+ *   child page N     nothing; it has what looks like a stats page, of version N, with nothing on it
+ *   child settle     nothing; its stats page shows all of it
+ *   child torn       nothing; it stands still as if amid writing its page
  *   child hold       "ready PID", when the stats page shows all of it; then it waits to be killed;
  *                    after SIGUSR1 it goes on to allocate
  */
@@ -19,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -118,17 +122,23 @@ static void go_on(int unused) {
     goes_on = 1;
 }
 
+static size_t (*trim)(void *);
+
 /* Memory is trimmed now and then so that the page is written once more. */
-static int hold(void) {
-    char line[32];
-    size_t (*trim)(void *) = NULL;
+static int settle(void) {
     void *found = door_call("berth_trim");
     memcpy(&trim, &found, sizeof(trim));
-    signal(SIGUSR1, go_on);
     for (int i = 0; i < 20; i++) {
         usleep(20000);
         trim(NULL);
     }
+    return 0;
+}
+
+static int hold(void) {
+    char line[32];
+    settle();
+    signal(SIGUSR1, go_on);
     int length = snprintf(line, sizeof(line), "ready %d\n", (int)getpid());
     if (write(STDOUT_FILENO, line, (size_t)length) != length) {
         return 1;
@@ -136,10 +146,55 @@ static int hold(void) {
     while (!goes_on) {
         pause();
     }
-    for (;;) {
+    static char *volatile more;
+    more = malloc(200000);
+    while (more != NULL) {
         usleep(5000);
         trim(NULL);
     }
+    return 1;
+}
+
+enum { PAGE_BYTES = 64 << 10, MACHINE_PAGE_MAX = 64 << 10 };
+#define MAGIC "berthsts"
+
+/* A mapping of its own, as the kernel merges those that are alike. */
+static int fake_page(unsigned version) {
+    char *at = mmap(NULL, PAGE_BYTES + 2 * MACHINE_PAGE_MAX, PROT_NONE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED ||
+        mprotect(at + MACHINE_PAGE_MAX, PAGE_BYTES, PROT_READ | PROT_WRITE) != 0) {
+        return 1;
+    }
+    memcpy(at + MACHINE_PAGE_MAX, MAGIC, 8);
+    memcpy(at + MACHINE_PAGE_MAX + 8, &version, sizeof(version));
+    printf("ready %d\n", (int)getpid());
+    fflush(stdout);
+    pause();
+    return 0;
+}
+
+/* Finds its own page as the tool would, and makes its sequence odd. */
+static int torn_page(void) {
+    enum { SEQUENCE = 64 }; /* offset in the head */
+    FILE *maps = fopen("/proc/self/maps", "r");
+    char line[512];
+    while (maps != NULL && fgets(line, sizeof(line), maps) != NULL) {
+        char *from = NULL;
+        char *end = NULL;
+        char permissions[5];
+        int path = 0;
+        if (sscanf(line, "%p-%p %4s %*s %*s 0%n", (void **)&from, (void **)&end, permissions,
+                   &path) == 3 &&
+            path > 0 && end - from == PAGE_BYTES && strcmp(permissions, "rw-p") == 0 &&
+            memcmp(from, MAGIC, 8) == 0) {
+            from[SEQUENCE] |= 1;
+            printf("ready %d\n", (int)getpid());
+            fflush(stdout);
+            pause();
+        }
+    }
+    return 1;
 }
 
 static int in_child(void) {
@@ -166,7 +221,10 @@ int main(int argc, char **argv) {
                   : strcmp(argv[i], "tagged") == 0     ? tagged()
                   : strcmp(argv[i], "undumpable") == 0 ? undumpable()
                   : strcmp(argv[i], "fork") == 0       ? in_child()
+                  : strcmp(argv[i], "settle") == 0     ? settle()
                   : strcmp(argv[i], "hold") == 0       ? hold()
+                  : strcmp(argv[i], "page") == 0       ? fake_page((unsigned)atoi(argv[++i]))
+                  : strcmp(argv[i], "torn") == 0       ? torn_page()
                                                        : 2;
     }
     return failed;

@@ -24,7 +24,7 @@ static pid_t start(char **argv, FILE **says) {
         dup2(ends[1], 1);
         close(ends[0]);
         close(ends[1]);
-        execl(argv[1], argv[1], "0", argv[4], "4096", (char *)NULL);
+        execl(argv[1], argv[1], "0", argv[4], "4096", "16", (char *)NULL);
         _exit(127);
     }
     close(ends[1]);

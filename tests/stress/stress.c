@@ -155,6 +155,17 @@ static void exchange(struct block *block, unsigned *state) {
     *block = other;
 }
 
+static const char *const tags[] = {"red", "green", "blue"};
+
+/* Opens a scope or closes one; a thread may end in some. */
+static void enter_or_leave(unsigned *state) {
+    unsigned which = random_below(state, 5);
+    int error = which < 3 ? berth_tag_push(tags[which]) : berth_tag_pop();
+    if (error != 0 && error != -EOVERFLOW && error != -EINVAL && error != -ENOMEM) {
+        fail("no scope", NULL);
+    }
+}
+
 static void step(struct block *slot, unsigned *state) {
     switch (random_below(state, 16)) {
     case 0:
@@ -165,6 +176,8 @@ static void step(struct block *slot, unsigned *state) {
     case 5:
         if (random_below(state, 64) == 0) {
             berth_thread_idle();
+        } else if (random_below(state, 8) == 0) {
+            enter_or_leave(state);
         }
         break;
     case 6:
@@ -240,6 +253,9 @@ static void run(unsigned seconds, unsigned threads, unsigned seed) {
         if (m.limit_used_bytes > m.limit_bytes) {
             fail("used is above the limit", NULL);
         }
+        if (m.cache_granted_bytes > m.cache_budget_bytes) {
+            fail("threads cache more than the budget", NULL);
+        }
         sleep_ms(100);
     }
     atomic_store(&stop, true);
@@ -256,6 +272,15 @@ static void finish(void) {
     for (unsigned i = 0; i < POOLS; i++) {
         berth_trim(pools[i]);
         check_balance(pools[i]);
+    }
+    for (unsigned i = 0; i < sizeof(tags) / sizeof(tags[0]); i++) {
+        char name[32];
+        snprintf(name, sizeof(name), "tag:%s", tags[i]);
+        berth_pool *scopes = berth_pool_find(name);
+        if (scopes != NULL) {
+            berth_trim(scopes);
+            check_balance(scopes);
+        }
     }
     for (unsigned i = 1; i < POOLS; i++) {
         int error = berth_pool_destroy(pools[i], 0);

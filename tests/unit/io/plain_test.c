@@ -207,6 +207,33 @@ static void a_peer_that_is_gone_raises_no_signal(void **state) {
     assert_int_equal(unit_in_child(send_to_nobody, &file), 0);
 }
 
+static volatile sig_atomic_t pipe_signals;
+
+static void on_pipe_signal(int number) {
+    (void)number;
+    pipe_signals++;
+}
+
+static void send_to_nobody_with_the_signal_ignored(void *unused) {
+    (void)unused;
+    struct sigaction now;
+    berth_io_ignore_sigpipe();
+    UNIT_CHECK(sigaction(SIGPIPE, NULL, &now) == 0 && now.sa_handler == SIG_IGN);
+    unix_pair(ends);
+    close(ends[1]);
+    UNIT_CHECK(berth_chain_append_file(&out, stream_file(0, 1000), 0, 1000, true) == 0);
+    UNIT_CHECK(berth_io_send(ends[0], &out, UINT64_MAX) == -EPIPE);
+    signal(SIGPIPE, on_pipe_signal); /* which is forbidden, and shows that nobody holds it back */
+    UNIT_CHECK(berth_io_send(ends[0], &out, UINT64_MAX) == -EPIPE);
+    UNIT_CHECK(pipe_signals == 1);
+}
+
+static void a_signal_that_is_ignored_need_not_be_held(void **state) {
+    /* Each region of a file would cost two system calls more. */
+    (void)state;
+    assert_int_equal(unit_in_child(send_to_nobody_with_the_signal_ignored, NULL), 0);
+}
+
 static void a_signal_that_was_held_stays(void **state) {
     /* A SIGPIPE of the program's own would vanish in a call of ours, or one of ours be left. */
     (void)state;
@@ -444,6 +471,7 @@ int main(void) {
         SOCKET_TEST(a_file_that_ends_early_is_an_error),
         SOCKET_TEST(an_empty_chain_sends_nothing),
         SOCKET_TEST(a_peer_that_is_gone_raises_no_signal),
+        SOCKET_TEST(a_signal_that_is_ignored_need_not_be_held),
         SOCKET_TEST(a_signal_that_was_held_stays),
         SOCKET_TEST(a_reset_leaves_the_chain),
         SOCKET_TEST(an_end_is_told),

@@ -182,10 +182,12 @@ static void memory_is_held_until_the_notification(void **state) {
     assert_true(complete(send, PIECE, IORING_CQE_F_MORE).answered);
     assert_int_equal(berth_chain_length(&out), 0);
     assert_int_equal(berth_uring_sender_in_flight(sender), 1);
+    assert_int_equal(figures().in_flight_bytes, PIECE);
     assert_null(berth_slice_try_write(&mine));
     assert_int_equal(berth_pool_destroy(pool, BERTH_FORCE), -EBUSY);
     struct berth_uring_sent sent = complete(send, 0, IORING_CQE_F_NOTIF);
     assert_true(sent.landed && !sent.answered);
+    assert_int_equal(figures().in_flight_bytes, 0);
     assert_non_null(berth_slice_try_write(&mine));
     berth_slice_release(&mine);
 }

@@ -4,6 +4,7 @@
 
 #include "chunk/ledger.h"
 #include "heap/io.h"
+#include "os/fault.h"
 #include "pool/api.h"
 #include "pool/pool.h"
 
@@ -281,6 +282,29 @@ static void memory_that_has_left_is_inherited_again(void **state) {
     pool = make_pool(0, 0);
 }
 
+static void memory_that_cannot_be_inherited_is_not_used_again(void **state) {
+    (void)state;
+    UNIT_ONLY_IF(BERTH_FAULTS);
+#if BERTH_FAULTS
+    unsigned char *block = berth_alloc(pool, PIECE);
+    uintptr_t from = (uintptr_t)block / BERTH_CHUNK * BERTH_CHUNK;
+    uint64_t retained = figures().retained_bytes;
+    berth__os_fail_after(BERTH_OS_ADVISE, 0, 1000);
+    assert_int_equal(berth_pool_destroy(pool, BERTH_FORCE), 0);
+    berth__os_fail_after(BERTH_OS_ADVISE, 0, 0);
+    assert_true(figures().retained_bytes >= retained + BERTH_IO_CHUNK); /* still charged */
+    berth_pool *other = berth_pool_create("after", NULL);
+    for (unsigned i = 0; i < 200; i++) {
+        uintptr_t at = (uintptr_t)berth_alloc(other, PIECE);
+        assert_true(at != 0 && (at < from || at >= from + BERTH_CHUNK));
+    }
+    assert_int_equal(berth_pool_destroy(other, BERTH_FORCE), 0);
+    berth_trim(NULL); /* unmaps it */
+    pool = make_pool(0, 0);
+    check_balance(pool);
+#endif
+}
+
 /* ---- bytes in flight ---- */
 
 static void bytes_in_flight_have_a_bound(void **state) {
@@ -322,6 +346,7 @@ int main(void) {
         IO_TEST(a_full_ledger_gets_registered_memory_back),
         IO_TEST(a_child_has_no_part_in_it),
         IO_TEST(memory_that_has_left_is_inherited_again),
+        IO_TEST(memory_that_cannot_be_inherited_is_not_used_again),
         IO_TEST(bytes_in_flight_have_a_bound),
         IO_TEST(options_that_contradict_are_refused),
     };

@@ -1,0 +1,47 @@
+#include "cli/figures.h"
+
+#include <stdio.h>
+#include <string.h>
+
+const char *berth__short_size(char text[BERTH_SIZE_TEXT], uint64_t bytes) {
+    static const char units[] = "BKMGT";
+    double value = (double)bytes;
+    unsigned unit = 0;
+    while (value >= 1024 && unit + 1 < sizeof(units) - 1) {
+        value /= 1024;
+        unit++;
+    }
+    if (bytes == UINT64_MAX) {
+        snprintf(text, BERTH_SIZE_TEXT, "none");
+    } else {
+        snprintf(text, BERTH_SIZE_TEXT, unit == 0 ? "%.0f" : "%.1f%c", value, units[unit]);
+    }
+    return text;
+}
+
+int berth__stats_column(const struct berth__stats *stats, enum berth__level level,
+                        const char *name) {
+    const struct berth__level_info *info = &stats->levels[level];
+    for (unsigned i = 0; i < info->count; i++) {
+        if (strcmp(info->metrics[i].name, name) == 0) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+uint64_t berth__stats_row_figure(const struct berth__stats *stats, enum berth__level level,
+                                 const struct berth__row *row, const char *name) {
+    int column = berth__stats_column(stats, level, name);
+    return column < 0 ? 0 : row->of.value[column];
+}
+
+uint64_t berth__stats_sum(const struct berth__stats *stats, enum berth__level level,
+                          const char *name) {
+    int column = berth__stats_column(stats, level, name);
+    uint64_t sum = 0;
+    for (size_t i = 0; column >= 0 && i < stats->snapshot.count[level]; i++) {
+        sum += stats->snapshot.rows[level][i].of.value[column];
+    }
+    return sum;
+}

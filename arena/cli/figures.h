@@ -1,0 +1,26 @@
+/*
+ * Figures of a process that was read, by name, and how people read them.
+ */
+#ifndef BERTH_CLI_FIGURES_H
+#define BERTH_CLI_FIGURES_H
+
+#include "cli/page_read.h"
+
+enum { BERTH_SIZE_TEXT = 16 };
+
+/* "12.1M", as in options; "none" for the largest number. Returns `text`. */
+const char *berth__short_size(char text[BERTH_SIZE_TEXT], uint64_t bytes);
+
+/* Where a level's rows have the figure of that name; -1: nowhere. */
+int berth__stats_column(const struct berth__stats *stats, enum berth__level level,
+                        const char *name);
+
+/* The figure of a row of a level; 0 if the page has none of that name. */
+uint64_t berth__stats_row_figure(const struct berth__stats *stats, enum berth__level level,
+                                 const struct berth__row *row, const char *name);
+
+/* The sum of a figure over all rows of a level. */
+uint64_t berth__stats_sum(const struct berth__stats *stats, enum berth__level level,
+                          const char *name);
+
+#endif
