@@ -11,7 +11,8 @@
 #include "base/compiler.h"
 
 #define BERTH_COMMANDS(X)                                                                          \
-    X(run) X(stat) X(top) X(prof) X(leaks) X(baseline) X(diff) X(map) X(ctl) X(options) X(help)
+    X(run)                                                                                         \
+    X(stat) X(top) X(prof) X(leaks) X(baseline) X(diff) X(map) X(ctl) X(export) X(options) X(help)
 
 struct berth__command {
     const char *name;

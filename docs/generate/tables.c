@@ -13,6 +13,7 @@
 #define BERTH_USDT 0 /* of the probes, the table only */
 
 #include "metrics/tables.h"
+#include "cli/export_metrics.h"
 #include "os/probe.h"
 #include "os/slow.h"
 #include "pool/options_table.h"
@@ -165,6 +166,18 @@ static const char *unit_of(const struct berth__metric *metric) {
     return metric->unit == BERTH_METRIC_BYTES ? ", bytes" : "";
 }
 
+static void print_export_markdown(void) {
+    puts("\n## What `berth export` adds\n\n"
+         "OpenMetrics prefix: `berth_`. All samples that it serves also have the labels pid and "
+         "comm,\nbut for those that have a label of their own here.\n\n"
+         "| metric | kind | label | meaning |\n|---|---|---|---|");
+#define ROW(name, labels, unit, help)                                                              \
+    printf("| `%s` | gauge%s%s | %s | %s |\n", #name, *(unit) == '\0' ? "" : ", ", unit, labels,   \
+           help);
+    BERTH_EXPORT_METRICS(ROW)
+#undef ROW
+}
+
 static const struct {
     const char *name, *help;
 } slow_paths[] = {
@@ -228,7 +241,8 @@ static void print_metrics_markdown(void) {
         "# Metrics\n\n"
         "`berth_metrics_read` and its kin fill structures whose fields have these names;\n"
         "`berth_metrics_write` writes them as text, JSON or OpenMetrics. In OpenMetrics a name is\n"
-        "preceded by the prefix of its level, and a counter's name ends in `_total`.");
+        "preceded by the prefix of its level, and a counter's name ends in `_total`; `count` is\n"
+        "called `blocks` there, as names must not end in `_count`.");
     for (unsigned l = 0; l < BERTH_LEVEL_COUNT; l++) {
         const struct berth__level_info *level = &berth__levels[l];
         printf("\n## %s\n\n", level_titles[l]);
@@ -246,6 +260,7 @@ static void print_metrics_markdown(void) {
             puts(" |");
         }
     }
+    print_export_markdown();
     print_probes_markdown();
 }
 
@@ -261,7 +276,11 @@ static void print_metrics_man(void) {
          "writes them as text, JSON or OpenMetrics.\n"
          "In OpenMetrics a name is preceded by the prefix of its level, and the name of a counter\n"
          "ends in\n"
-         ".BR _total .");
+         ".BR _total ;\n"
+         ".B count\n"
+         "is called\n"
+         ".B blocks\n"
+         "there, as names must not end so.");
     for (unsigned l = 0; l < BERTH_LEVEL_COUNT; l++) {
         const struct berth__level_info *level = &berth__levels[l];
         printf(".SH %s\n", level_titles[l]);
@@ -279,6 +298,15 @@ static void print_metrics_man(void) {
             print_man_text(metric->help);
         }
     }
+    puts(".SH What berth export adds\nOpenMetrics prefix:\n.BR berth_ .\n"
+         "All samples that it serves also have the labels pid and comm, but for those that have a "
+         "label\nof their own here.");
+#define ROW(name, labels, unit, help)                                                              \
+    printf(".TP\n.BR %s \" (gauge%s%s%s%s)\"\n", #name, *(unit) == '\0' ? "" : ", ", unit,         \
+           *(labels) == '\0' ? "" : "; label: ", labels);                                          \
+    print_man_text(help);
+    BERTH_EXPORT_METRICS(ROW)
+#undef ROW
     print_probes_man();
     puts(".SH SEE ALSO\n.BR berth_metrics (3),\n.BR berth (7)");
 }

@@ -5,7 +5,7 @@ jobs=${JOBS:-$(nproc)}
 # How arena/ is compiled, in the configuration that shows most of it.
 flags=(-std=c11 -Iarena -Iinclude -D_GNU_SOURCE -DBERTH_DEBUG=1 -DBERTH_FAULTS=1
     -DBERTH_HARDENED=0)
-library_flags=(-DBERTH_DOOR=0 -DBERTH_HWLOC=1)
+library_flags=(-DBERTH_DOOR=0 -DBERTH_HWLOC=1 -DBERTH_MICROHTTPD=1)
 door_flags=(-DBERTH_DOOR=1 -DBERTH_HWLOC=0)
 
 # The sources of the library, and those of the door; of the arguments, if there are any.

@@ -403,7 +403,7 @@ static void openmetrics_tells_pools_arenas_and_classes_apart(void **state) {
     assert_null(strstr(text, "{pool=\"second.pool-1\",size=\"512\"}")); /* never used there */
     assert_non_null(
         strstr(text, "\nberth_tag_live_high_bytes{tag=\"part \\\"one\\\" \\\\\"} 53248\n"));
-    assert_non_null(strstr(text, "\nberth_pool_count{pool=\"tag:part \\\"one\\\" \\\\\"} 1\n"));
+    assert_non_null(strstr(text, "\nberth_pool_blocks{pool=\"tag:part \\\"one\\\" \\\\\"} 1\n"));
     assert_non_null(
         strstr(text, "\nberth_slow_path_seconds_bucket{path=\"purge\",le=\"0.000000512\"} "));
     assert_non_null(
