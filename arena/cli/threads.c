@@ -66,13 +66,14 @@ static bool read_descriptor(const struct berth__seen *seen, uint64_t owner,
 }
 
 /* The C library keeps a thread's number near where its pointer points; where exactly is its own
- * business. It is the place where all threads have a number of the list; DESCRIPTOR_WORDS if there
- * is none. */
+ * business. It is the place where all threads have a number of the list, each another one (halves
+ * of pointers can be such numbers, too); DESCRIPTOR_WORDS if there is none. */
 static unsigned find_place(const struct berth__seen *seen, const struct tids *tids) {
     enum { LOOKED_AT = 64 };
     bool possible[DESCRIPTOR_WORDS];
     bool any = false;
     uint32_t words[DESCRIPTOR_WORDS];
+    uint32_t before[DESCRIPTOR_WORDS] = {0}; /* no thread's number */
     memset(possible, true, sizeof(possible));
     for (size_t i = 0; i < seen->cache_count && i < LOOKED_AT; i++) {
         if (!read_descriptor(seen, seen->caches[i].owner, words)) {
@@ -80,8 +81,10 @@ static unsigned find_place(const struct berth__seen *seen, const struct tids *ti
         }
         any = true;
         for (unsigned place = 0; place < DESCRIPTOR_WORDS; place++) {
-            possible[place] = possible[place] && is_tid(tids, words[place]);
+            possible[place] =
+                possible[place] && words[place] != before[place] && is_tid(tids, words[place]);
         }
+        memcpy(before, words, sizeof(before));
     }
     unsigned place = 0;
     while (place < DESCRIPTOR_WORDS && !(any && possible[place])) {

@@ -175,6 +175,12 @@ static void pay_dues(struct berth__cache *cache, const struct berth__bin *in_use
     sweep(cache, in_use);
 }
 
+void berth__cache_pay_dues(struct berth__cache *cache) {
+    bool before = berth__cache_busy(cache);
+    pay_dues(cache, NULL);
+    berth__cache_idle(cache, before);
+}
+
 /* ---- a heap of its own ---- */
 
 /* `owned`: the thread is counted as an owner of the arena. */

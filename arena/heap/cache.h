@@ -294,6 +294,9 @@ void berth__cache_count_refill(struct berth__cache *cache);
  * that was moved is served by another arena, cache->arena. Cheap until some time has passed. */
 void berth__cache_look_around(struct berth__cache *cache);
 
+/* The same, and what is due to the kernel and to observers, at some of the calls. */
+void berth__cache_pay_dues(struct berth__cache *cache);
+
 /* At the thread's end: its own heap becomes an orphan. The cache must be empty. */
 void berth__cache_release_heap(struct berth__cache *cache);
 

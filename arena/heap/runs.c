@@ -26,8 +26,10 @@ static struct berth__arena *arena_for_more(struct berth__arenas *arenas) {
     struct berth__cache *cache = berth__cache_get(arenas);
     if (cache != NULL) {
         berth__cache_count_refill(cache);
+        berth__cache_pay_dues(cache);
+        return cache->arena;
     }
-    return berth__arena_of_thread(arenas);
+    return berth__arenas_here(arenas);
 }
 
 /* What a request needs. */

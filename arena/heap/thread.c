@@ -60,6 +60,9 @@ static struct berth__cache *cache_create(struct berth__arenas *arenas) {
     cache->of_default = arenas->number == 0;
     cache->allowance = arenas->serves_scopes ? 0 : BERTH_CACHE_FREE_BYTES;
     berth__store_relaxed(&cache->serial, arenas->serial);
+    /* Each of several slow calls looks at the clock: of all threads' together, however few each of
+     * them makes. */
+    cache->slow_calls = (uint32_t)berth__add_relaxed(&arenas->caches_made, 1);
     cache->swept_ms = cache->refills_since_ms = (uint32_t)berth__clock_coarse_ms();
     if (!berth__cache_join(cache, arena)) {
         berth__meta_free(cache, BERTH_CACHE_BYTES);

@@ -65,6 +65,11 @@ class Server(Program):
         self.folder.cleanup()
 
 
+def open_text(path):
+    with open(path, encoding="ascii", errors="replace") as file:
+        return file.read()
+
+
 class Redis(Server):
     def arguments(self):
         # An idle process writes its figures down by its maintenance thread.
@@ -88,6 +93,11 @@ class Redis(Server):
                     return False
                 got += more
             return got.startswith(b"+")
+
+    def stands_still(self):
+        tasks = f"/proc/{self.pid}/task"
+        return all(open_text(f"{tasks}/{task}/stat").rpartition(")")[2].split()[0] == "T"
+                   for task in os.listdir(tasks))
 
     def fill(self):
         value = b"x" * VALUE_BYTES
@@ -167,6 +177,7 @@ class Scraped(unittest.TestCase):
             until(lambda: exporter.metrics_of(redis.pid)["process"]["live_high_bytes"]
                   > KEYS * VALUE_BYTES, "the values are in its figures")
             redis.process.send_signal(signal.SIGSTOP)  # its figures stand still; they can be read
+            until(redis.stands_still, "it stops")
             series = f'{{comm="redis-server",pid="{redis.pid}"}}'
             live = exporter.metrics_of(redis.pid)["process"]["live_high_bytes"]
             self.assertGreater(live, KEYS * VALUE_BYTES)

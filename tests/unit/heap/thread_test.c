@@ -3,6 +3,7 @@
 
 #include "heap/cache.h"
 #include "heap/engine.h"
+#include "heap/observer.h"
 #include "pool/pool.h"
 
 #include <sched.h>
@@ -323,6 +324,36 @@ static void many_threads_on_one_arena_read_back_what_they_wrote(void **state) {
     assert_int_equal(figures_of(pool).live_high_bytes, 0);
 }
 
+/* ---- few slow paths each ---- */
+
+static _Atomic unsigned ticks;
+
+static bool count_tick(bool early) {
+    (void)early;
+    atomic_fetch_add(&ticks, 1);
+    return true;
+}
+
+static void *allocate_once(void *unused) {
+    (void)unused;
+    berth_free(berth_alloc(pool, 1000));
+    return NULL;
+}
+
+static void threads_with_one_slow_path_each_are_heard_of(void **state) {
+    /* A server with a thread for each connection: its figures would stand still, its debts wait. */
+    (void)state;
+    static const struct berth__observer counter = {.tick = count_tick};
+    const struct berth__observer *before = berth__load_relaxed(&berth__observer);
+    berth__store_release(&berth__observer, &counter);
+    for (unsigned i = 0; i < 2000 && atomic_load(&ticks) == 0; i++) {
+        run_threads(1, allocate_once, NULL);
+        usleep(1000); /* the clock moves on */
+    }
+    berth__store_release(&berth__observer, before);
+    assert_true(atomic_load(&ticks) > 0);
+}
+
 int main(void) {
     (void)berth_pool_default();
 #define TEST(function) cmocka_unit_test_setup_teardown(function, start_of_test, end_of_test)
@@ -333,6 +364,7 @@ int main(void) {
         TEST(destructors_may_allocate_after_the_cache_is_gone),
         TEST(a_thread_may_end_in_any_state),
         TEST(many_threads_on_one_arena_read_back_what_they_wrote),
+        TEST(threads_with_one_slow_path_each_are_heard_of),
     };
     return UNIT_RUN(tests);
 }
