@@ -64,7 +64,7 @@ struct berth__arenas {
     berth__count huge_lends, huge_returns;
     _Atomic uint64_t ladder_runs, waits, waits_failed, failures;
     _Atomic uint64_t thread_count;
-    _Atomic uint32_t caches_made; /* wraps */
+    _Atomic uint32_t caches_made;  /* wraps */
     _Atomic uint64_t io_changes;   /* chunks that came, or that are asked for (heap/io.h) */
     _Atomic bool inherited;        /* in the child of a fork, a pool for the kernel */
     _Atomic uint64_t cached_bound; /* bytes that threads may have cached, at most */
