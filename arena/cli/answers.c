@@ -165,7 +165,7 @@ bool berth__answer_metrics(FILE *to, const struct berth__survey *survey,
 /* ---- JSON ---- */
 
 /* Also what might end a script, should somebody put the text into one. */
-static void json_string(FILE *to, const char *text) {
+void berth__answer_string(FILE *to, const char *text) {
     fputc('"', to);
     for (; *text != '\0'; text++) {
         unsigned char c = (unsigned char)*text;
@@ -194,7 +194,7 @@ static void json_milliseconds(FILE *to, double seconds) {
 static void json_head(FILE *to, const struct berth__surveyed *surveyed) {
     const struct berth__process *process = &surveyed->process;
     fprintf(to, "{\"pid\":%d,\"command\":", (int)surveyed->pid);
-    json_string(to, process->command);
+    berth__answer_string(to, process->command);
     fprintf(to, ",\"state\":\"%s\",\"resident_bytes\":%" PRIu64, state_of(surveyed->outcome),
             process->resident_bytes);
     if (surveyed->outcome == BERTH_PROCESS_READ) {
@@ -203,7 +203,7 @@ static void json_head(FILE *to, const struct berth__surveyed *surveyed) {
         fprintf(to, ",\"left_out\":%" PRIu64, process->stats.rows_left_out);
     } else {
         fputs(",\"why\":", to);
-        json_string(to, process->why);
+        berth__answer_string(to, process->why);
     }
 }
 
@@ -313,7 +313,7 @@ void berth__answer_tables(FILE *to) {
             fprintf(to, "%s\n{\"name\":\"%s\",\"kind\":\"%s\",\"unit\":\"%s\",\"help\":",
                     i == 0 ? "" : ",", metric->name, kinds[metric->kind],
                     metric->unit == BERTH_METRIC_BYTES ? "bytes" : "");
-            json_string(to, metric->help);
+            berth__answer_string(to, metric->help);
             fputc('}', to);
         }
         fputc(']', to);

@@ -11,6 +11,7 @@
 #if BERTH_MICROHTTPD
 #include "cli/accept.h"
 #include "cli/answers.h"
+#include "cli/answers_process.h"
 #include "cli/http.h"
 #include "cli/listen.h"
 #include "os/clock.h"
@@ -37,14 +38,23 @@ struct exporter {
 
 /* ---- the answers, by path ---- */
 
-enum { OK = 200, FORBIDDEN = 403, BAD_REQUEST = 400, NOT_FOUND = 404, UNAVAILABLE = 503 };
+enum {
+    OK = 200,
+    BAD_REQUEST = 400,
+    FORBIDDEN = 403,
+    NOT_FOUND = 404,
+    CONFLICT = 409,
+    UNAVAILABLE = 503,
+};
 
-/* Writes the body and sets the type; returns the status. */
+/* Writes the body and sets the type; returns the status. An error's body is a text for people; if
+ * it writes none, the server words the error. */
 typedef unsigned answer_function(struct exporter *exporter,
                                  const struct berth__http_request *request,
                                  struct berth__http_answer *answer, FILE *to);
 
 static const char json_type[] = "application/json; charset=utf-8";
+static const char text_type[] = "text/plain; charset=utf-8";
 
 /* A number in the query; `otherwise` if there is none, UINT64_MAX if it is no number. */
 static uint64_t number(const struct berth__http_request *request, const char *name,
@@ -117,6 +127,113 @@ static unsigned tables(struct exporter *exporter, const struct berth__http_reque
     return OK;
 }
 
+/* ---- of one process, which is read anew ---- */
+
+/* 0 if there is another number of processes that can be read than one. */
+static pid_t only_one(const struct berth__survey *survey) {
+    pid_t found = 0;
+    for (size_t i = 0; i < survey->count; i++) {
+        if (survey->all[i].outcome == BERTH_PROCESS_READ) {
+            if (found != 0) {
+                return 0;
+            }
+            found = survey->all[i].pid;
+        }
+    }
+    return found;
+}
+
+static void say_which(const struct berth__survey *survey, const char *path, FILE *to) {
+    fprintf(to,
+            "Which process? Ask for %s?pid=PID, with one of these (if there is none, start one: "
+            "berth run -- COMMAND):\n\n",
+            path);
+    for (size_t i = 0; i < survey->count; i++) {
+        if (survey->all[i].outcome == BERTH_PROCESS_READ) {
+            fprintf(to, "%10d  %s\n", (int)survey->all[i].pid, survey->all[i].process.command);
+        }
+    }
+}
+
+/* The process that is asked for: OK, with its number. */
+static unsigned choose(struct exporter *exporter, const struct berth__http_request *request,
+                       pid_t *pid, FILE *to) {
+    uint64_t asked = number(request, "pid", 0);
+    if (asked > INT32_MAX) {
+        return BAD_REQUEST;
+    }
+    *pid = asked == 0 ? only_one(&exporter->survey) : (pid_t)asked;
+    if (*pid == 0) {
+        say_which(&exporter->survey, request->path, to);
+        return BAD_REQUEST;
+    }
+    if (berth__survey_find(&exporter->survey, *pid) == NULL) {
+        fprintf(to, "There is no process %d, or it does not run on berth.\n", (int)*pid);
+        return NOT_FOUND;
+    }
+    return OK;
+}
+
+static unsigned status_of(enum berth__answered answered) {
+    switch (answered) {
+    case BERTH_ANSWERED: return OK;
+    case BERTH_ANSWERED_WHY_NOT: return CONFLICT;
+    case BERTH_ANSWERED_NOT: break;
+    }
+    return UNAVAILABLE;
+}
+
+static unsigned profile(struct exporter *exporter, const struct berth__http_request *request,
+                        struct berth__http_answer *answer, FILE *to,
+                        enum berth__profile_measure measure) {
+    pid_t pid;
+    answer->type = "application/octet-stream";
+    if (berth__http_argument(request, "seconds") != NULL) {
+        fputs("Profiles are since samples are taken. For a span of time: "
+              "berth prof --seconds N PID\n",
+              to);
+        return BAD_REQUEST;
+    }
+    unsigned status = choose(exporter, request, &pid, to);
+    if (status != OK) {
+        return status;
+    }
+    snprintf(answer->file, sizeof(answer->file), "%s-%d.pprof",
+             measure == BERTH_PROFILE_HELD ? "heap" : "allocs", (int)pid);
+    return status_of(berth__answer_pprof(to, pid, measure));
+}
+
+static unsigned heap(struct exporter *exporter, const struct berth__http_request *request,
+                     struct berth__http_answer *answer, FILE *to) {
+    return profile(exporter, request, answer, to, BERTH_PROFILE_HELD);
+}
+
+static unsigned allocs(struct exporter *exporter, const struct berth__http_request *request,
+                       struct berth__http_answer *answer, FILE *to) {
+    return profile(exporter, request, answer, to, BERTH_PROFILE_ALLOCATED);
+}
+
+static unsigned sites(struct exporter *exporter, const struct berth__http_request *request,
+                      struct berth__http_answer *answer, FILE *to) {
+    pid_t pid;
+    unsigned status = choose(exporter, request, &pid, to);
+    answer->type = json_type;
+    return status == OK ? status_of(berth__answer_sites(to, pid)) : status;
+}
+
+/* Its styles stand in the picture. It is one of its own: it may load nothing, and run nothing. */
+static unsigned map(struct exporter *exporter, const struct berth__http_request *request,
+                    struct berth__http_answer *answer, FILE *to) {
+    pid_t pid;
+    unsigned status = choose(exporter, request, &pid, to);
+    answer->type = "image/svg+xml";
+    snprintf(answer->policy, sizeof(answer->policy),
+             "default-src 'none'; style-src 'unsafe-inline'; sandbox; frame-ancestors 'none'");
+    return status == OK ? status_of(berth__answer_map(to, pid)) : status;
+}
+
+/* ---- the page ---- */
+
 static unsigned page(struct exporter *exporter, const struct berth__http_request *request,
                      struct berth__http_answer *answer, FILE *to) {
     unsigned char random[16];
@@ -143,8 +260,16 @@ static const struct {
     const char *path;
     answer_function *answer;
 } answers[] = {
-    {"/", page},          {"/metrics", metrics},      {"/json", json},
-    {"/json/list", list}, {"/json/history", history}, {"/json/tables", tables},
+    {"/", page},
+    {"/metrics", metrics},
+    {"/json", json},
+    {"/json/list", list},
+    {"/json/history", history},
+    {"/json/sites", sites},
+    {"/json/tables", tables},
+    {"/map.svg", map},
+    {"/debug/pprof/heap", heap},
+    {"/debug/pprof/allocs", allocs},
 };
 
 /* Requests that come at once see the processes once. */
@@ -164,7 +289,12 @@ static void respond(struct exporter *exporter, const struct berth__http_request 
     if (fclose(to) != 0 || !written) {
         answer->status = UNAVAILABLE;
     }
-    if (answer->status != OK) {
+    if (answer->status == OK) {
+        return;
+    }
+    answer->type = text_type;
+    *answer->file = '\0';
+    if (answer->status == UNAVAILABLE || answer->length == 0) {
         free(answer->body);
         answer->body = NULL;
     }
@@ -232,6 +362,7 @@ static bool serve(struct exporter *exporter, struct berth__http *http, int signa
 static int run(struct exporter *exporter) {
     const char *why = NULL;
     int signals = await_signals();
+    unsetenv("DEBUGINFOD_URLS"); /* libdw would wait for other machines, and all of us with it */
     if (signals < 0) {
         berth__cli_error(exporter->command, "signals: %s", strerror(errno));
         return BERTH_EXIT_FAILED;
@@ -324,7 +455,11 @@ const struct berth__command berth__command_export = {
         "  /json                 all that is known; of one process: ?pid=PID\n"
         "  /json/list            a line for each process\n"
         "  /json/history?pid=PID what was, every 2 seconds, for 20 minutes at most\n"
-        "  /json/tables          what the metrics mean\n\n"
+        "  /json/sites?pid=PID   the calls that hold most, where samples are taken\n"
+        "  /json/tables          what the metrics mean\n"
+        "  /map.svg?pid=PID      the picture of berth map\n"
+        "  /debug/pprof/heap?pid=PID, /debug/pprof/allocs?pid=PID\n"
+        "                        for go tool pprof: what is held, and what was allocated\n\n"
         "Whoever reaches the address reads the figures: all users of this machine, and if it is\n"
         "not a loopback address, others.\n",
     .run = export_command,

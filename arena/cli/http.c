@@ -49,6 +49,13 @@ static bool add_headers(struct MHD_Response *response, const struct berth__http_
     for (size_t i = 0; i < BERTH_ARRAY_COUNT(headers); i++) {
         added = MHD_add_response_header(response, headers[i][0], headers[i][1]) == MHD_YES && added;
     }
+    if (*answer->file != '\0') {
+        char as_file[64];
+        snprintf(as_file, sizeof(as_file), "attachment; filename=\"%s\"", answer->file);
+        added = MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_DISPOSITION, as_file) ==
+                    MHD_YES &&
+                added;
+    }
     if (answer->status == MHD_HTTP_METHOD_NOT_ALLOWED) {
         added = MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD") == MHD_YES &&
                 added;

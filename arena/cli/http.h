@@ -28,6 +28,7 @@ struct berth__http_answer {
     unsigned status;
     const char *type;
     char policy[320]; /* Content-Security-Policy */
+    char file[32];    /* as which it is kept; "": it is to be shown */
     char *body;       /* the server frees it; NULL: an error, which it words itself */
     size_t length;
 };

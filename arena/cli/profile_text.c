@@ -122,15 +122,23 @@ static const char *library_at(struct berth__profile *profile, uint64_t place) {
                                                      : berth__file_name(mapping->path);
 }
 
-const char *berth__profile_library(struct berth__profile *profile,
-                                   const struct berth__profile_site *site) {
+uint64_t berth__profile_place(struct berth__profile *profile,
+                              const struct berth__profile_site *site) {
     for (unsigned d = 0; d < site->depth; d++) {
-        const char *library = library_at(profile, site->place[d]);
-        if (!is_runtime(library)) {
-            return library;
+        if (!is_runtime(library_at(profile, site->place[d]))) {
+            return site->place[d];
         }
     }
-    return site->depth > 0 ? library_at(profile, site->place[0]) : "[unknown]";
+    return site->depth > 0 ? site->place[0] : 0;
+}
+
+const char *berth__profile_library(struct berth__profile *profile, uint64_t place) {
+    return place == 0 ? "[unknown]" : library_at(profile, place);
+}
+
+/* What a stack has in the table by libraries. */
+static char *library_text(struct berth__profile *profile, const struct berth__profile_site *site) {
+    return strdup(berth__profile_library(profile, berth__profile_place(profile, site)));
 }
 
 /* Of a site, or of what goes by one name. */
@@ -229,8 +237,7 @@ static struct rows rows_of(struct berth__profile *profile, enum berth__profile_m
                           .oldest_ms = site->oldest_ms};
         if (row.amount.bytes >= 1) {
             add_row(&rows,
-                    by == BERTH_BY_SITE ? stack_text(profile, site)
-                                        : strdup(berth__profile_library(profile, site)),
+                    by == BERTH_BY_SITE ? stack_text(profile, site) : library_text(profile, site),
                     &row);
         }
     }

@@ -48,9 +48,13 @@ bool berth__profile_write_ages(FILE *to, struct berth__profile *profile, unsigne
 /* "12.1 MiB" */
 const char *berth__size_text(char text[24], double bytes);
 
-/* The library that a stack's allocation is put down to: the first that is neither berth nor one of
- * the language runtimes, which allocate for others. */
-const char *berth__profile_library(struct berth__profile *profile,
-                                   const struct berth__profile_site *site);
+/* The place that a stack's allocation is put down to: the first that is neither in berth nor in one
+ * of the language runtimes, which allocate for others. A return address; 0: the stack is not known.
+ */
+uint64_t berth__profile_place(struct berth__profile *profile,
+                              const struct berth__profile_site *site);
+
+/* The library that such a place is in. */
+const char *berth__profile_library(struct berth__profile *profile, uint64_t place);
 
 #endif

@@ -9,7 +9,9 @@ runs what a process is called.
 """
 
 import os
+import shutil
 import sys
+import tempfile
 import unittest
 
 sys.dont_write_bytecode = True
@@ -85,6 +87,51 @@ class Page(unittest.TestCase):
                 row => [row.dataset.pool, Number(row.dataset.size),
                         Number(row.querySelector('[data-metric=lent_blocks]').dataset.value)])""")
             self.assertEqual({(pool, size): lent for pool, size, lent in shown}, classes)
+
+    def test_the_top_sites_are_there_where_samples_are_taken(self):
+        with Program(HOLDER, "sampled", BERTH_CONF="sample:4K") as one, holder() as other, \
+                Exporter(TOOL) as exporter, Browser() as browser:
+            self.opened(browser, exporter, one.pid,
+                        "return document.querySelectorAll('#sites tbody tr').length > 0")
+            told = exporter.json(f"/json/sites?pid={one.pid}")["sites"]
+            shown = browser.run("""return [...document.querySelectorAll('#sites tbody tr')].map(
+                row => [row.cells[0].textContent, row.cells[2].textContent,
+                        Number(row.querySelector('[data-metric=bytes]').dataset.value)])""")
+            self.assertEqual(shown, [[site["function"], site["library"], site["bytes"]]
+                                     for site in told])
+            self.assertEqual(browser.run("return document.querySelector('#sites a').pathname"),
+                             "/debug/pprof/heap")
+            self.picture(browser, "sites")
+            self.opened(browser, exporter, other.pid)
+            said = browser.run("return document.querySelector('#sites .box').textContent")
+            self.assertIn(f"berth ctl {other.pid} sample=512K", said)
+            self.assertEqual(browser.run("return document.querySelector('#sites table')"), None)
+            self.assertEqual(browser.complaints(), [])
+
+    def test_a_file_name_is_text_whatever_it_is(self):
+        with tempfile.TemporaryDirectory() as folder, Exporter(TOOL) as exporter, \
+                Browser() as browser:
+            name = "<img src=x><b>'\""
+            program = shutil.copy(HOLDER, os.path.join(folder, name))
+            with Program(program, BERTH_CONF="sample:4K") as one:
+                self.opened(browser, exporter, one.pid,
+                            "return document.querySelectorAll('#sites tbody tr').length > 0")
+                self.assertEqual(browser.run("return document.querySelector('#sites tbody tr')"
+                                             ".cells[2].textContent"), name)
+                self.assertEqual(browser.run("return document.querySelectorAll('img').length"), 0)
+
+    def test_the_map_can_be_looked_at(self):
+        with holder("drawn") as one, Exporter(TOOL) as exporter, Browser() as browser:
+            self.opened(browser, exporter, one.pid)
+            path = browser.run("return document.querySelector('#arenas a').getAttribute('href')")
+            self.assertEqual(path, f"/map.svg?pid={one.pid}")
+            browser.open(f"http://{exporter.host}:{exporter.port}{path}")
+            browser.wait_for("return document.documentElement.tagName === 'svg'")
+            filled = browser.run("return new Set([...document.querySelectorAll('path')].map("
+                                 "one => getComputedStyle(one).fill)).size")
+            self.assertGreater(filled, 1)  # its styles count
+            self.assertEqual(browser.complaints(), [])
+            self.picture(browser, "map")
 
     def test_the_balance_is_drawn_through_time(self):
         with holder() as one, Exporter(TOOL) as exporter, Browser() as browser:

@@ -105,14 +105,19 @@ class Exporter(Program):
         if status != 0:
             raise Failed(f"the exporter ended with {status}: {self.errors}")
 
-    def ask(self, path, method="GET", body=None, **headers):
+    def ask(self, path, **more):
         """Status, headers and text of the answer."""
+        status, headers, body = self.fetch(path, **more)
+        return status, headers, body.decode()
+
+    def fetch(self, path, method="GET", body=None, **headers):
+        """Status, headers and bytes of the answer."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=PATIENCE_S)
         try:
             connection.request(method, path, body=body, headers={
                 name.replace("_", "-"): value for name, value in headers.items()})
             answer = connection.getresponse()
-            return answer.status, answer.headers, answer.read().decode()
+            return answer.status, answer.headers, answer.read()
         finally:
             connection.close()
 

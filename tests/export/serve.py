@@ -9,15 +9,19 @@ Would be broken if this failed: what Prometheus reads of a machine's processes, 
 nothing that a process or a client does keeps the others from being shown.
 """
 
+import gzip
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import unittest
+import xml.etree.ElementTree
 
 sys.dont_write_bytecode = True
 import openmetrics  # noqa: E402
@@ -29,6 +33,10 @@ HOSTILE = '"\\<b>{}\n,=\'&;'  # 15 bytes at most
 
 def holder(*arguments):
     return Program(HOLDER, *arguments, BERTH_CONF="limit:64M")
+
+
+def sampled():
+    return Program(HOLDER, "sampled", BERTH_CONF="sample:4K,limit:64M")
 
 
 def of_process(families, name, pid, **labels):
@@ -176,6 +184,123 @@ class Processes(unittest.TestCase):
             self.assertEqual(exporter.json(f"/json/history?pid={one.pid}")["points"], [])
 
 
+def strings_of(profile):
+    """The texts of a profile.proto: they are field 6, and it is not nested."""
+    def varint(at):
+        value = shift = 0
+        while profile[at] >= 0x80:
+            value |= (profile[at] & 0x7f) << shift
+            at, shift = at + 1, shift + 7
+        return value | profile[at] << shift, at + 1
+
+    at, found = 0, []
+    while at < len(profile):
+        tag, at = varint(at)
+        length, after = varint(at)
+        if tag & 7 == 2:
+            found += [profile[after:after + length].decode()] if tag >> 3 == 6 else []
+            after += length
+        at = after
+    return found
+
+
+class Profiles(unittest.TestCase):
+    def test_pprof_gets_profiles_of_what_is_held_and_what_was_allocated(self):
+        with sampled() as one, holder(), Exporter(TOOL) as exporter:
+            for name, first in (("heap", "inuse_space"), ("allocs", "alloc_space")):
+                path = f"/debug/pprof/{name}?pid={one.pid}"
+                status, headers, profile = exporter.fetch(path)
+                self.assertEqual((status, headers["Content-Type"]),
+                                 (200, "application/octet-stream"))
+                self.assertEqual(headers["Content-Disposition"],
+                                 f'attachment; filename="{name}-{one.pid}.pprof"')
+                self.assertEqual(headers["X-Content-Type-Options"], "nosniff")
+                if profile.startswith(b"\x1f\x8b"):
+                    profile = gzip.decompress(profile)
+                texts = strings_of(profile)
+                self.assertEqual(texts[0], "")
+                self.assertEqual(texts[-1], first)
+                self.assertIn(HOLDER, texts)
+                self.assertEqual(exporter.fetch(path, method="HEAD")[2], b"")
+                self.assertEqual(exporter.ask(path, method="POST")[0], 405)
+                self.assertEqual(exporter.ask(path, Host="rebound.example")[0], 403)
+
+    def test_without_a_process_they_tell_which_there_are(self):
+        with sampled() as one, holder("second") as two, Exporter(TOOL) as exporter:
+            for path in ("/debug/pprof/heap", "/debug/pprof/allocs", "/json/sites"):
+                status, headers, said = exporter.ask(path)
+                self.assertEqual((status, headers["Content-Type"]),
+                                 (400, "text/plain; charset=utf-8"))
+                self.assertIsNone(headers["Content-Disposition"])
+                self.assertIn(f"{path}?pid=PID", said)
+                self.assertRegex(said, rf"(?m)^ *{one.pid}  sampled$")
+                self.assertRegex(said, rf"(?m)^ *{two.pid}  second$")
+
+    def test_the_only_one_need_not_be_named(self):
+        if os.geteuid() != 0:
+            self.skipTest("needs root, to be somebody who has one process only")
+        somebody = ("setpriv", "--reuid", "64087", "--regid", "64087", "--clear-groups")
+        if subprocess.run([*somebody, TOOL, "--version"], capture_output=True,
+                          check=False).returncode != 0:
+            self.skipTest("another user cannot reach the build")
+        with Exporter(TOOL, before=somebody) as exporter:
+            status, _, said = exporter.ask("/debug/pprof/heap")
+            self.assertEqual(status, 400)
+            self.assertIn("berth run -- COMMAND", said)
+            with Program(*somebody, HOLDER, "only", BERTH_CONF="sample:4K") as one:
+                status, headers, _ = exporter.fetch("/debug/pprof/heap")
+                self.assertEqual(status, 200)
+                self.assertIn(f"heap-{one.pid}.", headers["Content-Disposition"])
+                self.assertEqual(exporter.json("/json/sites")["pid"], one.pid)
+
+    def test_one_that_takes_no_samples_says_how_to_switch_them_on(self):
+        with holder() as one, Exporter(TOOL) as exporter:
+            status, headers, said = exporter.ask(f"/debug/pprof/heap?pid={one.pid}")
+            self.assertEqual((status, headers["Content-Type"]), (409, "text/plain; charset=utf-8"))
+            self.assertIsNone(headers["Content-Disposition"])
+            self.assertIn(f"`berth ctl {one.pid} sample=512K`", said)
+            sites = exporter.json(f"/json/sites?pid={one.pid}")
+            self.assertEqual((sites["pid"], sites["state"]), (one.pid, "none"))
+            self.assertIn(f"`berth ctl {one.pid} sample=512K`", sites["why"])
+
+    def test_the_top_sites_are_those_that_hold_most(self):
+        with sampled() as one, Exporter(TOOL) as exporter:
+            told = exporter.json(f"/json/sites?pid={one.pid}")
+            self.assertEqual((told["state"], told["interval_bytes"]), ("read", 4096))
+            sites = told["sites"]
+            self.assertTrue(1 <= len(sites) <= 50 and len(sites) <= told["sites_all"])
+            self.assertEqual(sites, sorted(sites, key=lambda site: -site["bytes"]))
+            self.assertEqual(told["bytes"], sum(site["bytes"] for site in sites))
+            self.assertGreaterEqual(sites[0]["bytes"], 5 << 20)  # that block is sampled for sure
+            self.assertEqual(sites[0]["library"], os.path.basename(HOLDER))
+            named = {(site["function"], site["file"], site["line"], site["library"])
+                     for site in sites}
+            self.assertEqual(len(named), len(sites))
+
+    def test_the_map_is_a_picture_that_runs_nothing(self):
+        with holder() as one, Exporter(TOOL) as exporter:
+            status, headers, picture = exporter.ask(f"/map.svg?pid={one.pid}")
+            self.assertEqual((status, headers["Content-Type"]), (200, "image/svg+xml"))
+            root = xml.etree.ElementTree.fromstring(picture)
+            self.assertEqual(root.tag, "{http://www.w3.org/2000/svg}svg")
+            self.assertIn(f"process {one.pid}", "".join(root.itertext()))
+            policy = headers["Content-Security-Policy"].split("; ")
+            self.assertIn("default-src 'none'", policy)
+            self.assertIn("sandbox", policy)
+            self.assertNotIn("script-src", " ".join(policy))
+            self.assertEqual(exporter.ask(f"/map.svg?pid={one.pid}", Host="rebound.example")[0],
+                             403)
+
+    def test_a_file_can_be_called_anything(self):
+        with tempfile.TemporaryDirectory() as folder:
+            name = "a'\"<b>&amp;\\.c"
+            program = shutil.copy(HOLDER, os.path.join(folder, name))
+            with Program(program, BERTH_CONF="sample:4K") as one, Exporter(TOOL) as exporter:
+                text = exporter.text(f"/json/sites?pid={one.pid}")
+                self.assertNotIn("<", text)
+                self.assertEqual(json.loads(text)["sites"][0]["library"], name)
+
+
 class Requests(unittest.TestCase):
     def test_mistaken_ones_get_the_status_that_says_so(self):
         with Exporter(TOOL) as exporter:
@@ -183,7 +308,12 @@ class Requests(unittest.TestCase):
                                  ("/json?pid=999999999", 404), ("/json?pid=x", 400),
                                  ("/json?pid=-1", 400), ("/json?pid=99999999999999999999", 400),
                                  ("/json/history", 400), ("/json/history?pid=", 400),
-                                 ("/json/history?pid=1&after=-1", 400), ("/metrics?x=y", 200)):
+                                 ("/json/history?pid=1&after=-1", 400), ("/metrics?x=y", 200),
+                                 ("/json/sites?pid=999999999", 404), ("/json/sites?pid=x", 400),
+                                 ("/map.svg?pid=999999999", 404), ("/map.svg?pid=x", 400),
+                                 ("/debug/pprof/heap?pid=999999999", 404),
+                                 ("/debug/pprof/heap?pid=-1", 400), ("/debug/pprof/", 404),
+                                 ("/debug/pprof/allocs?pid=1&seconds=5", 400)):
                 self.assertEqual(exporter.ask(path)[0], status, path)
             for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"):
                 status, headers, _ = exporter.ask("/metrics", method=method)

@@ -2,8 +2,9 @@
 
 const PAUSE_MS = 2000;
 const MINUTE_MS = 60000;
+const SITES_PAUSE_MS = 10000; // the tool looks names up for them
 const page = {pid: null, paused: false, tables: null, history: null, seen: [], timer: null,
-  asking: false, again: false,
+  asking: false, again: false, sites: null,
   shown: null};
 
 const byId = (id) => document.getElementById(id);
@@ -89,6 +90,13 @@ async function askHistory(pid) {
   return known;
 }
 
+async function askSites(pid) {
+  if (page.sites?.pid !== pid || Date.now() - page.sites.at >= SITES_PAUSE_MS) {
+    page.sites = {...await ask(`/json/sites?pid=${pid}`), at: Date.now()};
+  }
+  return page.sites;
+}
+
 // The figures of a minute ago, or the oldest that this page has seen.
 function minuteAgo(metrics, at) {
   page.seen.push({at, process: metrics.process, pools: metrics.pools});
@@ -137,14 +145,15 @@ async function drawProcess(entry) {
     drawNote(entry.why);
     return;
   }
-  const [answer, past] = await Promise.all([ask(`/json?pid=${entry.pid}`), askHistory(entry.pid)]);
+  const [answer, past, sites] = await Promise.all([ask(`/json?pid=${entry.pid}`),
+    askHistory(entry.pid), askSites(entry.pid)]);
   const [process] = answer.processes;
   if (process.pid !== page.pid || process.state !== "read") {
     return; // another one was chosen meanwhile, or it cannot be read any more
   }
   page.history = past;
   const at = Date.now();
-  drawSections({...process, at, tables: page.tables, points: past.points, series: past.series,
+  drawSections({...process, at, tables: page.tables, points: past.points, series: past.series, sites,
     minute: minuteAgo(process.metrics, at)});
 }
 
