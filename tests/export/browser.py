@@ -104,7 +104,8 @@ class Page(unittest.TestCase):
             self.picture(browser, "sites")
             self.opened(browser, exporter, other.pid)
             said = browser.run("return document.querySelector('#sites .box').textContent")
-            self.assertIn(f"berth ctl {other.pid} sample=512K", said)
+            self.assertEqual(said, "No samples are taken. Switch them on: "
+                             f"berth ctl {other.pid} sample=512K")
             self.assertEqual(browser.run("return document.querySelector('#sites table')"), None)
             self.assertEqual(browser.complaints(), [])
 

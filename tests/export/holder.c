@@ -26,6 +26,11 @@ static void hold(berth_pool *pool, size_t bytes) {
     memset(block, 1, bytes);
 }
 
+/* A site of its own. */
+static __attribute__((noinline)) void hold_most(berth_pool *pool) {
+    hold(pool, HUGE_BYTES);
+}
+
 int main(int argc, char **argv) {
     struct berth_pool_options options = BERTH_POOL_OPTIONS_INIT;
     options.limit = 32 << 20;
@@ -41,7 +46,7 @@ int main(int argc, char **argv) {
     for (int i = 0; i < NORMAL; i++) {
         hold(berth_pool_default(), NORMAL_BYTES);
     }
-    hold(pool, HUGE_BYTES);
+    hold_most(pool);
     if (berth_tag_push("held.tag") != 0) {
         return 1;
     }
