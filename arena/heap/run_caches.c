@@ -68,7 +68,7 @@ static struct berth__cpu_cache *cpu_cache(struct berth__arenas *arenas) {
  * return_runs when it has released the lock. */
 static unsigned evict_locked(struct berth__cpu_cache *cache, uint64_t bytes, unsigned count,
                              void **runs) BERTH_REQUIRES(cache->lock) {
-    unsigned evicted = berth__run_table_evict(&cache->table, bytes, count, runs);
+    unsigned evicted = berth__run_table_evict(&cache->table, bytes, count, runs, NULL);
     if (evicted > 0) {
         berth__transit_begin();
     }

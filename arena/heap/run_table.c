@@ -27,12 +27,15 @@ static unsigned next_class(struct berth__run_table *table, uint64_t classes) {
 }
 
 unsigned berth__run_table_evict(struct berth__run_table *table, uint64_t bytes, unsigned count,
-                                void **runs) {
+                                void **runs, uint8_t *classes) {
     unsigned evicted = 0;
     uint64_t with_two = classes_with_two(table);
     while (berth__load_relaxed(&table->bytes) > bytes ||
            berth__load_relaxed(&table->count) > count) {
         unsigned normal_class = next_class(table, with_two != 0 ? with_two : table->held);
+        if (classes != NULL) {
+            classes[evicted] = (uint8_t)normal_class;
+        }
         runs[evicted++] = berth__run_table_pop(table, normal_class);
         unsigned first = table->first[normal_class];
         if (first == 0 || table->next[first - 1] == 0) {

@@ -29,9 +29,10 @@ struct berth__run_table {
 void berth__run_table_init(struct berth__run_table *table);
 
 /* Takes runs out, class by class in turn, until no more than `bytes` and `count` are left: those of
- * classes that have another one first, so that as many classes as possible have one. */
+ * classes that have another one first, so that as many classes as possible have one. `classes`: of
+ * the runs; NULL if it does not matter. */
 unsigned berth__run_table_evict(struct berth__run_table *table, uint64_t bytes, unsigned count,
-                                void **runs);
+                                void **runs, uint8_t *classes);
 
 BERTH_INLINE bool berth__run_table_is_full(const struct berth__run_table *table) {
     return table->unused == 0;

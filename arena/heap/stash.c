@@ -54,19 +54,10 @@ static void make_stash(struct berth__cache *cache) {
 
 /* ---- moving blocks ---- */
 
-/* Of a parked block, which has the length of its class. */
-static unsigned class_of(void *run) {
-    berth__run_unpark(run);
-    struct berth__chunk *chunk = berth__chunk_of(run);
-    unsigned normal_class = berth__normal_class(berth__run_bytes_at(chunk, run));
-    berth__chunk_park_run(chunk, (size_t)((char *)run - chunk->at) / BERTH_PAGE);
-    return normal_class;
-}
-
-static void give_on(void *const *runs, unsigned count, bool to_cpu) {
+static void give_on(void *const *runs, const uint8_t *classes, unsigned count, bool to_cpu) {
     berth__transit_begin();
     for (unsigned i = 0; i < count; i++) {
-        if (!to_cpu || !berth__run_cache_push_stashed(runs[i], class_of(runs[i]))) {
+        if (!to_cpu || !berth__run_cache_push_stashed(runs[i], classes[i])) {
             berth__run_return(runs[i]);
         }
     }
@@ -77,9 +68,10 @@ static void give_on(void *const *runs, unsigned count, bool to_cpu) {
 static void evict(struct berth__cache *cache, struct berth__stash *stash, uint64_t bytes,
                   unsigned count, bool to_cpu) {
     void *runs[BERTH_RUN_TABLE_RUNS];
-    unsigned evicted = berth__run_table_evict(&stash->table, bytes, count, runs);
+    uint8_t classes[BERTH_RUN_TABLE_RUNS];
+    unsigned evicted = berth__run_table_evict(&stash->table, bytes, count, runs, classes);
     if (evicted > 0) {
-        give_on(runs, evicted, to_cpu);
+        give_on(runs, classes, evicted, to_cpu);
     }
     stash->evictions += evicted;
     settle(cache, stash);
@@ -92,7 +84,7 @@ static void refuel(struct berth__cache *cache, struct berth__stash *stash) {
     berth__sample_bound_stash(cache);
 }
 
-void *berth__stash_pop_slow(struct berth__cache *cache, unsigned normal_class) {
+static void *pop_slow(struct berth__cache *cache, unsigned normal_class) {
     if (cache->stash == NULL) {
         cache->stash_misses++;
         if (cache->stash_misses >= BERTH_STASH_MISSES) {
@@ -118,6 +110,13 @@ void *berth__stash_pop_slow(struct berth__cache *cache, unsigned normal_class) {
     return berth__stash_take(cache, stash, normal_class);
 }
 
+void *berth__stash_pop_slow(struct berth__cache *cache, unsigned normal_class) {
+    bool before = berth__cache_busy(cache);
+    void *block = pop_slow(cache, normal_class);
+    berth__cache_idle(cache, before);
+    return block;
+}
+
 /* When the stash is as large as it will be, one of the same class makes room: the block that comes
  * in is the one whose content is in the processor's caches. */
 bool berth__stash_make_room(struct berth__cache *cache, struct berth__stash *stash,
@@ -135,7 +134,7 @@ bool berth__stash_make_room(struct berth__cache *cache, struct berth__stash *sta
         evict(cache, stash, 0, 0, false);
     } else if (full && stash->table.first[normal_class] != 0) {
         void *run = berth__run_table_pop(&stash->table, normal_class);
-        give_on(&run, 1, true);
+        give_on(&run, &(uint8_t){(uint8_t)normal_class}, 1, true);
         stash->evictions++;
     } else if (full) {
         uint64_t keep = berth__min(stash->bytes_max - bytes, stash->bytes_max / 4 * 3);

@@ -44,13 +44,11 @@ struct berth__stash {
 /* Takes a stashed block of this class out. */
 BERTH_INLINE void *berth__stash_take(struct berth__cache *cache, struct berth__stash *stash,
                                      unsigned normal_class) {
-    berth__store_relaxed(&cache->busy, true);
-    atomic_signal_fence(memory_order_seq_cst);
+    bool before = berth__cache_busy(cache);
     void *run = berth__run_table_pop(&stash->table, normal_class);
     berth__run_unpark(run);
     stash->pops++;
-    atomic_signal_fence(memory_order_seq_cst);
-    berth__store_relaxed(&cache->busy, false);
+    berth__cache_idle(cache, before);
     berth__unpoison(run, berth__normal_bytes[normal_class]);
     return run;
 }
@@ -96,12 +94,10 @@ BERTH_INLINE bool berth__stash_push(struct berth__cache *cache, const struct ber
         (BERTH_UNLIKELY(!fits) && !berth__stash_make_room(cache, stash, normal_class))) {
         return false;
     }
-    berth__store_relaxed(&cache->busy, true);
-    atomic_signal_fence(memory_order_seq_cst);
+    bool before = berth__cache_busy(cache);
     berth__run_table_push(&stash->table, normal_class, run);
     stash->pushes++;
-    atomic_signal_fence(memory_order_seq_cst);
-    berth__store_relaxed(&cache->busy, false);
+    berth__cache_idle(cache, before);
     return true;
 }
 
