@@ -25,14 +25,18 @@ static bool ledger_allows(const struct berth__ledger *ledger, uint64_t bytes) {
     return limit == BERTH_NO_LIMIT || (limit >= LIMIT_MIN && bytes <= limit / PART);
 }
 
+/* Whether all caches of the pool may hold so much more. Lent memory is a limit of its own. */
+static bool limits_allow(const struct berth__arenas *arenas, uint64_t more) {
+    const struct berth__ledger *ledger = arenas->ledger;
+    uint64_t bound = berth__load_relaxed(&arenas->cached_bound) + more;
+    return arenas->lent == NULL && ledger_allows(ledger, bound) &&
+           (ledger->parent == NULL || ledger_allows(ledger->parent, bound));
+}
+
 /* Sets bytes_max, if the budget and the limits allow it. */
 static bool set_bytes_max(struct berth__cache *cache, struct berth__stash *stash, uint64_t bytes) {
-    const struct berth__ledger *ledger = cache->arenas->ledger;
     uint64_t more = bytes - stash->bytes_max;
-    uint64_t bound = berth__load_relaxed(&cache->arenas->cached_bound) + more;
-    if (!ledger_allows(ledger, bound) ||
-        (ledger->parent != NULL && !ledger_allows(ledger->parent, bound)) ||
-        !berth__cache_reserve(cache, more)) {
+    if (!limits_allow(cache->arenas, more) || !berth__cache_reserve(cache, more)) {
         return false;
     }
     stash->bytes_max = bytes;
@@ -40,7 +44,9 @@ static bool set_bytes_max(struct berth__cache *cache, struct berth__stash *stash
 }
 
 static void make_stash(struct berth__cache *cache) {
-    struct berth__stash *stash = berth__meta_alloc(sizeof(*stash));
+    struct berth__stash *stash = limits_allow(cache->arenas, BERTH_STASH_BYTES_MIN)
+                                     ? berth__meta_alloc(sizeof(*stash))
+                                     : NULL;
     if (stash == NULL) {
         return;
     }
@@ -142,7 +148,7 @@ bool berth__stash_make_room(struct berth__cache *cache, struct berth__stash *sta
         berth__decay_step(cache->arena);
     }
     berth__cache_idle(cache, before);
-    return !is_short;
+    return !is_short && cache->stash == stash; /* what is due may have been a trim, which ends it */
 }
 
 /* ---- with the rest of the cache ---- */
@@ -160,7 +166,7 @@ void berth__stash_sweep(struct berth__cache *cache) {
         return;
     }
     settle(cache, stash);
-    if (!stash->used) {
+    if (!stash->used || !limits_allow(cache->arenas, 0)) {
         berth__stash_flush(cache);
         berth__stash_strip(cache);
         return;

@@ -2,6 +2,8 @@
 #include "figures.h"
 
 #include "heap/engine.h"
+#include "heap/observer.h"
+#include "heap/request.h"
 #include "heap/stash.h"
 #include "os/clock.h"
 #include "pool/pool.h"
@@ -190,7 +192,69 @@ static void below_a_small_limit_there_is_none(void **state) {
     pool = outer;
 }
 
+static void there_is_none_in_lent_memory_nor_below_a_limit_that_was_lowered(void **state) {
+    /* The same: there is no more memory to be had. */
+    (void)state;
+    struct berth_pool_options options = BERTH_POOL_OPTIONS_INIT;
+    static _Alignas(65536) char memory[4 * MiB];
+    options.memory = memory;
+    options.memory_size = sizeof(memory);
+    berth_pool *outer = pool;
+    pool = berth_pool_create("lent", &options);
+    assert_non_null(pool);
+    earn_stash();
+    assert_null(cache_here()->stash);
+    assert_int_equal(berth_pool_destroy(pool, 0), 0);
+    pool = outer;
+    earn_stash();
+    assert_non_null(cache_here()->stash);
+    assert_int_equal(berth_limit_set(512 * MiB), 0);
+    cache_here()->swept_ms = (uint32_t)berth__clock_coarse_ms() - 10000;
+    berth__cache_look_around(cache_here());
+    assert_null(cache_here()->stash);
+    assert_int_equal(berth_limit_set(BERTH_UNLIMITED), 0);
+}
+
 /* ---- who can have it ---- */
+
+static bool trim_at_tick(bool early) {
+    (void)early;
+    static bool trims;
+    if (!trims) {
+        trims = true;
+        (void)berth__reclaim_all(berth__pool_arenas(pool)); /* as a command from outside does */
+        trims = false;
+    }
+    return true;
+}
+
+static void a_trim_while_it_makes_room_ends_it(void **state) {
+    /* The block that came in would be written to memory that is somebody else's. */
+    (void)state;
+    static const struct berth__observer trimmer = {.tick = trim_at_tick};
+    const struct berth__observer *before = berth__load_relaxed(&berth__observer);
+    earn_stash();
+    unsigned ended = 0;
+    for (unsigned i = 0; i < 300; i++) {
+        void *blocks[24];
+        for (unsigned k = 0; k < 24; k++) {
+            blocks[k] = berth_alloc(pool, (17 + (i * 7 + k * 11) % 240) * KiB);
+        }
+        berth__store_release(&berth__observer, &trimmer);
+        usleep(1000); /* the clock moves on */
+        for (unsigned k = 0; k < 24; k++) {
+            const struct berth__stash *had = cache_here()->stash;
+            berth_free(blocks[k]);
+            ended += had != NULL && cache_here()->stash == NULL;
+        }
+        berth__store_release(&berth__observer, before);
+        earn_stash();
+    }
+    assert_true(ended > 0);
+    berth_thread_flush();
+    berth_trim(pool);
+    assert_int_equal(figures_of(pool).live_high_bytes, 0);
+}
 
 static void a_parked_stash_can_be_taken(void **state) {
     /* An event loop that sleeps would keep its buffers from everybody. */
@@ -311,6 +375,8 @@ int main(void) {
         TEST(zeroed_and_aligned_requests_get_what_they_ask_for),
         TEST(a_thread_that_only_frees_has_none),
         TEST(below_a_small_limit_there_is_none),
+        TEST(there_is_none_in_lent_memory_nor_below_a_limit_that_was_lowered),
+        TEST(a_trim_while_it_makes_room_ends_it),
         TEST(a_parked_stash_can_be_taken),
         TEST(what_is_not_used_goes_back),
         TEST(threads_that_work_and_pass_blocks_on_leave_nothing),
