@@ -1,9 +1,8 @@
 /* Misuse: one line that names the fault, the pointer and the class, then an abort. */
 #include "figures.h"
+#include "metadata.h"
 
-#include "chunk/meta.h"
 #include "heap/cache.h"
-#include "os/fault.h"
 
 #include <signal.h>
 
@@ -159,9 +158,7 @@ static void inside_without_a_cache(void *unused) {
     (void)unused;
     char *block = block_of(size);
     say(block + 16);
-    berth__os_fail_after(BERTH_OS_COMMIT, 0, UINT64_MAX);
-    while (berth__meta_alloc(BERTH_CACHE_BYTES) != NULL) {
-    }
+    unit_use_up_metadata();
     run_threads(1, free_inside, block);
 }
 #endif

@@ -1,10 +1,9 @@
 /* Named pools: creation, options by structure, own limits, the end of a pool, lent memory. */
 #include "figures.h"
+#include "metadata.h"
 
 #include "chunk/chunk.h"
-#include "chunk/meta.h"
 #include "heap/engine.h"
-#include "os/fault.h"
 #include "pool/pool.h"
 
 #include <errno.h>
@@ -192,15 +191,6 @@ static void there_can_be_1024_pools_and_not_more(void **state) {
 }
 
 #if BERTH_FAULTS
-/* Leaves nothing for records of the engine's own, of whatever size. */
-static void use_up_metadata(void) {
-    berth__os_fail_after(BERTH_OS_COMMIT, 0, UINT64_MAX);
-    for (size_t bytes = BERTH_META_MAX; bytes >= 64; bytes /= 2) {
-        while (berth__meta_alloc(bytes) != NULL) {
-        }
-    }
-}
-
 static void create_without_memory(void *unused) {
     (void)unused;
     static char memory[1 << 20];
@@ -208,7 +198,7 @@ static void create_without_memory(void *unused) {
     options.memory = memory;
     options.memory_size = sizeof(memory);
     UNIT_CHECK(berth_pool_default() != NULL);
-    use_up_metadata();
+    unit_use_up_metadata();
     errno = 0;
     UNIT_CHECK(berth_pool_create("poor", NULL) == NULL && errno == ENOMEM);
     UNIT_CHECK(berth_pool_find("poor") == NULL);
