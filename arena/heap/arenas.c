@@ -24,6 +24,7 @@ struct berth__arenas *berth__arenas_create(const struct berth__policy *policy, u
     berth__lock_init(&arenas->lock, BERTH_RANK_POOLS);
     berth__lock_init(&arenas->huge_lock, BERTH_RANK_ARENA);
     berth__list_init(&arenas->caches);
+    berth__list_init(&arenas->vacant);
     berth__list_init(&arenas->huge_blocks);
     return arenas;
 }

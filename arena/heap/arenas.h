@@ -56,6 +56,7 @@ struct berth__arenas {
 
     struct berth__lock lock;                                    /* BERTH_RANK_POOLS */
     struct berth__list caches BERTH_GUARDED_BY(lock);           /* of all threads */
+    struct berth__list vacant BERTH_GUARDED_BY(lock);           /* of none; heap/vacant.h */
     struct berth__lock huge_lock;                               /* BERTH_RANK_ARENA */
     struct berth__list huge_blocks BERTH_GUARDED_BY(huge_lock); /* by owner_link */
 
@@ -64,7 +65,9 @@ struct berth__arenas {
     berth__count huge_lends, huge_returns;
     _Atomic uint64_t ladder_runs, waits, waits_failed, failures;
     _Atomic uint64_t thread_count;
-    _Atomic uint32_t caches_made;  /* wraps */
+    _Atomic uint32_t caches_made; /* wraps */
+    _Atomic uint32_t vacant_count;
+    _Atomic uint32_t collect_turn; /* wraps; of the arenas, at each tick of any */
     _Atomic uint64_t io_changes;   /* chunks that came, or that are asked for (heap/io.h) */
     _Atomic bool inherited;        /* in the child of a fork, a pool for the kernel */
     _Atomic uint64_t cached_bound; /* bytes that threads may have cached, at most */

@@ -18,6 +18,7 @@ enum {
     PROMOTE_REFILLS = 64, /* refills within PROMOTE_MS that earn a thread a heap of its own */
     PROMOTE_MS = 1000,
     SWEEP_MS = 500,
+    TAKEN_IN = BERTH_HARDENED ? BERTH_REMOTE_ALL : BERTH_REMOTE_STEP, /* of what others freed */
 };
 
 /* ---- counting ---- */
@@ -85,6 +86,34 @@ static void flush_bin_locked(struct berth__cache *cache, struct berth__bin *bin)
     if (count > 0) {
         give_oldest_locked(cache, bin, count);
     }
+}
+
+/* `more`: 1, or -1 to take it back. */
+static void count_vacant_locked(struct berth__cache *cache, int64_t more)
+    BERTH_REQUIRES(cache->heap->lock) {
+    struct berth__heap *heap = cache->heap;
+    for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
+        uint64_t blocks = (uint64_t)more * berth__bin_blocks(&cache->bins[c]); /* modulo 2^64 */
+        berth__count_add(&heap->traffic[c].vacant, blocks);
+        berth__count_add(&heap->totals->vacant_bytes, blocks * berth__bin_class_size(c));
+    }
+}
+
+void berth__cache_settle(struct berth__cache *cache) {
+    berth__lock_acquire(&cache->heap->lock);
+    for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
+        settle_bin_locked(cache, &cache->bins[c]);
+    }
+    count_vacant_locked(cache, 1);
+    berth__lock_release(&cache->heap->lock);
+    berth__sub_relaxed(&cache->arenas->cached_bound, cache->reserved);
+}
+
+void berth__cache_unsettle(struct berth__cache *cache) {
+    berth__add_relaxed(&cache->arenas->cached_bound, cache->reserved);
+    berth__lock_acquire(&cache->heap->lock);
+    count_vacant_locked(cache, -1);
+    berth__lock_release(&cache->heap->lock);
 }
 
 void berth__cache_flush(struct berth__cache *cache, bool grant) {
@@ -289,21 +318,24 @@ static unsigned batch_of(struct berth__bin *bin, uint32_t size) {
 /* The bin where a block of this cache's heap is to be kept; NULL: nowhere. A quarter of a bin, and
  * the slot of a free that is under way, are left for its own thread. */
 static struct berth__bin *bin_to_keep(struct berth__cache *cache, const void *block) {
-    uint64_t entry = berth__load_relaxed(berth__entry_find(block));
+    berth__entry *at = berth__entry_find(block);
+    uint64_t entry = at == NULL ? 0 : berth__load_relaxed(at);
     if (BERTH_UNLIKELY(entry - cache->mark >= sizeof(cache->bins))) {
         return NULL; /* its slab has moved, or is none */
     }
     struct berth__bin *bin = (struct berth__bin *)(void *)((char *)cache + BERTH_ENTRY_BIN(entry));
+    if (BERTH_UNLIKELY(bin->top[0] == block || bin->top[1] == block)) {
+        berth__misuse("double free", block); /* its slab knows it as lent */
+    }
     bool full = bin->top - bin->low <= 1 + bin->capacity / 4;
-    bool bad = !berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT), bin->reciprocal) ||
-               bin->top[0] == block || bin->top[1] == block;
+    bool bad = !berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT), bin->reciprocal);
     return full || bad ? NULL : bin;
 }
 
 BERTH_NO_TSA
 unsigned berth__cache_keep_locked(struct berth__cache *cache, void **blocks, unsigned count,
                                   bool counted) {
-    if (BERTH_HARDENED || cache->sample_interval != 0) {
+    if (BERTH_HARDENED || cache->sample_interval != 0 || berth__wait_anyone()) {
         return count;
     }
     unsigned rest = 0;
@@ -387,7 +419,7 @@ void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool
     struct berth__heap *heap = cache->heap;
     berth__lock_acquire(&heap->lock);
     if (berth__remote_pending(heap)) {
-        berth__remote_drain_locked(heap, cache, BERTH_REMOTE_STEP);
+        berth__remote_drain_locked(heap, cache, TAKEN_IN);
     }
     settle_bin_locked(cache, bin);
     void *block = fill_locked(cache, bin, batch, anywhere, &warmed);
@@ -435,7 +467,7 @@ static void take_own(struct berth__cache *cache, struct berth__bin *bin, void *b
     struct berth__heap *heap = cache->heap;
     berth__lock_acquire(&heap->lock);
     if (berth__remote_pending(heap)) {
-        berth__remote_drain_locked(heap, cache, BERTH_REMOTE_STEP);
+        berth__remote_drain_locked(heap, cache, TAKEN_IN);
     }
     settle_bin_locked(cache, bin);
     if (full && !grown && bin->capacity > 0) {

@@ -82,10 +82,11 @@ struct berth__cache {
     uint64_t mark;            /* heap->mark */
     struct berth__arena *arena;
     struct berth__arenas *arenas;
-    uint64_t owner;          /* its thread's pointer; for fork */
+    uint64_t owner;          /* its thread's pointer, for fork; 0: vacant */
     _Atomic uint64_t serial; /* arenas->serial when it was made; 0: disowned */
     struct berth__list link; /* in arenas->caches */
     bool owns_heap;
+    bool taken_over;   /* from a thread that has ended */
     bool of_default;   /* of the default pool */
     _Atomic bool busy; /* its thread is on a slow path that changes it */
     _Atomic uint32_t state;
@@ -98,6 +99,9 @@ struct berth__cache {
     uint32_t strays;      /* sweeps in a row that found the thread near another arena */
     uint32_t swept_ms;    /* when unused bins were last looked at */
     uint32_t inline_used; /* slots of inline_slots that are handed out */
+
+    struct berth__list vacant_link; /* in arenas->vacant, or in none; vacant.h */
+    uint32_t vacant_ms;
 
     struct berth__stash *stash; /* of normal blocks; stash.h */
     uint32_t stash_misses;      /* since the last sweep; what earns one */
@@ -283,6 +287,11 @@ BERTH_INLINE void berth__cache_gather(struct berth__cache *cache, void *block, u
 /* Gives everything back: cached blocks, gathered remote ones. The grant, too, if `grant`. Owner, or
  * under a claim. */
 void berth__cache_flush(struct berth__cache *cache, bool grant);
+
+/* Brings its heap's counts up to date, where its blocks count as free from now on: it becomes
+ * vacant (vacant.h). Then it may not change before the other is called. */
+void berth__cache_settle(struct berth__cache *cache);
+void berth__cache_unsettle(struct berth__cache *cache);
 
 /* Sends the blocks of other heaps that were gathered. */
 void berth__cache_send_remote(struct berth__cache *cache);

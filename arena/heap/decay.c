@@ -5,6 +5,7 @@
 #include "heap/heap.h"
 #include "heap/observer.h"
 #include "heap/request.h"
+#include "heap/vacant.h"
 #include "os/clock.h"
 
 /* Per tick, demand loses a quarter, regret 1/64, the memory of purges 1/32. While a program calls
@@ -103,6 +104,16 @@ static uint64_t slack_of(struct berth__arenas *arenas) {
     return BERTH_DECAY_SLACK / berth__max(berth__load_relaxed(&arenas->arena_count), 1);
 }
 
+/* For arenas where nobody allocates. */
+static void collect_elsewhere(struct berth__arenas *arenas) {
+    uint32_t turn = berth__add_relaxed(&arenas->collect_turn, 1);
+    struct berth__arena *arena =
+        berth__arenas_at(arenas, turn % (unsigned)berth__load_relaxed(&arenas->arena_count));
+    if (arena != NULL) {
+        berth__heaps_collect(arena);
+    }
+}
+
 /* True once per tick of the arena. */
 static bool look_at_clock(struct berth__arena *arena) {
     uint64_t now_ms = berth__clock_coarse_ms();
@@ -111,6 +122,8 @@ static bool look_at_clock(struct berth__arena *arena) {
         look(&arena->decay, unused_in_arena(arena), slack_of(arena->arenas), decay_ms, now_ms);
     if (ticks) {
         berth__heaps_collect(arena);
+        collect_elsewhere(arena->arenas);
+        berth__vacant_end(arena->arenas, BERTH_VACANT_MS);
     }
     (void)look(&berth__slots_decay, berth__retained_bytes(), BERTH_DECAY_SLACK, decay_ms, now_ms);
     if (BERTH_UNLIKELY(berth__load_relaxed(&berth__ledgers_over) != 0)) {

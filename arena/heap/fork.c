@@ -252,6 +252,10 @@ static void bury_cache(struct berth__cache *cache) {
     bool half_done = berth__load_relaxed(&cache->busy) ||
                      berth__load_relaxed(&cache->heap->lock.holder) == NOBODY;
     berth__list_remove(&cache->link);
+    berth__list_remove(&cache->vacant_link);
+    if (!half_done && cache->owner == 0) {
+        berth__cache_unsettle(cache);
+    }
     if (half_done) {
         berth__cache_forgo_grant(cache);
     } else {
@@ -264,6 +268,7 @@ static void bury_cache(struct berth__cache *cache) {
  * interrupted, if there is one, goes on with it when the handler returns, at whatever point it
  * was. */
 static void leave_own_cache(struct berth__cache *cache) {
+    berth__list_remove(&cache->vacant_link);
     if (berth__load_relaxed(&cache->busy)) {
         berth__list_remove(&cache->link);
     } else {
@@ -319,6 +324,7 @@ static void bury_threads(struct berth__arenas *arenas) BERTH_NO_TSA {
         }
     }
     berth__store_relaxed(&arenas->thread_count, 0);
+    berth__store_relaxed(&arenas->vacant_count, 0);
     struct berth__arena *arena;
     for (BERTH_EACH_ARENA(arena, arenas)) {
         orphan_heaps(arena);

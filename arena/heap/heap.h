@@ -38,6 +38,7 @@ _Static_assert(sizeof(struct berth__heap_class) == BERTH_CACHE_LINE, "one line")
 /* Blocks that programs allocated and freed, as their caches settled it. */
 struct berth__heap_traffic {
     berth__count lends, returns;
+    berth__count vacant; /* blocks in a cache that no thread has (vacant.h) */
 };
 
 /* Sums over a heap's classes, and what it counts besides. Apart from the heap, beside those of
@@ -48,6 +49,7 @@ struct berth__heap_totals {
     uint32_t unused;
     berth__count lends, returns; /* blocks */
     berth__count slabs, tail_bytes, free_bytes;
+    berth__count vacant_bytes; /* lent, to a cache that no thread has; so they count as free */
     berth__count refills, flushes, remote_batches, remote_blocks;
     berth__count slabs_made, slabs_returned;
 } BERTH_LINE_ALIGNED;
@@ -68,8 +70,9 @@ struct berth__heap {
 
     _Atomic uint64_t remote BERTH_LINE_ALIGNED; /* see remote.h */
     _Atomic uint64_t remote_sent;               /* bytes pushed there, ever */
-    _Atomic uint64_t remote_rest; /* taken from there, to be looked at; under `lock` */
-    berth__count remote_drained;  /* bytes taken from there, ever; under `lock` */
+    _Atomic uint64_t remote_rest;   /* taken from there, to be looked at; under `lock` */
+    _Atomic uint32_t owner_seen_ms; /* when an owner last took from there; its lock */
+    berth__count remote_drained;    /* bytes taken from there, ever; under `lock` */
 
     struct berth__heap_class classes[BERTH_SMALL_CLASS_COUNT] BERTH_LINE_ALIGNED;
     struct berth__heap_traffic traffic[BERTH_SMALL_CLASS_COUNT];

@@ -182,7 +182,7 @@ struct berth__heap *berth__heap_shared(struct berth__arena *arena) {
 }
 
 void berth__heaps_collect(struct berth__arena *arena) {
-    enum { AT_ONCE = 8 };
+    enum { AT_ONCE = 8, STEPS = 8 }; /* heaps; holds of the lock */
     struct berth__heap *heaps[AT_ONCE];
     unsigned count = 0;
     berth__lock_acquire(&arena->heaps_lock);
@@ -195,10 +195,11 @@ void berth__heaps_collect(struct berth__arena *arena) {
         }
     }
     berth__lock_release(&arena->heaps_lock);
-    for (unsigned i = 0; i < count; i++) {
-        if (berth__try_lock(&heaps[i]->lock)) {
-            berth__remote_drain_locked(heaps[i], NULL, BERTH_REMOTE_STEP);
-            berth__lock_release(&heaps[i]->lock);
+    for (unsigned i = 0; i < count * STEPS; i++) {
+        struct berth__heap *heap = heaps[i / STEPS];
+        if (berth__remote_pending(heap) && berth__try_lock(&heap->lock)) {
+            berth__remote_drain_locked(heap, NULL, BERTH_REMOTE_STEP);
+            berth__lock_release(&heap->lock);
         }
     }
 }

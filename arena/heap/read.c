@@ -15,7 +15,8 @@ static void add_heap(uint32_t number, const struct berth__heap_totals *totals,
     counts->heaps++;
     counts->slabs += berth__load_relaxed(&totals->slabs);
     counts->slab_tail += berth__load_relaxed(&totals->tail_bytes);
-    counts->free_slab += berth__load_relaxed(&totals->free_bytes);
+    counts->free_slab +=
+        berth__load_relaxed(&totals->free_bytes) + berth__load_relaxed(&totals->vacant_bytes);
     counts->lends += berth__load_relaxed(&totals->lends);
     counts->returns += berth__load_relaxed(&totals->returns);
     counts->refills += berth__load_relaxed(&totals->refills);
@@ -120,7 +121,8 @@ static void add_class(struct berth__heap *heap, void *context) {
     struct class_sum *sum = context;
     struct berth__heap_class *class = &heap->classes[sum->small_class];
     uint64_t slabs = berth__load_relaxed(&class->slabs);
-    uint64_t free_blocks = berth__load_relaxed(&class->free_blocks);
+    uint64_t free_blocks = berth__load_relaxed(&class->free_blocks) +
+                           berth__load_relaxed(&heap->traffic[sum->small_class].vacant);
     sum->counts->slabs += slabs;
     sum->counts->free += free_blocks;
     sum->counts->lent += minus(slabs * berth__classes[sum->small_class].blocks, free_blocks);

@@ -22,6 +22,7 @@
 #include "heap/decay.h"
 #include "heap/engine.h"
 #include "heap/fork.h"
+#include "heap/vacant.h"
 #include "os/probe.h"
 #include "os/slow.h"
 
@@ -59,6 +60,7 @@ static void drain_heaps(struct berth__arena *arena) {
 }
 
 static void empty_caches(struct berth__arenas *arenas) {
+    berth__vacant_end(arenas, 0);
     berth__run_caches_flush(arenas);
     struct berth__arena *arena;
     for (BERTH_EACH_ARENA(arena, arenas)) {

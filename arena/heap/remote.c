@@ -5,6 +5,7 @@
 #include "heap/arenas.h"
 #include "heap/cache.h"
 #include "heap/misuse.h"
+#include "os/clock.h"
 #include "os/fault.h"
 #include "os/probe.h"
 
@@ -37,6 +38,19 @@ static unsigned capacity_of(uint32_t size) {
     return (size - (uint32_t)sizeof(struct message)) / (uint32_t)sizeof(int32_t);
 }
 
+/* What is read from a block that a message is said to lie in may be anything, if the program freed
+ * it twice and writes to it. */
+static void check_message(const struct message *message) {
+    berth__entry *at = berth__entry_find(message);
+    uint64_t entry = at == NULL ? 0 : berth__load_relaxed(at);
+    bool good = entry != 0 && BERTH_ENTRY_IS_SLAB(entry) &&
+                berth__divides((uint32_t)((uintptr_t)message % BERTH_UNIT),
+                               berth__classes[BERTH_ENTRY_BIN(entry) / BERTH_BIN_BYTES].reciprocal);
+    if (BERTH_UNLIKELY(!good)) {
+        berth__misuse("double free, or a write to a freed block", message);
+    }
+}
+
 /* Distance in granules, or 0 if it does not fit (spans far apart). */
 static int32_t distance(const struct message *carrier, const void *block) {
     ptrdiff_t granules = ((const char *)block - (const char *)carrier) / BERTH_GRANULE;
@@ -46,7 +60,6 @@ static int32_t distance(const struct message *carrier, const void *block) {
 /* A chain of messages, linked from `first` to `last`, whose own word is still to be set. */
 struct chain {
     struct message *first, *last;
-    unsigned messages;
     uint64_t carriers; /* a bit, by hash, for each message's address */
 };
 
@@ -54,11 +67,10 @@ static void link_message(struct chain *chain, struct message *carrier, bool coun
     carrier->next = word_of(chain->first) | (counted ? COUNTED : 0);
     chain->first = carrier;
     chain->last = chain->last == NULL ? carrier : chain->last;
-    chain->messages++;
 }
 
 /* A block that was freed twice, and carries a message already, must not be written to again. Other
- * blocks that are named twice are found when the heap takes them back. */
+ * blocks that are named twice may be found when they are taken back. */
 static void check_carrier(struct chain *chain, const struct message *carrier) {
     uint64_t hash = (uintptr_t)carrier / BERTH_GRANULE * UINT64_C(0x9e3779b97f4a7c15);
     uint64_t bit = UINT64_C(1) << (hash >> 58);
@@ -108,7 +120,7 @@ static void move_largest_last(struct berth__remote_block *items, unsigned count)
 
 static struct chain pack(struct berth__remote_block *items, unsigned count, bool counted,
                          bool alike) {
-    struct chain chain = {NULL, NULL, 0, 0};
+    struct chain chain = {NULL, NULL, 0};
     while (count > 0) {
         if (!alike) {
             move_largest_last(items, count);
@@ -118,13 +130,20 @@ static struct chain pack(struct berth__remote_block *items, unsigned count, bool
     return chain;
 }
 
+/* Bytes that may wait for a heap's owner. */
+static uint64_t bound_of(const struct berth__heap *heap) {
+    uint32_t absent_ms =
+        (uint32_t)berth__clock_coarse_ms() - berth__load_relaxed(&heap->owner_seen_ms);
+    uint64_t half = berth__load_relaxed(&heap->totals->slabs) * (BERTH_UNIT / 2);
+    return absent_ms > BERTH_REMOTE_ABSENT_MS ? 0 : berth__min(half, BERTH_REMOTE_PILE_MAX);
+}
+
 /* A heap whose owner does not come round: whoever finds much on its stack drains it. */
 static void help(struct berth__heap *heap) {
-    uint64_t pile =
-        berth__load_relaxed(&heap->remote_sent) - berth__load_relaxed(&heap->remote_drained);
-    uint64_t half = berth__load_relaxed(&heap->totals->slabs) * (BERTH_UNIT / 2);
-    uint64_t bound = berth__max(berth__min(half, BERTH_REMOTE_PILE_MAX), BERTH_REMOTE_PILE_MIN);
-    if ((int64_t)pile > (int64_t)bound && berth__try_lock(&heap->lock)) {
+    int64_t pile = (int64_t)(berth__load_relaxed(&heap->remote_sent) -
+                             berth__load_relaxed(&heap->remote_drained));
+    if (pile > BERTH_REMOTE_PILE_MIN && pile > (int64_t)bound_of(heap) &&
+        berth__try_lock(&heap->lock)) {
         berth__remote_drain_locked(heap, NULL, BERTH_REMOTE_STEP);
         berth__lock_release(&heap->lock);
     }
@@ -212,6 +231,7 @@ static uint64_t walk_locked(struct berth__heap *heap, struct drain *drain, uint6
     BERTH_REQUIRES(heap->lock) {
     while (drain->left > 0 && top_of(word) != NULL) {
         struct message *message = top_of(word);
+        check_message(message);
         word = message->next;
         bool counted = (word & COUNTED) != 0;
         if (drain->count > 0 && (counted != drain->counted || drain->count > BERTH_REMOTE_BLOCKS)) {
@@ -230,6 +250,9 @@ void berth__remote_drain_locked(struct berth__heap *heap, struct berth__cache *c
                                 unsigned blocks_max) {
     struct drain drain;
     drain.cache = cache;
+    if (cache != NULL) {
+        berth__store_relaxed(&heap->owner_seen_ms, (uint32_t)berth__clock_coarse_ms());
+    }
     drain.left = blocks_max;
     drain.count = 0;
     uint64_t word = walk_locked(heap, &drain, berth__load_relaxed(&heap->remote_rest));

@@ -7,9 +7,9 @@
  *
  * A message lies in one of the freed blocks, the carrier, and names others of its group: so a batch
  * costs the heap's owner one cache miss per carrier, not one per block.
- *     word 0: the next message on the stack; bit 0 says that the blocks are counted as freed
- * already then 32-bit signed distances, in granules of 16 bytes, from the carrier to the other
- * blocks; 0 ends the list early. A carrier of `size` bytes names up to (size - 8) / 4 others.
+ *     word 0: the next message on the stack; bit 0 says that the blocks count as freed already.
+ *     Then 32-bit signed distances, in granules of 16 bytes, from the carrier to the other blocks;
+ *     0 ends the list early. A carrier of `size` bytes names up to (size - 8) / 4 others.
  *
  * Protocol. The stack's word holds the address of the top message.
  *   R1 push: write the messages, then compare-and-set the word (release).
@@ -23,10 +23,10 @@
  * Memory stays valid: a carrier is lent until the drainer gives it back, and its slab cannot be
  * returned before.
  *
- * Bounds. A thread gathers at most BERTH_REMOTE_BYTES. Where the owner does not come round, and
- * half as many bytes as the heap's slabs have, within bounds, wait for it, a pusher drains: it
- * tries the lock. While the owner does come round it is better left to it, whose cache has use for
- * the blocks.
+ * Bounds. A thread gathers at most BERTH_REMOTE_BYTES. A pusher that finds about
+ * BERTH_REMOTE_PILE_MIN waiting drains, if it gets the lock, unless the owner was here within
+ * BERTH_REMOTE_ABSENT_MS: it is better left to the owner then, whose cache has use for the blocks,
+ * up to half of what the heap's slabs have, or BERTH_REMOTE_PILE_MAX.
  */
 #ifndef BERTH_HEAP_REMOTE_H
 #define BERTH_HEAP_REMOTE_H
@@ -39,8 +39,9 @@ enum {
     BERTH_REMOTE_BYTES_MIN = 1 << 10,
     BERTH_REMOTE_STEP = 512, /* blocks that a slow path takes in */
     BERTH_REMOTE_ALL = INT32_MAX,
-    BERTH_REMOTE_PILE_MIN = 256 << 10, /* bytes that may wait for a heap's owner, */
-    BERTH_REMOTE_PILE_MAX = 4 << 20,   /* however much its slabs have */
+    BERTH_REMOTE_PILE_MIN = 256 << 10, /* bytes that may wait */
+    BERTH_REMOTE_PILE_MAX = 4 << 20,
+    BERTH_REMOTE_ABSENT_MS = 10,
 };
 
 /* A block to send, with what the address table said of it. */

@@ -9,6 +9,7 @@
 #include "heap/bins.h"
 #include "heap/engine.h"
 #include "heap/stash.h"
+#include "heap/vacant.h"
 #include "os/clock.h"
 #include "os/fault.h"
 #include "os/topology.h"
@@ -49,7 +50,11 @@ static struct berth__cache *cache_create(struct berth__arenas *arenas) {
         berth__topology_refine();
     }
     struct berth__arena *arena = berth__arenas_here(arenas);
-    struct berth__cache *cache = arena == NULL ? NULL : berth__meta_alloc(BERTH_CACHE_BYTES);
+    struct berth__cache *cache = arena == NULL ? NULL : berth__vacant_take(arenas, arena);
+    if (cache != NULL || arena == NULL) {
+        return cache;
+    }
+    cache = berth__meta_alloc(BERTH_CACHE_BYTES);
     if (cache == NULL) {
         return NULL;
     }
@@ -57,6 +62,7 @@ static struct berth__cache *cache_create(struct berth__arenas *arenas) {
     berth__store_relaxed(&cache->busy, true); /* until its thread points to it */
     cache->owner = berth__thread_self();
     cache->arenas = arenas;
+    berth__list_init(&cache->vacant_link);
     cache->of_default = arenas->number == 0;
     cache->allowance = arenas->serves_scopes ? 0 : BERTH_CACHE_FREE_BYTES;
     berth__store_relaxed(&cache->serial, arenas->serial);
@@ -73,17 +79,6 @@ static struct berth__cache *cache_create(struct berth__arenas *arenas) {
     berth__lock_release(&arenas->lock);
     berth__add_relaxed(&arenas->thread_count, 1);
     return cache;
-}
-
-static void cache_destroy(struct berth__cache *cache) {
-    struct berth__arenas *arenas = cache->arenas;
-    berth__cache_flush(cache, true); /* while a fork can find it */
-    berth__lock_acquire(&arenas->lock);
-    berth__list_remove(&cache->link);
-    berth__lock_release(&arenas->lock);
-    berth__sub_relaxed(&arenas->thread_count, 1);
-    berth__cache_release_heap(cache);
-    berth__meta_free(cache, BERTH_CACHE_BYTES);
 }
 
 /* Visits the pool of a cache of the calling thread; NULL if it is being ended, or has ended: the
@@ -108,7 +103,7 @@ static void end_pool_cache(struct berth__cache *cache, uint32_t number) {
         berth__meta_free(cache, BERTH_CACHE_BYTES);
         return;
     }
-    cache_destroy(cache);
+    berth__vacant_leave(cache);
     berth__engine_leave(arenas);
 }
 
@@ -223,11 +218,16 @@ void berth__caches_flush_own(void) {
             berth__engine_leave(arenas);
         }
     }
+    struct berth__arenas *each = NULL;
+    while ((each = berth__engine_next(each)) != NULL) {
+        berth__vacant_end(each, 0);
+    }
 }
 
 static void claim_one(struct berth__cache *cache) {
     uint32_t parked = BERTH_CACHE_PARKED;
-    if (berth__load_relaxed(&cache->state) == BERTH_CACHE_PARKED &&
+    bool vacant = cache->owner == 0; /* then see vacant.h */
+    if (!vacant && berth__load_relaxed(&cache->state) == BERTH_CACHE_PARKED &&
         berth__cas_acquire(&cache->state, &parked, BERTH_CACHE_CLAIMED)) { /* K2 */
         berth__delay_point();
         berth__cache_flush(cache, true);
@@ -255,7 +255,8 @@ uint64_t berth__caches_bytes(struct berth__arenas *arenas) {
     berth__lock_acquire(&arenas->lock);
     uint64_t bytes = arenas->left_bytes;
     for (struct berth__list *at = arenas->caches.next; at != &arenas->caches; at = at->next) {
-        bytes += cached_bytes(BERTH_LIST_ENTRY(at, struct berth__cache, link));
+        struct berth__cache *cache = BERTH_LIST_ENTRY(at, struct berth__cache, link);
+        bytes += cache->owner == 0 ? 0 : cached_bytes(cache);
     }
     berth__lock_release(&arenas->lock);
     return bytes;
@@ -277,6 +278,13 @@ static void register_exit(struct berth__tls *tls) {
     }
 }
 
+/* Threads that live shortly on what others have left in a cache would never come by. */
+static void pay_once(struct berth__cache *cache) {
+    if (cache->taken_over) {
+        berth__cache_pay_dues(cache);
+    }
+}
+
 static struct berth__cache *default_cache(struct berth__tls *tls, struct berth__arenas *arenas) {
     unpark_default(tls);
     if (tls->cache == &berth__no_cache) {
@@ -287,6 +295,7 @@ static struct berth__cache *default_cache(struct berth__tls *tls, struct berth__
         serve_malloc(tls, cache);
         berth__store_release(&cache->busy, false);
         register_exit(tls);
+        pay_once(cache);
     }
     return tls->cache;
 }
@@ -328,6 +337,9 @@ static struct berth__cache *pool_cache(struct berth__tls *tls, struct berth__are
             berth__store_release(&cache->busy, false);
         }
         register_exit(tls);
+        if (cache != NULL) {
+            pay_once(cache);
+        }
     }
     if (tls->scope != 0 && tls->scope == number && tls->cache != cache) {
         serve_malloc(tls, cache);
@@ -432,7 +444,7 @@ static void end_thread(struct berth__tls *tls) {
     struct berth__cache *cache = tls->cache;
     serve_malloc(tls, NULL);
     if (cache != &berth__no_cache) {
-        cache_destroy(cache);
+        berth__vacant_leave(cache);
     }
     for (uint32_t i = 0; i < tls->pool_slots; i++) {
         if (tls->pools[i] != NULL) {
@@ -460,8 +472,18 @@ void berth__caches_disown(struct berth__arenas *arenas) {
         struct berth__list *link = arenas->caches.next;
         struct berth__cache *cache = BERTH_LIST_ENTRY(link, struct berth__cache, link);
         berth__list_remove(link);
-        berth__sub_relaxed(&arenas->thread_count, 1);
+        berth__list_remove(&cache->vacant_link);
+        bool vacant = cache->owner == 0;
+        if (vacant) {
+            berth__cache_unsettle(cache);
+            berth__sub_relaxed(&arenas->vacant_count, 1);
+        }
         berth__cache_abandon(cache);
+        if (vacant) {
+            berth__meta_free(cache, BERTH_CACHE_BYTES);
+        } else {
+            berth__sub_relaxed(&arenas->thread_count, 1);
+        }
     }
     berth__lock_release(&arenas->lock);
 }

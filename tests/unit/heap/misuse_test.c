@@ -79,6 +79,28 @@ static void twice_in_another_thread(void *unused) {
     berth_trim(NULL);
 }
 
+static void *free_twice_and_more(void *block) {
+    berth_free(block);
+    berth_free(block);
+    berth_free(block_of(size));
+    return NULL;
+}
+
+/* The owner has use for what comes home. */
+static void twice_in_another_thread_of_a_busy_owner(void *unused) {
+    (void)unused;
+    void *others[1000];
+    for (unsigned i = 0; i < 100; i++) {
+        UNIT_CHECK(berth_alloc_batch(pool, size, 1000, others) == 1000);
+        berth_free_batch(others, 1000);
+    }
+    UNIT_CHECK(berth_alloc_batch(pool, size, 1000, others) == 1000);
+    char *block = block_of(size);
+    say(block);
+    run_threads(1, free_twice_and_more, block);
+    UNIT_CHECK(berth_alloc_batch(pool, size, 1000, others) == 1000);
+}
+
 static void *free_once(void *block) {
     berth_free(block);
     berth_thread_flush();
@@ -299,6 +321,7 @@ static void a_double_free_is_found(void **state) {
         each_size(here_and_in_another_thread, "free", false);
     }
     size = SMALL;
+    expect(twice_in_another_thread_of_a_busy_owner, "double free", "class 112 bytes");
     expect(twice_at_once, "double free", "class 112 bytes");
     expect(twice_with_others_between, "double free", "class 112 bytes");
     expect(twice_after_a_flush, "double free", "class 112 bytes");

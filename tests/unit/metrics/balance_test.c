@@ -131,6 +131,11 @@ static pthread_barrier_t turn;
 static void *lend_and_stay(void *pool) {
     UNIT_CHECK(berth_alloc_batch(pool, 1024, 100, lent) == 100);
     berth_thread_flush();
+    struct berth__heap *heap = berth__heap_of_entry(*berth__entry_find(lent[0]));
+    berth__lock_acquire(&heap->lock); /* or a tick might take in what others free */
+    pthread_barrier_wait(&turn);
+    pthread_barrier_wait(&turn);
+    berth__lock_release(&heap->lock);
     pthread_barrier_wait(&turn);
     pthread_barrier_wait(&turn);
     return NULL;
@@ -148,6 +153,8 @@ static void the_figures_balance_when_a_slab_moves_before_its_blocks_come_home(vo
     berth_free_batch(lent, 100);
     berth_thread_flush();
     assert_true(figures_of(pool).remote_bytes >= 100 * 1024);
+    pthread_barrier_wait(&turn);
+    pthread_barrier_wait(&turn);
 
     unsigned small_class = berth__class_of_size(1024);
     struct berth__arena *arena = berth__arenas_at(berth__pool_arenas(pool), 0);
