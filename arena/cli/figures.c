@@ -45,3 +45,17 @@ uint64_t berth__stats_sum(const struct berth__stats *stats, enum berth__level le
     }
     return sum;
 }
+
+/* Also what might end a script, should somebody put the text into one. */
+void berth__json_string(FILE *to, const char *text) {
+    fputc('"', to);
+    for (; *text != '\0'; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '&') {
+            fprintf(to, "\\u%04x", c > '~' ? '?' : c);
+        } else {
+            fputc(c, to);
+        }
+    }
+    fputc('"', to);
+}

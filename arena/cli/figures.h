@@ -6,6 +6,8 @@
 
 #include "cli/page_read.h"
 
+#include <stdio.h>
+
 enum { BERTH_SIZE_TEXT = 16 };
 
 /* "12.1M", as in options; "none" for the largest number. Returns `text`. */
@@ -22,5 +24,8 @@ uint64_t berth__stats_row_figure(const struct berth__stats *stats, enum berth__l
 /* The sum of a figure over all rows of a level. */
 uint64_t berth__stats_sum(const struct berth__stats *stats, enum berth__level level,
                           const char *name);
+
+/* A text in JSON, with its quotes. */
+void berth__json_string(FILE *to, const char *text);
 
 #endif

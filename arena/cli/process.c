@@ -116,6 +116,12 @@ static void note_command(struct berth__process *process, const char *name) {
     process->command[length] = '\0';
 }
 
+/* These have no memory; nor does a process that is about to end. */
+static bool is_kernel_thread(pid_t pid, const char *status) {
+    enum { KTHREADD = 2 };
+    return pid == KTHREADD || strtol(status_value(status, "\nPPid"), NULL, 10) == KTHREADD;
+}
+
 static enum berth__process_outcome look_at_status(struct berth__process *process) {
     char status[2048];
     if (read_file(process->pid, "status", status, sizeof(status)) <= 0) {
@@ -130,6 +136,9 @@ static enum berth__process_outcome look_at_status(struct berth__process *process
                        "process %d has ended: its memory is gone, though its parent has not taken "
                        "note",
                        (int)process->pid);
+    }
+    if (strstr(status, "\nVmSize") == NULL && !is_kernel_thread(process->pid, status)) {
+        return because(process, BERTH_PROCESS_GONE, "process %d has ended", (int)process->pid);
     }
     if (strstr(status, "\nVmSize") == NULL) {
         return because(process, BERTH_PROCESS_STRANGER, "process %d is a thread of the kernel",

@@ -40,16 +40,6 @@ static bool choose(const struct request *request, const char *what, const char *
     return false;
 }
 
-static bool parse_seconds(struct request *request, const char *text) {
-    char *end = NULL;
-    request->seconds = strtod(text, &end);
-    if (*end != '\0' || end == text || !(request->seconds > 0 && request->seconds <= 86400)) {
-        berth__cli_error(request->command, "\"%s\" is no number of seconds up to a day", text);
-        return false;
-    }
-    return true;
-}
-
 static bool parse_rows(struct request *request, const char *text) {
     char *end = NULL;
     unsigned long rows = strtoul(text, &end, 10);
@@ -66,7 +56,7 @@ static bool parse_option(struct request *request, int option) {
     static const char *const orders[] = {"site", "library", "class", NULL};
     unsigned number = 0;
     switch (option) {
-    case 's': return parse_seconds(request, optarg);
+    case 's': return berth__cli_seconds(request->command, optarg, &request->seconds);
     case 'n': return parse_rows(request, optarg);
     case 'i': request->measure = BERTH_PROFILE_HELD; return true;
     case 'a': request->measure = BERTH_PROFILE_ALLOCATED; return true;

@@ -90,7 +90,6 @@ static double in_blocks(uint64_t count) {
     return (double)count / BERTH_SAMPLE_ONE;
 }
 
-/* Places without berth's own, up to the first that is no code: then the rest is not a stack. */
 static void take_places(struct berth__profile *profile, struct berth__profile_site *site,
                         const struct berth__site *raw, uint64_t *places) {
     unsigned depth = (unsigned)berth__min(raw->depth, BERTH_SITE_DEPTH);
@@ -98,21 +97,8 @@ static void take_places(struct berth__profile *profile, struct berth__profile_si
     for (unsigned i = 0; i < depth; i++) {
         places[i] = (uint64_t)(uintptr_t)raw->place[i];
     }
-    while (first < depth &&
-           berth__mapping_is_own(berth__symbols_mapping(profile->symbols, places[first] - 1))) {
-        first++;
-    }
-    first = first == depth && depth > 0 ? depth - 1 : first;
-    unsigned last = first;
-    for (; last < depth; last++) {
-        const struct berth__mapping *mapping =
-            berth__symbols_mapping(profile->symbols, places[last] - 1);
-        if (mapping == NULL || !mapping->executable) {
-            break;
-        }
-    }
+    site->depth = berth__symbols_trim(profile->symbols, places, depth, &first);
     site->place = places + first;
-    site->depth = last - first;
 }
 
 /* Counters; what is held is added by add_samples, sample by sample. */

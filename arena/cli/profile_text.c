@@ -116,16 +116,10 @@ static bool is_runtime(const char *library) {
     return false;
 }
 
-static const char *library_at(struct berth__profile *profile, uint64_t place) {
-    const struct berth__mapping *mapping = berth__symbols_mapping(profile->symbols, place - 1);
-    return mapping == NULL || *mapping->path == '\0' ? "[no file]"
-                                                     : berth__file_name(mapping->path);
-}
-
 uint64_t berth__profile_place(struct berth__profile *profile,
                               const struct berth__profile_site *site) {
     for (unsigned d = 0; d < site->depth; d++) {
-        if (!is_runtime(library_at(profile, site->place[d]))) {
+        if (!is_runtime(berth__symbols_library(profile->symbols, site->place[d]))) {
             return site->place[d];
         }
     }
@@ -133,7 +127,7 @@ uint64_t berth__profile_place(struct berth__profile *profile,
 }
 
 const char *berth__profile_library(struct berth__profile *profile, uint64_t place) {
-    return place == 0 ? "[unknown]" : library_at(profile, place);
+    return place == 0 ? "[unknown]" : berth__symbols_library(profile->symbols, place);
 }
 
 /* What a stack has in the table by libraries. */
@@ -167,16 +161,6 @@ static int by_name(const void *a, const void *b) {
     return strcmp(x->name, y->name);
 }
 
-static void write_place(FILE *to, struct berth__profile *profile, uint64_t place) {
-    const struct berth__symbol_at *symbol = berth__symbols_find(profile->symbols, place);
-    fputs(symbol->function, to);
-    if (symbol->file != NULL) {
-        fprintf(to, " (%s:%u)", berth__file_name(symbol->file), symbol->line);
-    } else if (strchr(symbol->function, '+') == NULL && *symbol->function != '[') {
-        fprintf(to, " (%s)", library_at(profile, place));
-    }
-}
-
 /* "f (file.c:12) < g (libx.so) < main"; NULL without memory. */
 static char *stack_text(struct berth__profile *profile, const struct berth__profile_site *site) {
     enum { PLACES = 6 };
@@ -188,7 +172,7 @@ static char *stack_text(struct berth__profile *profile, const struct berth__prof
     }
     for (unsigned d = 0; d < site->depth && d < PLACES; d++) {
         fputs(d == 0 ? "" : " < ", to);
-        write_place(to, profile, site->place[d]);
+        berth__symbols_write(to, profile->symbols, site->place[d]);
     }
     fputs(site->depth == 0 ? "[unknown]" : site->depth > PLACES ? " < ..." : "", to);
     return fclose(to) == 0 ? text : NULL;

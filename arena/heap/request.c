@@ -10,6 +10,7 @@
 #include "heap/misuse.h"
 #include "heap/observer.h"
 #include "heap/sample.h"
+#include "heap/trace.h"
 
 #include <errno.h>
 #include <string.h>
@@ -91,7 +92,8 @@ void *berth__small_attempt(const struct berth__request *request, unsigned charge
         if (berth__heap_steal(heap, small_class, anywhere)) {
             continue;
         }
-        if (berth__arena_grow(heap->arena, BERTH_UNIT_PAGES, BERTH_UNIT_PAGES, charge_flags) != 0) {
+        if (berth__arena_grow(heap->arena, BERTH_UNIT_PAGES, BERTH_UNIT_PAGES, charge_flags,
+                              request) != 0) {
             return NULL;
         }
     } while (berth__meta_failures() == meta_failures); /* else a slab may lack its bitmaps */
@@ -363,6 +365,11 @@ static void *grow_attempt(const struct berth__request *request, unsigned charge_
     const struct growth *growth = BERTH_CONTAINER_OF(request, const struct growth, request);
     void *block = growth->block;
     *growth->error = berth__huge_grow(&block, growth->size, charge_flags);
+    if (*growth->error == 0 && berth__trace_is_on()) {
+        size_t bytes = berth__round_up(request->size, berth__page_bytes);
+        struct berth__taking taking = {BERTH_TRACE_HUGE_MORE, block, bytes, bytes, 0};
+        berth__trace_note(request, &taking);
+    }
     return *growth->error == -ENOMEM ? NULL : block;
 }
 

@@ -7,6 +7,7 @@
 #include "heap/fork.h"
 #include "heap/io.h"
 #include "heap/sample.h"
+#include "heap/trace.h"
 #include "os/environ.h"
 #include "pool/event.h"
 #include "pool/init.h"
@@ -113,6 +114,7 @@ __attribute__((constructor)) static void at_load(void) {
     berth__tags_register_lock();
     berth__events_register_lock();
     berth__samples_init();
+    berth__trace_init();
     berth__stack_init();
     berth__fork_init(in_child);
     if (BERTH_DOOR && berth__environ_get("BERTH_CONF") != NULL) { /* else they need not be read */
