@@ -164,6 +164,8 @@ static void add_sample(struct berth__profile *profile, const struct berth__sampl
     site->held.bytes += (double)sample->weight;
     site->requested += (double)sample->requested * in_blocks(sample->count);
     site->oldest_ms = berth__max(site->oldest_ms, age);
+    profile->samples[profile->sample_count++] =
+        (struct berth__profile_sample){sample->block, sample->bytes, sample->weight, sample->site};
     profile->classes[profile->class_count++] = (struct berth__profile_class){
         .bytes = sample->bytes, .held = {in_blocks(sample->count), (double)sample->weight}};
 }
@@ -171,7 +173,8 @@ static void add_sample(struct berth__profile *profile, const struct berth__sampl
 static bool add_samples(struct berth__profile *profile, const struct table *table,
                         const struct berth__profile_filter *filter) {
     profile->classes = calloc(table->count + 1, sizeof(*profile->classes));
-    if (profile->classes == NULL) {
+    profile->samples = calloc(table->count + 1, sizeof(*profile->samples));
+    if (profile->classes == NULL || profile->samples == NULL) {
         return false;
     }
     for (size_t i = 0; i < table->count; i++) {
@@ -235,6 +238,7 @@ void berth__profile_close(struct berth__profile *profile) {
     berth__symbols_close(profile->symbols);
     free(profile->sites);
     free(profile->classes);
+    free(profile->samples);
     free(profile->places);
     free(profile->raw);
     memset(profile, 0, sizeof(*profile));
