@@ -258,6 +258,22 @@ static bool find_page(struct berth__process *process, struct mapping *page) {
     return found;
 }
 
+/* What the options say last counts. */
+static bool says_off(const char *options) {
+    static const char *const words[] = {"false", "0", "no", "off"};
+    static const char name[] = "stats_page:";
+    bool off = false;
+    for (const char *at = strstr(options, name); at != NULL; at = strstr(at, name)) {
+        at += sizeof(name) - 1;
+        off = false;
+        for (unsigned i = 0; i < BERTH_ARRAY_COUNT(words); i++) {
+            size_t length = strlen(words[i]);
+            off = off || (strcspn(at, ",") == length && strncmp(at, words[i], length) == 0);
+        }
+    }
+    return off;
+}
+
 static bool page_is_off(const struct berth__process *process) {
     enum { CAPACITY = 256 << 10 };
     char *environment = malloc(CAPACITY);
@@ -266,7 +282,7 @@ static bool page_is_off(const struct berth__process *process) {
         environment == NULL ? 0 : read_file(process->pid, "environ", environment, CAPACITY);
     for (const char *at = environment; length > 0 && at < environment + length;
          at += strlen(at) + 1) {
-        off = off || (strncmp(at, "BERTH_CONF=", 11) == 0 && strstr(at, "stats_page:") != NULL);
+        off = off || (strncmp(at, "BERTH_CONF=", 11) == 0 && says_off(at + 11));
     }
     free(environment);
     return off;
