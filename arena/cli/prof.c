@@ -3,6 +3,7 @@
  */
 #include "base/bits.h"
 #include "cli/command.h"
+#include "cli/figures.h"
 #include "cli/profile_write.h"
 #include "cli/sampling.h"
 #include "os/clock.h"
@@ -144,11 +145,11 @@ static const char *measure_text(const struct request *request) {
 
 static bool write_table(const struct request *request, const struct berth__process *process,
                         struct berth__profile *profile, FILE *to) {
-    char size[24];
+    char size[BERTH_SIZE_TEXT];
     fprintf(to, "%s, process %d: %s. Estimates, from samples", process->command, (int)process->pid,
             measure_text(request));
     if (profile->interval != 0) {
-        fprintf(to, " every %s", berth__size_text(size, (double)profile->interval));
+        fprintf(to, " every %s", berth__long_size(size, (double)profile->interval));
     }
     fputs("\n", to);
     return berth__profile_write_table(to, profile, request->measure, request->by, request->rows);
