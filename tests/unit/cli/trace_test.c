@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <string.h>
 
 enum { HUGE_BYTES = 8 << 20 };
@@ -172,6 +173,82 @@ static void what_was_written_over_is_counted(void **state) {
     berth__trace_close(&reader);
 }
 
+static void what_is_being_written_is_not_taken(void **state) {
+    /* Half of one call's record, and half of another's, would be shown as one. */
+    (void)state;
+    static struct berth__trace_root root;
+    static struct berth__trace_record ring[BERTH_TRACE_RECORDS];
+    struct berth__process other = process;
+    struct berth__trace_reader reader;
+    memcpy((void *)&root, (const void *)&berth__trace_root, sizeof(root));
+    root.ring = (uintptr_t)ring;
+    root.written = 0;
+    other.stats.trace = (uintptr_t)&root;
+    assert_int_equal(berth__trace_open(&reader, &other), 0);
+    for (uint64_t i = 0; i < 3; i++) {
+        ring[i].sequence = 2 * i + 2;
+    }
+    ring[1].sequence += 2 * (uint64_t)BERTH_TRACE_RECORDS - 1; /* a lap later */
+    root.written = 3;
+    read_all(&reader);
+    assert_int_equal(taken_count, 2);
+    assert_int_equal(reader.lost, 1);
+    berth__trace_close(&reader);
+}
+
+enum { TAKERS = 4, ROUNDS_OF_ONE = 400 };
+static _Atomic unsigned takers_left;
+
+static void *take_own_size(void *number) {
+    size_t bytes = HUGE_BYTES + (uintptr_t)number * (1 << 20);
+    for (unsigned i = 0; i < ROUNDS_OF_ONE; i++) {
+        void *volatile block = berth_alloc(berth_pool_default(), bytes);
+        UNIT_CHECK(block != NULL);
+        berth_free(block);
+    }
+    berth__sub_relaxed(&takers_left, 1);
+    return NULL;
+}
+
+/* Each thread takes blocks of one size. */
+static unsigned check_whole(uint32_t thread_of[TAKERS]) {
+    for (unsigned i = 0; i < taken_count; i++) {
+        const struct berth__trace_record *record = &taken[i];
+        size_t taker = (record->requested - HUGE_BYTES) >> 20;
+        assert_int_equal(record->kind, BERTH_TRACE_HUGE);
+        assert_true(taker < TAKERS && record->bytes == record->requested);
+        thread_of[taker] = thread_of[taker] == 0 ? record->thread : thread_of[taker];
+        assert_int_equal(thread_of[taker], record->thread);
+    }
+    return taken_count;
+}
+
+static void records_of_threads_are_whole(void **state) {
+    /* A line would have the size of one call, and the stack of another. */
+    (void)state;
+    struct berth__trace_reader reader;
+    pthread_t takers[TAKERS];
+    uint32_t thread_of[TAKERS] = {0};
+    uint64_t seen = 0;
+    assert_int_equal(berth__trace_open(&reader, &process), 0);
+    berth__store_relaxed(&takers_left, TAKERS);
+    for (uintptr_t i = 0; i < TAKERS; i++) {
+        UNIT_CHECK(pthread_create(&takers[i], NULL, take_own_size, (void *)i) == 0);
+    }
+    while (berth__load_relaxed(&takers_left) > 0) {
+        assert_true(berth__trace_renew(&reader));
+        read_all(&reader);
+        seen += check_whole(thread_of);
+    }
+    for (unsigned i = 0; i < TAKERS; i++) {
+        pthread_join(takers[i], NULL);
+    }
+    read_all(&reader);
+    seen += check_whole(thread_of);
+    assert_int_equal(seen + reader.lost, TAKERS * ROUNDS_OF_ONE);
+    berth__trace_close(&reader);
+}
+
 static void a_child_is_not_traced(void **state) {
     /* It would fill a ring that nobody reads. */
     (void)state;
@@ -256,6 +333,8 @@ int main(void) {
         cmocka_unit_test(nothing_is_recorded_when_nobody_looks),
         cmocka_unit_test(another_who_looks_is_left_alone),
         cmocka_unit_test(what_was_written_over_is_counted),
+        cmocka_unit_test(what_is_being_written_is_not_taken),
+        cmocka_unit_test(records_of_threads_are_whole),
         cmocka_unit_test(a_child_is_not_traced),
         cmocka_unit_test(other_versions_are_told_apart),
         cmocka_unit_test(damaged_rings_are_survived),
