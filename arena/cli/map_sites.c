@@ -119,6 +119,8 @@ static bool name_site(void *context, uint64_t from, uint64_t end, uint32_t block
     if (symbol->file != NULL) {
         snprintf(text, capacity, "%s %.90s (%.40s:%u)", who, symbol->function,
                  berth__file_name(symbol->file), symbol->line);
+    } else if (berth__symbol_is_offset(symbol)) {
+        snprintf(text, capacity, "%s %.90s", who, symbol->function);
     } else {
         snprintf(text, capacity, "%s %.90s (%.40s)", who, symbol->function,
                  berth__profile_library(profile, place));

@@ -323,12 +323,16 @@ const char *berth__symbols_library(const struct berth__symbols *symbols, uint64_
                                                      : berth__file_name(mapping->path);
 }
 
+bool berth__symbol_is_offset(const struct berth__symbol_at *symbol) {
+    return strchr(symbol->function, '+') != NULL || *symbol->function == '[';
+}
+
 void berth__symbols_write(FILE *to, struct berth__symbols *symbols, uint64_t return_address) {
     const struct berth__symbol_at *symbol = berth__symbols_find(symbols, return_address);
     fputs(symbol->function, to);
     if (symbol->file != NULL) {
         fprintf(to, " (%s:%u)", berth__file_name(symbol->file), symbol->line);
-    } else if (strchr(symbol->function, '+') == NULL && *symbol->function != '[') {
+    } else if (!berth__symbol_is_offset(symbol)) {
         fprintf(to, " (%s)", berth__symbols_library(symbols, return_address));
     }
 }

@@ -48,6 +48,9 @@ const char *berth__symbols_maps(const struct berth__symbols *symbols);
 /* The name of the library or program that a return address is in; "[no file]". */
 const char *berth__symbols_library(const struct berth__symbols *symbols, uint64_t return_address);
 
+/* True if what stands for its function names the library already, or there is none. */
+bool berth__symbol_is_offset(const struct berth__symbol_at *symbol);
+
 /* "f (file.c:12)", or "f (libx.so)". */
 void berth__symbols_write(FILE *to, struct berth__symbols *symbols, uint64_t return_address);
 
