@@ -61,18 +61,19 @@ static void configure(struct berth__engine_config *config) {
     berth__store_relaxed(&berth__ledger.malloc_reserve, reserve_set ? reserve : 256 << 10);
 }
 
-/* What is written at exit needs samples; else they are taken if it was asked for. The door has the
- * unwinder loaded before: here, it may be inside of malloc. */
+/* What is written at exit, or at a failure, needs samples; else they are taken if it was asked for.
+ * The door has the unwinder loaded before: here, it may be inside of malloc. */
 static void start_sampling(void) {
     enum { INTERVAL = 512 << 10 };
     const struct berth__options *options = berth__options_get();
     if (!BERTH_DOOR && options->value[BERTH_OPTION_sample_stack] == BERTH_OPTION_STACK_UNWIND) {
         berth__sample_use_unwinder();
     }
-    bool at_exit = options->value[BERTH_OPTION_prof_final] != 0 ||
-                   options->value[BERTH_OPTION_leak_print] != 0;
+    bool needed = options->value[BERTH_OPTION_prof_final] != 0 ||
+                  options->value[BERTH_OPTION_prof_failure] != 0 ||
+                  options->value[BERTH_OPTION_leak_print] != 0;
     uint64_t interval = options->value[BERTH_OPTION_sample];
-    interval = interval == 0 && at_exit ? INTERVAL : interval;
+    interval = interval == 0 && needed ? INTERVAL : interval;
     if (interval != 0 && !berth__sample_is_on()) {
         berth__sample_set(interval);
     }
