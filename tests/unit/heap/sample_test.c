@@ -453,7 +453,7 @@ static void what_finds_no_room_is_counted_and_served(void **state) {
         blocks[i] = keep_some(16);
     }
     assert_true(live_samples() == BERTH_SAMPLES_MAX);
-    assert_true(berth__samples_root()->left_out >= 1000);
+    assert_true(berth__samples_root()->left_out >= 990); /* one in 9 million is not drawn */
     for (unsigned i = 0; i < COUNT; i++) {
         berth_free(blocks[i]);
     }
