@@ -193,7 +193,8 @@ class Page(unittest.TestCase):
                     self.assertEqual(browser.run("return document.querySelectorAll("
                                                  "'img:not(.map), b b, svg:not(.chart, .spark)')"
                                                  ".length"), 0)
-            self.assertEqual(browser.complaints(), [])
+            # The picture of one that has ended meanwhile is not there.
+            self.assertEqual([said for said in browser.complaints() if "/map.svg?" not in said], [])
 
     def test_another_process_can_be_chosen_and_one_that_ends_is_missed(self):
         with Exporter(TOOL) as exporter, Browser() as browser, holder("stays") as stays:
