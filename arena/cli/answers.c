@@ -1,6 +1,7 @@
 #include "cli/answers.h"
 
 #include "cli/export_metrics.h"
+#include "cli/figures.h"
 #include "cli/page.h"
 #include "metrics/write.h"
 #include "os/clock.h"
@@ -164,20 +165,6 @@ bool berth__answer_metrics(FILE *to, const struct berth__survey *survey,
 
 /* ---- JSON ---- */
 
-/* Also what might end a script, should somebody put the text into one. */
-void berth__answer_string(FILE *to, const char *text) {
-    fputc('"', to);
-    for (; *text != '\0'; text++) {
-        unsigned char c = (unsigned char)*text;
-        if (c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '&') {
-            fprintf(to, "\\u%04x", c > '~' ? '?' : c);
-        } else {
-            fputc(c, to);
-        }
-    }
-    fputc('"', to);
-}
-
 static void json_number(FILE *to, uint64_t value) {
     if (value == UINT64_MAX) {
         fputs("null", to);
@@ -194,7 +181,7 @@ static void json_milliseconds(FILE *to, double seconds) {
 static void json_head(FILE *to, const struct berth__surveyed *surveyed) {
     const struct berth__process *process = &surveyed->process;
     fprintf(to, "{\"pid\":%d,\"command\":", (int)surveyed->pid);
-    berth__answer_string(to, process->command);
+    berth__json_string(to, process->command);
     fprintf(to, ",\"state\":\"%s\",\"resident_bytes\":%" PRIu64, state_of(surveyed->outcome),
             process->resident_bytes);
     if (surveyed->outcome == BERTH_PROCESS_READ) {
@@ -203,7 +190,7 @@ static void json_head(FILE *to, const struct berth__surveyed *surveyed) {
         fprintf(to, ",\"left_out\":%" PRIu64, process->stats.rows_left_out);
     } else {
         fputs(",\"why\":", to);
-        berth__answer_string(to, process->why);
+        berth__json_string(to, process->why);
     }
 }
 
@@ -313,7 +300,7 @@ void berth__answer_tables(FILE *to) {
             fprintf(to, "%s\n{\"name\":\"%s\",\"kind\":\"%s\",\"unit\":\"%s\",\"help\":",
                     i == 0 ? "" : ",", metric->name, kinds[metric->kind],
                     metric->unit == BERTH_METRIC_BYTES ? "bytes" : "");
-            berth__answer_string(to, metric->help);
+            berth__json_string(to, metric->help);
             fputc('}', to);
         }
         fputc(']', to);

@@ -26,9 +26,6 @@ void berth__answer_history(FILE *to, const struct berth__surveyed *surveyed, uin
 /* What the metrics mean. */
 void berth__answer_tables(FILE *to);
 
-/* A text in JSON, with its quotes. */
-void berth__answer_string(FILE *to, const char *text);
-
 /* The web page, whose style and script are allowed by a number that is used once. */
 void berth__answer_page(FILE *to, const char *nonce);
 

@@ -2,6 +2,7 @@
 
 #include "base/bits.h"
 #include "cli/answers.h"
+#include "cli/figures.h"
 #include "cli/map_process.h"
 
 #include <inttypes.h>
@@ -158,16 +159,16 @@ static void json_amount(FILE *to, const char *prefix, const struct berth__amount
 
 static void json_site(FILE *to, const struct top_site *site) {
     fputs("{\"function\":", to);
-    berth__answer_string(to, site->function);
+    berth__json_string(to, site->function);
     fputs(",\"file\":", to);
     if (*site->file == '\0') {
         fputs("null,\"line\":null", to);
     } else {
-        berth__answer_string(to, site->file);
+        berth__json_string(to, site->file);
         fprintf(to, ",\"line\":%u", site->line);
     }
     fputs(",\"library\":", to);
-    berth__answer_string(to, site->library);
+    berth__json_string(to, site->library);
     json_amount(to, "", &site->held);
     json_amount(to, "allocated_", &site->allocated);
     fprintf(to, ",\"oldest_ms\":%" PRIu64 "}", site->oldest_ms);
@@ -225,7 +226,7 @@ enum berth__answered berth__answer_sites(FILE *to, pid_t pid) {
         made = json_profile(to, &process);
     } else {
         fputs(",\"state\":\"refused\",\"why\":", to);
-        berth__answer_string(to, process.why);
+        berth__json_string(to, process.why);
     }
     fputs("}\n", to);
     berth__process_close(&process);

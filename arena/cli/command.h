@@ -12,7 +12,18 @@
 
 #define BERTH_COMMANDS(X)                                                                          \
     X(run)                                                                                         \
-    X(stat) X(top) X(prof) X(leaks) X(baseline) X(diff) X(map) X(ctl) X(export) X(options) X(help)
+    X(stat)                                                                                        \
+    X(top)                                                                                         \
+    X(prof)                                                                                        \
+    X(leaks)                                                                                       \
+    X(trace)                                                                                       \
+    X(baseline)                                                                                    \
+    X(diff)                                                                                        \
+    X(map)                                                                                         \
+    X(ctl)                                                                                         \
+    X(export)                                                                                      \
+    X(options)                                                                                     \
+    X(help)
 
 struct berth__command {
     const char *name;
@@ -53,5 +64,8 @@ int berth__cli_pid(const struct berth__command *command, const char *text);
 /* The same where one process, and nothing else, is to follow the options; -1 also after a usage
  * error was told. */
 int berth__cli_only_pid(const struct berth__command *command, int argc, char **argv);
+
+/* Reads a number of seconds, more than none and up to a day; false after a message. */
+bool berth__cli_seconds(const struct berth__command *command, const char *text, double *seconds);
 
 #endif

@@ -249,7 +249,7 @@ static unsigned page(struct exporter *exporter, const struct berth__http_request
     answer->type = "text/html; charset=utf-8";
     snprintf(answer->policy, sizeof(answer->policy),
              "default-src 'none'; script-src 'nonce-%s'; style-src 'nonce-%s'; "
-             "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+             "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
              "frame-ancestors 'none'",
              nonce, nonce);
     berth__answer_page(to, nonce);

@@ -3,19 +3,32 @@
 #include <stdio.h>
 #include <string.h>
 
-const char *berth__short_size(char text[BERTH_SIZE_TEXT], uint64_t bytes) {
-    static const char units[] = "BKMGT";
-    double value = (double)bytes;
+static const char units[] = "BKMGT";
+
+/* Its unit. */
+static unsigned scale(double *value) {
     unsigned unit = 0;
-    while (value >= 1024 && unit + 1 < sizeof(units) - 1) {
-        value /= 1024;
+    while (*value >= 1024 && unit + 1 < sizeof(units) - 1) {
+        *value /= 1024;
         unit++;
     }
+    return unit;
+}
+
+const char *berth__short_size(char text[BERTH_SIZE_TEXT], uint64_t bytes) {
+    double value = (double)bytes;
+    unsigned unit = scale(&value);
     if (bytes == UINT64_MAX) {
         snprintf(text, BERTH_SIZE_TEXT, "none");
     } else {
         snprintf(text, BERTH_SIZE_TEXT, unit == 0 ? "%.0f" : "%.1f%c", value, units[unit]);
     }
+    return text;
+}
+
+const char *berth__long_size(char text[BERTH_SIZE_TEXT], double bytes) {
+    unsigned unit = scale(&bytes);
+    snprintf(text, BERTH_SIZE_TEXT, unit == 0 ? "%.0f B" : "%.1f %ciB", bytes, units[unit]);
     return text;
 }
 
@@ -44,4 +57,18 @@ uint64_t berth__stats_sum(const struct berth__stats *stats, enum berth__level le
         sum += stats->snapshot.rows[level][i].of.value[column];
     }
     return sum;
+}
+
+/* Also what might end a script, should somebody put the text into one. */
+void berth__json_string(FILE *to, const char *text) {
+    fputc('"', to);
+    for (; *text != '\0'; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '&') {
+            fprintf(to, "\\u%04x", c > '~' ? '?' : c);
+        } else {
+            fputc(c, to);
+        }
+    }
+    fputc('"', to);
 }

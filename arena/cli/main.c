@@ -71,6 +71,16 @@ int berth__cli_pid(const struct berth__command *command, const char *text) {
     return (int)pid;
 }
 
+bool berth__cli_seconds(const struct berth__command *command, const char *text, double *seconds) {
+    char *end = NULL;
+    *seconds = strtod(text, &end);
+    if (*end != '\0' || end == text || !(*seconds > 0 && *seconds <= 86400)) {
+        berth__cli_error(command, "\"%s\" is no number of seconds up to a day", text);
+        return false;
+    }
+    return true;
+}
+
 int berth__cli_only_pid(const struct berth__command *command, int argc, char **argv) {
     int pid = -1;
     if (argc - optind == 1) {

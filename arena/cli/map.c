@@ -106,7 +106,8 @@ const struct berth__command berth__command_map = {
     .details =
         "      --text            a letter per page of 4 KiB; unless the name of the file ends in\n"
         "                        .svg, .html or .json\n"
-        "      --svg, --html     a picture; what lies where is told under the pointer\n"
+        "      --svg, --html     a picture; what lies where is told under the pointer, and\n"
+        "                        who allocated it while samples are taken\n"
         "      --json            all of it, for programs\n"
         "  -o, --output FILE     instead of the standard output\n"
         "  -h, --help            this text\n\n"

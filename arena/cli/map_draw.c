@@ -155,9 +155,21 @@ static void put_path(const struct tile *tile, size_t from, size_t end, uint8_t w
     fputs("\"/>", tile->to);
 }
 
+/* Names of functions have characters that mean something. */
+static void put_escaped(const char *text, FILE *to) {
+    for (; *text != '\0'; text++) {
+        switch (*text) {
+        case '<': fputs("&lt;", to); break;
+        case '>': fputs("&gt;", to); break;
+        case '&': fputs("&amp;", to); break;
+        default: fputc(*text, to);
+        }
+    }
+}
+
 /* The part of a thing that lies in a tile: a path for each kind of cells. */
 static void put_thing(const struct tile *tile, const struct berth__map_thing *thing) {
-    char text[256];
+    char text[512];
     bool seen[256] = {false};
     size_t per_cell = (size_t)1 << tile->shift;
     size_t thing_end = (thing->page + (size_t)thing->pages + per_cell - 1) >> tile->shift;
@@ -167,7 +179,9 @@ static void put_thing(const struct tile *tile, const struct berth__map_thing *th
         return;
     }
     berth__map_describe(tile->map, tile->stretch, thing, text, sizeof(text));
-    fprintf(tile->to, "<g><title>%s</title>", text);
+    fputs("<g><title>", tile->to);
+    put_escaped(text, tile->to);
+    fputs("</title>", tile->to);
     for (size_t cell = from; cell < end; cell++) {
         uint8_t what = shown(tile->stretch, cell, tile->shift);
         if (!seen[what]) {

@@ -29,11 +29,16 @@ bool berth__process_map_read(struct berth__process_map *map, const struct berth_
         read = berth__map_read(&map->map, seen, berth__outside_residency(&outside));
         map->why = map->map.why;
     }
+    if (read) {
+        berth__map_sampled_open(&map->sampled, process);
+        map->map.sites = berth__map_sites_of(&map->sampled);
+    }
     berth__outside_close(&outside);
     return read;
 }
 
 void berth__process_map_free(struct berth__process_map *map) {
+    berth__map_sampled_close(&map->sampled);
     berth__map_free(&map->map);
     berth__seen_close(&map->seen);
 }

@@ -4,6 +4,7 @@
 #ifndef BERTH_CLI_MAP_PROCESS_H
 #define BERTH_CLI_MAP_PROCESS_H
 
+#include "cli/map_sites.h"
 #include "cli/map_write.h"
 #include "cli/outside.h"
 
@@ -13,6 +14,7 @@ struct berth__process_map {
     const char *why; /* if it could not be read */
     /* Of the reader. */
     struct berth__seen seen;
+    struct berth__map_sampled sampled;
     char command[64], version[17]; /* of the title */
 };
 

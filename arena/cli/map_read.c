@@ -370,6 +370,22 @@ static int describe_kind(const struct berth__map *map, const struct berth__map_t
     return snprintf(text, capacity, "%s changing hands", size);
 }
 
+/* What the program holds has a site. */
+static size_t describe_site(const struct berth__map *map, uint64_t at,
+                            const struct berth__map_thing *thing, char *text, size_t capacity) {
+    char site[160];
+    bool slab = thing->kind == BERTH_MAP_A_SLAB;
+    bool has = slab || thing->kind == BERTH_MAP_A_RUN || thing->kind == BERTH_MAP_TWINS ||
+               thing->kind == BERTH_MAP_A_HUGE;
+    uint32_t bytes = slab ? map->engine->classes[thing->small_class].size : 0;
+    uint64_t end = at + thing->pages * (uint64_t)BERTH_PAGE;
+    if (!has || thing->live == 0 || map->sites.name == NULL ||
+        !map->sites.name(map->sites.context, at, end, bytes, site, sizeof(site))) {
+        return 0;
+    }
+    return (size_t)snprintf(text, capacity, "; %s", site);
+}
+
 void berth__map_describe(const struct berth__map *map, const struct berth__map_stretch *stretch,
                          const struct berth__map_thing *thing, char *text, size_t capacity) {
     int length = describe_kind(map, thing, text, capacity);
@@ -387,6 +403,9 @@ void berth__map_describe(const struct berth__map *map, const struct berth__map_s
         used +=
             (size_t)snprintf(text + used, capacity - used, "; %zu of %" PRIu32 " pages resident",
                              resident_pages(stretch, thing), thing->pages);
+    }
+    if (used < capacity) {
+        used += describe_site(map, at, thing, text + used, capacity - used);
     }
     if (used < capacity) {
         snprintf(text + used, capacity - used, "; 0x%" PRIx64, at);

@@ -85,8 +85,17 @@ struct berth__map_sums {
     uint64_t chunks, huge_blocks, slabs;
 };
 
+/* Who allocated what lies in [from, end), where that is known: of samples in it, or else of blocks
+ * of that many bytes anywhere (0: of these only). False: it is not known. */
+struct berth__map_sites {
+    bool (*name)(void *context, uint64_t from, uint64_t end, uint32_t block_bytes, char *text,
+                 size_t capacity);
+    void *context;
+};
+
 struct berth__map {
     struct berth__seen *engine;
+    struct berth__map_sites sites;        /* all zero: nobody knows; else set by who does */
     struct berth__map_stretch *stretches; /* by pool, then by address */
     size_t count, capacity;
     struct berth__map_sums *sums; /* per pool; the last one is of memory that no pool has */

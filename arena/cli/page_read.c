@@ -188,6 +188,7 @@ static void take_head(struct berth__stats *stats, const struct berth__stats_head
     stats->cost_ns = head->cost_ns;
     stats->rows_left_out = head->rows_left_out;
     stats->samples = head->samples;
+    stats->trace = head->trace;
     stats->snapshot.version = stats->berth_version;
     stats->snapshot.levels = stats->levels;
 }

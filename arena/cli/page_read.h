@@ -33,6 +33,7 @@ struct berth__stats {
     uint32_t layout_count;
     uint64_t taken_ns, made_ns, cost_ns, rows_left_out;
     uint64_t samples; /* address of the profiler's tables in the process */
+    uint64_t trace;   /* address of the trace's root there; 0: an older engine */
 };
 
 /* Reads the copy, which starts on a multiple of 8 and must stay as long as `stats`. Whatever comes

@@ -116,6 +116,12 @@ static void note_command(struct berth__process *process, const char *name) {
     process->command[length] = '\0';
 }
 
+/* These have no memory; nor does a process that is about to end. */
+static bool is_kernel_thread(pid_t pid, const char *status) {
+    enum { KTHREADD = 2 };
+    return pid == KTHREADD || strtol(status_value(status, "\nPPid"), NULL, 10) == KTHREADD;
+}
+
 static enum berth__process_outcome look_at_status(struct berth__process *process) {
     char status[2048];
     if (read_file(process->pid, "status", status, sizeof(status)) <= 0) {
@@ -130,6 +136,9 @@ static enum berth__process_outcome look_at_status(struct berth__process *process
                        "process %d has ended: its memory is gone, though its parent has not taken "
                        "note",
                        (int)process->pid);
+    }
+    if (strstr(status, "\nVmSize") == NULL && !is_kernel_thread(process->pid, status)) {
+        return because(process, BERTH_PROCESS_GONE, "process %d has ended", (int)process->pid);
     }
     if (strstr(status, "\nVmSize") == NULL) {
         return because(process, BERTH_PROCESS_STRANGER, "process %d is a thread of the kernel",
@@ -249,6 +258,22 @@ static bool find_page(struct berth__process *process, struct mapping *page) {
     return found;
 }
 
+/* What the options say last counts. */
+static bool says_off(const char *options) {
+    static const char *const words[] = {"false", "0", "no", "off"};
+    static const char name[] = "stats_page:";
+    bool off = false;
+    for (const char *at = strstr(options, name); at != NULL; at = strstr(at, name)) {
+        at += sizeof(name) - 1;
+        off = false;
+        for (unsigned i = 0; i < BERTH_ARRAY_COUNT(words); i++) {
+            size_t length = strlen(words[i]);
+            off = off || (strcspn(at, ",") == length && strncmp(at, words[i], length) == 0);
+        }
+    }
+    return off;
+}
+
 static bool page_is_off(const struct berth__process *process) {
     enum { CAPACITY = 256 << 10 };
     char *environment = malloc(CAPACITY);
@@ -257,7 +282,7 @@ static bool page_is_off(const struct berth__process *process) {
         environment == NULL ? 0 : read_file(process->pid, "environ", environment, CAPACITY);
     for (const char *at = environment; length > 0 && at < environment + length;
          at += strlen(at) + 1) {
-        off = off || (strncmp(at, "BERTH_CONF=", 11) == 0 && strstr(at, "stats_page:") != NULL);
+        off = off || (strncmp(at, "BERTH_CONF=", 11) == 0 && says_off(at + 11));
     }
     free(environment);
     return off;

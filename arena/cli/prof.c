@@ -3,6 +3,7 @@
  */
 #include "base/bits.h"
 #include "cli/command.h"
+#include "cli/figures.h"
 #include "cli/profile_write.h"
 #include "cli/sampling.h"
 #include "os/clock.h"
@@ -40,16 +41,6 @@ static bool choose(const struct request *request, const char *what, const char *
     return false;
 }
 
-static bool parse_seconds(struct request *request, const char *text) {
-    char *end = NULL;
-    request->seconds = strtod(text, &end);
-    if (*end != '\0' || end == text || !(request->seconds > 0 && request->seconds <= 86400)) {
-        berth__cli_error(request->command, "\"%s\" is no number of seconds up to a day", text);
-        return false;
-    }
-    return true;
-}
-
 static bool parse_rows(struct request *request, const char *text) {
     char *end = NULL;
     unsigned long rows = strtoul(text, &end, 10);
@@ -66,7 +57,7 @@ static bool parse_option(struct request *request, int option) {
     static const char *const orders[] = {"site", "library", "class", NULL};
     unsigned number = 0;
     switch (option) {
-    case 's': return parse_seconds(request, optarg);
+    case 's': return berth__cli_seconds(request->command, optarg, &request->seconds);
     case 'n': return parse_rows(request, optarg);
     case 'i': request->measure = BERTH_PROFILE_HELD; return true;
     case 'a': request->measure = BERTH_PROFILE_ALLOCATED; return true;
@@ -154,11 +145,11 @@ static const char *measure_text(const struct request *request) {
 
 static bool write_table(const struct request *request, const struct berth__process *process,
                         struct berth__profile *profile, FILE *to) {
-    char size[24];
+    char size[BERTH_SIZE_TEXT];
     fprintf(to, "%s, process %d: %s. Estimates, from samples", process->command, (int)process->pid,
             measure_text(request));
     if (profile->interval != 0) {
-        fprintf(to, " every %s", berth__size_text(size, (double)profile->interval));
+        fprintf(to, " every %s", berth__long_size(size, (double)profile->interval));
     }
     fputs("\n", to);
     return berth__profile_write_table(to, profile, request->measure, request->by, request->rows);

@@ -90,7 +90,6 @@ static double in_blocks(uint64_t count) {
     return (double)count / BERTH_SAMPLE_ONE;
 }
 
-/* Places without berth's own, up to the first that is no code: then the rest is not a stack. */
 static void take_places(struct berth__profile *profile, struct berth__profile_site *site,
                         const struct berth__site *raw, uint64_t *places) {
     unsigned depth = (unsigned)berth__min(raw->depth, BERTH_SITE_DEPTH);
@@ -98,21 +97,8 @@ static void take_places(struct berth__profile *profile, struct berth__profile_si
     for (unsigned i = 0; i < depth; i++) {
         places[i] = (uint64_t)(uintptr_t)raw->place[i];
     }
-    while (first < depth &&
-           berth__mapping_is_own(berth__symbols_mapping(profile->symbols, places[first] - 1))) {
-        first++;
-    }
-    first = first == depth && depth > 0 ? depth - 1 : first;
-    unsigned last = first;
-    for (; last < depth; last++) {
-        const struct berth__mapping *mapping =
-            berth__symbols_mapping(profile->symbols, places[last] - 1);
-        if (mapping == NULL || !mapping->executable) {
-            break;
-        }
-    }
+    site->depth = berth__symbols_trim(profile->symbols, places, depth, &first);
     site->place = places + first;
-    site->depth = last - first;
 }
 
 /* Counters; what is held is added by add_samples, sample by sample. */
@@ -178,6 +164,8 @@ static void add_sample(struct berth__profile *profile, const struct berth__sampl
     site->held.bytes += (double)sample->weight;
     site->requested += (double)sample->requested * in_blocks(sample->count);
     site->oldest_ms = berth__max(site->oldest_ms, age);
+    profile->samples[profile->sample_count++] =
+        (struct berth__profile_sample){sample->block, sample->bytes, sample->weight, sample->site};
     profile->classes[profile->class_count++] = (struct berth__profile_class){
         .bytes = sample->bytes, .held = {in_blocks(sample->count), (double)sample->weight}};
 }
@@ -185,7 +173,8 @@ static void add_sample(struct berth__profile *profile, const struct berth__sampl
 static bool add_samples(struct berth__profile *profile, const struct table *table,
                         const struct berth__profile_filter *filter) {
     profile->classes = calloc(table->count + 1, sizeof(*profile->classes));
-    if (profile->classes == NULL) {
+    profile->samples = calloc(table->count + 1, sizeof(*profile->samples));
+    if (profile->classes == NULL || profile->samples == NULL) {
         return false;
     }
     for (size_t i = 0; i < table->count; i++) {
@@ -249,6 +238,7 @@ void berth__profile_close(struct berth__profile *profile) {
     berth__symbols_close(profile->symbols);
     free(profile->sites);
     free(profile->classes);
+    free(profile->samples);
     free(profile->places);
     free(profile->raw);
     memset(profile, 0, sizeof(*profile));

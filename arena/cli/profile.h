@@ -32,6 +32,14 @@ struct berth__profile_class {
     struct berth__amount held;
 };
 
+/* A sample that counts among what is held. */
+struct berth__profile_sample {
+    uint64_t block;  /* its address */
+    uint64_t bytes;  /* of a block of the size that it stands for */
+    uint64_t weight; /* bytes that it stands for */
+    uint32_t site;
+};
+
 struct berth__profile {
     uint64_t interval; /* bytes; 0: no samples are being taken */
     uint64_t left_out; /* samples for which there was no room */
@@ -41,6 +49,8 @@ struct berth__profile {
     size_t site_count;
     struct berth__profile_class *classes; /* ascending */
     size_t class_count;
+    struct berth__profile_sample *samples; /* in no order */
+    size_t sample_count;
     struct berth__symbols *symbols;
     /* Of the reader. */
     uint64_t *places;

@@ -5,6 +5,7 @@
 #include "cli/profile_write.h"
 
 #include "base/bits.h"
+#include "cli/figures.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -98,12 +99,12 @@ static unsigned hue_of(const char *name) {
 
 static void write_frame(FILE *to, const struct frame *frame, double x, double y, double width,
                         double total) {
-    char size[24];
+    char size[BERTH_SIZE_TEXT];
     size_t length = strlen(frame->name);
     size_t room = width > 2 * CHARACTER ? (size_t)((width - 6) / CHARACTER) : 0;
     fputs("<g><title>", to);
     write_escaped(to, frame->name, length);
-    fprintf(to, "\n%s in %.0f blocks, %.1f %%</title>", berth__size_text(size, frame->bytes),
+    fprintf(to, "\n%s in %.0f blocks, %.1f %%</title>", berth__long_size(size, frame->bytes),
             frame->blocks, 100 * frame->bytes / total);
     fprintf(to,
             "<rect x=\"%.1f\" y=\"%.0f\" width=\"%.1f\" height=\"%d\" rx=\"2\" "

@@ -4,6 +4,7 @@
 #include "cli/profile_write.h"
 
 #include "base/bits.h"
+#include "cli/figures.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -17,17 +18,6 @@ struct berth__amount berth__profile_amount(const struct berth__profile_site *sit
     case BERTH_PROFILE_HELD: break;
     }
     return site->held;
-}
-
-const char *berth__size_text(char text[24], double bytes) {
-    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-    unsigned unit = 0;
-    while (bytes >= 1024 && unit + 1 < BERTH_ARRAY_COUNT(units)) {
-        bytes /= 1024;
-        unit++;
-    }
-    snprintf(text, 24, unit == 0 ? "%.0f %s" : "%.1f %s", bytes, units[unit]);
-    return text;
 }
 
 /* ---- jeprof ---- */
@@ -116,16 +106,10 @@ static bool is_runtime(const char *library) {
     return false;
 }
 
-static const char *library_at(struct berth__profile *profile, uint64_t place) {
-    const struct berth__mapping *mapping = berth__symbols_mapping(profile->symbols, place - 1);
-    return mapping == NULL || *mapping->path == '\0' ? "[no file]"
-                                                     : berth__file_name(mapping->path);
-}
-
 uint64_t berth__profile_place(struct berth__profile *profile,
                               const struct berth__profile_site *site) {
     for (unsigned d = 0; d < site->depth; d++) {
-        if (!is_runtime(library_at(profile, site->place[d]))) {
+        if (!is_runtime(berth__symbols_library(profile->symbols, site->place[d]))) {
             return site->place[d];
         }
     }
@@ -133,7 +117,7 @@ uint64_t berth__profile_place(struct berth__profile *profile,
 }
 
 const char *berth__profile_library(struct berth__profile *profile, uint64_t place) {
-    return place == 0 ? "[unknown]" : library_at(profile, place);
+    return place == 0 ? "[unknown]" : berth__symbols_library(profile->symbols, place);
 }
 
 /* What a stack has in the table by libraries. */
@@ -167,16 +151,6 @@ static int by_name(const void *a, const void *b) {
     return strcmp(x->name, y->name);
 }
 
-static void write_place(FILE *to, struct berth__profile *profile, uint64_t place) {
-    const struct berth__symbol_at *symbol = berth__symbols_find(profile->symbols, place);
-    fputs(symbol->function, to);
-    if (symbol->file != NULL) {
-        fprintf(to, " (%s:%u)", berth__file_name(symbol->file), symbol->line);
-    } else if (strchr(symbol->function, '+') == NULL && *symbol->function != '[') {
-        fprintf(to, " (%s)", library_at(profile, place));
-    }
-}
-
 /* "f (file.c:12) < g (libx.so) < main"; NULL without memory. */
 static char *stack_text(struct berth__profile *profile, const struct berth__profile_site *site) {
     enum { PLACES = 6 };
@@ -188,7 +162,7 @@ static char *stack_text(struct berth__profile *profile, const struct berth__prof
     }
     for (unsigned d = 0; d < site->depth && d < PLACES; d++) {
         fputs(d == 0 ? "" : " < ", to);
-        write_place(to, profile, site->place[d]);
+        berth__symbols_write(to, profile->symbols, site->place[d]);
     }
     fputs(site->depth == 0 ? "[unknown]" : site->depth > PLACES ? " < ..." : "", to);
     return fclose(to) == 0 ? text : NULL;
@@ -242,9 +216,9 @@ static struct rows rows_of(struct berth__profile *profile, enum berth__profile_m
         }
     }
     for (size_t i = 0; !rows.failed && by == BERTH_BY_CLASS && i < profile->class_count; i++) {
-        char size[24];
+        char size[BERTH_SIZE_TEXT];
         struct row row = {.amount = profile->classes[i].held};
-        add_row(&rows, strdup(berth__size_text(size, (double)profile->classes[i].bytes)), &row);
+        add_row(&rows, strdup(berth__long_size(size, (double)profile->classes[i].bytes)), &row);
     }
     if (!rows.failed) {
         merge(&rows);
@@ -260,20 +234,20 @@ static void free_rows(struct rows *rows) {
 }
 
 static void write_row(FILE *to, const struct row *row, double total) {
-    char size[24];
+    char size[BERTH_SIZE_TEXT];
     char waste[16] = "-";
     if (row->held > 0) {
         double wasted = 1 - row->requested / row->held;
         snprintf(waste, sizeof(waste), "%.0f %%", 100 * (wasted > 0 ? wasted : 0));
     }
-    fprintf(to, "%12s %5.1f %% %12.0f %6s  %s\n", berth__size_text(size, row->amount.bytes),
+    fprintf(to, "%12s %5.1f %% %12.0f %6s  %s\n", berth__long_size(size, row->amount.bytes),
             100 * row->amount.bytes / total, row->amount.blocks, waste, row->name);
 }
 
 bool berth__profile_write_table(FILE *to, struct berth__profile *profile,
                                 enum berth__profile_measure measure, enum berth__profile_by by,
                                 unsigned most) {
-    char size[24];
+    char size[BERTH_SIZE_TEXT];
     struct berth__amount total = {0, 0};
     struct rows rows = rows_of(profile, measure, by);
     for (size_t i = 0; i < rows.count; i++) {
@@ -284,7 +258,7 @@ bool berth__profile_write_table(FILE *to, struct berth__profile *profile,
     for (size_t i = 0; i < rows.count && i < most; i++) {
         write_row(to, &rows.row[i], total.bytes);
     }
-    fprintf(to, "%12s %7s %12.0f %6s  all together\n", berth__size_text(size, total.bytes), "",
+    fprintf(to, "%12s %7s %12.0f %6s  all together\n", berth__long_size(size, total.bytes), "",
             total.blocks, "");
     free_rows(&rows);
     return !rows.failed;
@@ -308,10 +282,10 @@ bool berth__profile_write_ages(FILE *to, struct berth__profile *profile, unsigne
     struct rows rows = rows_of(profile, BERTH_PROFILE_HELD, BERTH_BY_SITE);
     fprintf(to, "%12s %12s %8s\n", "bytes", "blocks", "oldest");
     for (size_t i = 0; i < rows.count && i < most; i++) {
-        char size[24];
+        char size[BERTH_SIZE_TEXT];
         char age[24];
         const struct row *row = &rows.row[i];
-        fprintf(to, "%12s %12.0f %8s  %s\n", berth__size_text(size, row->amount.bytes),
+        fprintf(to, "%12s %12.0f %8s  %s\n", berth__long_size(size, row->amount.bytes),
                 row->amount.blocks, age_text(age, row->oldest_ms), row->name);
     }
     free_rows(&rows);

@@ -45,9 +45,6 @@ bool berth__profile_write_table(FILE *to, struct berth__profile *profile,
 /* Sites by what they hold, with the age of the oldest. */
 bool berth__profile_write_ages(FILE *to, struct berth__profile *profile, unsigned most);
 
-/* "12.1 MiB" */
-const char *berth__size_text(char text[24], double bytes);
-
 /* The place that a stack's allocation is put down to: the first that is neither in berth nor in one
  * of the language runtimes, which allocate for others. A return address; 0: the stack is not known.
  */

@@ -314,3 +314,44 @@ const struct berth__symbol_at *berth__symbols_find(struct berth__symbols *symbol
     }
     return &entry->symbol;
 }
+
+/* ---- stacks ---- */
+
+const char *berth__symbols_library(const struct berth__symbols *symbols, uint64_t return_address) {
+    const struct berth__mapping *mapping = berth__symbols_mapping(symbols, return_address - 1);
+    return mapping == NULL || *mapping->path == '\0' ? "[no file]"
+                                                     : berth__file_name(mapping->path);
+}
+
+bool berth__symbol_is_offset(const struct berth__symbol_at *symbol) {
+    return strchr(symbol->function, '+') != NULL || *symbol->function == '[';
+}
+
+void berth__symbols_write(FILE *to, struct berth__symbols *symbols, uint64_t return_address) {
+    const struct berth__symbol_at *symbol = berth__symbols_find(symbols, return_address);
+    fputs(symbol->function, to);
+    if (symbol->file != NULL) {
+        fprintf(to, " (%s:%u)", berth__file_name(symbol->file), symbol->line);
+    } else if (!berth__symbol_is_offset(symbol)) {
+        fprintf(to, " (%s)", berth__symbols_library(symbols, return_address));
+    }
+}
+
+unsigned berth__symbols_trim(const struct berth__symbols *symbols, const uint64_t *places,
+                             unsigned depth, unsigned *first) {
+    unsigned from = 0;
+    while (from < depth &&
+           berth__mapping_is_own(berth__symbols_mapping(symbols, places[from] - 1))) {
+        from++;
+    }
+    from = from == depth && depth > 0 ? depth - 1 : from;
+    unsigned end = from;
+    for (; end < depth; end++) {
+        const struct berth__mapping *mapping = berth__symbols_mapping(symbols, places[end] - 1);
+        if (mapping == NULL || !mapping->executable) {
+            break;
+        }
+    }
+    *first = from;
+    return end - from;
+}

@@ -9,6 +9,7 @@
 
 #include "base/compiler.h"
 
+#include <stdio.h>
 #include <sys/types.h>
 
 /* A mapping of the process. */
@@ -43,6 +44,21 @@ const struct berth__mapping *berth__symbols_mapping(const struct berth__symbols 
 const struct berth__mapping *berth__symbols_mappings(const struct berth__symbols *symbols,
                                                      size_t *count);
 const char *berth__symbols_maps(const struct berth__symbols *symbols);
+
+/* The name of the library or program that a return address is in; "[no file]". */
+const char *berth__symbols_library(const struct berth__symbols *symbols, uint64_t return_address);
+
+/* True if what stands for its function names the library already, or there is none. */
+bool berth__symbol_is_offset(const struct berth__symbol_at *symbol);
+
+/* "f (file.c:12)", or "f (libx.so)". */
+void berth__symbols_write(FILE *to, struct berth__symbols *symbols, uint64_t return_address);
+
+/* Of a stack, innermost first, what is the program's: without berth's own places at its beginning,
+ * up to the first that is no code, as the rest is not a stack then. Returns how many there are from
+ * places[*first] on. */
+unsigned berth__symbols_trim(const struct berth__symbols *symbols, const uint64_t *places,
+                             unsigned depth, unsigned *first);
 
 /* The part of a path behind its last slash. */
 const char *berth__file_name(const char *path);

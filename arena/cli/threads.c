@@ -103,7 +103,7 @@ static uint32_t tid_of(const struct berth__seen *seen, const struct tids *tids, 
                : 0;
 }
 
-static void read_name(pid_t pid, uint32_t tid, char name[20]) {
+void berth__thread_name(pid_t pid, uint32_t tid, char name[BERTH_THREAD_NAME]) {
     char path[64];
     snprintf(path, sizeof(path), "/proc/%d/task/%" PRIu32 "/comm", (int)pid, tid);
     int fd = tid == 0 ? -1 : open(path, O_RDONLY | O_CLOEXEC);
@@ -133,12 +133,12 @@ static int by_bytes(const void *a, const void *b) {
 static void print_cache(const struct berth__process *process, const struct berth__seen *seen,
                         const struct berth__seen_cache *cache, uint32_t tid) {
     char number[16] = "-";
-    char name[20] = "";
+    char name[BERTH_THREAD_NAME] = "";
     char heap[16] = "shared";
     char text[4][BERTH_SIZE_TEXT];
     if (tid != 0) {
         snprintf(number, sizeof(number), "%" PRIu32, tid);
-        read_name(process->pid, tid, name);
+        berth__thread_name(process->pid, tid, name);
     }
     if (cache->owns_heap) {
         snprintf(heap, sizeof(heap), "%" PRIu32, cache->heap);

@@ -121,9 +121,10 @@ void berth__arena_shrink_run(void *run, size_t keep_pages);
 
 /* Makes room for `pages` more with the given alignment: extends the open chunk, or starts another.
  * At least what is needed is committed, and more if the ledger lets us. -ENOMEM: the ledger or the
- * kernel refused. Makes system calls. */
+ * kernel refused. Makes system calls. For this request, which a trace tells of; or NULL. */
+struct berth__request;
 int berth__arena_grow(struct berth__arena *arena, size_t pages, size_t align_pages,
-                      unsigned charge_flags);
+                      unsigned charge_flags, const struct berth__request *request);
 
 /* Of pages that were just committed: where they should be, and how large. Hints. */
 void berth__arena_prepare_pages(const struct berth__arena *arena, char *at, size_t bytes);

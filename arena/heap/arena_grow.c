@@ -7,6 +7,7 @@
 #include "heap/arenas.h"
 #include "heap/decay.h"
 #include "heap/io.h"
+#include "heap/trace.h"
 #include "os/probe.h"
 #include "os/slow.h"
 
@@ -88,7 +89,7 @@ uint32_t berth__arena_kind(const struct berth__arena *arena) {
 }
 
 static int extend_chunk(struct berth__arena *arena, struct berth__chunk *chunk, size_t need,
-                        unsigned charge_flags) {
+                        unsigned charge_flags, struct berth__taking *taking) {
     size_t room = arena->arenas->policy.chunk_bytes - chunk->committed;
     size_t bytes = charge(arena, need, berth__min(arena->next_commit, room), 0, charge_flags);
     if (bytes == 0) {
@@ -112,6 +113,7 @@ static int extend_chunk(struct berth__arena *arena, struct berth__chunk *chunk, 
     }
     berth__arena_settle_locked(arena, chunk, before);
     berth__lock_release(&arena->lock);
+    *taking = (struct berth__taking){BERTH_TRACE_CHUNK_MORE, at, bytes, bytes, 0};
     return 0;
 }
 
@@ -161,8 +163,8 @@ static bool commit_chunk(struct berth__arena *arena, const struct berth__chunk *
     return true;
 }
 
-static int start_chunk(struct berth__arena *arena, size_t need, unsigned charge_flags)
-    BERTH_REQUIRES(arena->grow_lock) {
+static int start_chunk(struct berth__arena *arena, size_t need, unsigned charge_flags,
+                       struct berth__taking *taking) BERTH_REQUIRES(arena->grow_lock) {
     struct berth__chunk *chunk = berth__slots_take(1);
     if (chunk == NULL) {
         return -ENOMEM;
@@ -194,6 +196,7 @@ static int start_chunk(struct berth__arena *arena, size_t need, unsigned charge_
     chunk->node = arena->node;
     berth__decay_demand(&berth__slots_decay, total, retained == 0);
     adopt_chunk(arena, chunk, total, clean);
+    *taking = (struct berth__taking){BERTH_TRACE_CHUNK, chunk->at, total, total - retained, 0};
     return 0;
 }
 
@@ -203,7 +206,8 @@ static bool may_extend(struct berth__arena *arena, const struct berth__chunk *ch
 }
 
 static int grow_locked(struct berth__arena *arena, size_t pages, size_t align_pages,
-                       unsigned charge_flags) BERTH_REQUIRES(arena->grow_lock) {
+                       unsigned charge_flags, struct berth__taking *taking)
+    BERTH_REQUIRES(arena->grow_lock) {
     size_t chunk_bytes = arena->arenas->policy.chunk_bytes;
     size_t need = arena->arenas->policy.io ? chunk_bytes
                                            : berth__round_up(pages * BERTH_PAGE, berth__page_bytes);
@@ -214,9 +218,9 @@ static int grow_locked(struct berth__arena *arena, size_t pages, size_t align_pa
         return 0; /* freed meanwhile */
     }
     if (missing != SIZE_MAX && may_extend(arena, open, missing)) {
-        error = extend_chunk(arena, open, missing, charge_flags);
+        error = extend_chunk(arena, open, missing, charge_flags, taking);
     } else {
-        error = start_chunk(arena, berth__min(need, chunk_bytes), charge_flags);
+        error = start_chunk(arena, berth__min(need, chunk_bytes), charge_flags, taking);
     }
     if (error == 0) {
         arena->next_commit = berth__min(2 * arena->next_commit, chunk_bytes);
@@ -225,21 +229,25 @@ static int grow_locked(struct berth__arena *arena, size_t pages, size_t align_pa
 }
 
 int berth__arena_grow(struct berth__arena *arena, size_t pages, size_t align_pages,
-                      unsigned charge_flags) {
+                      unsigned charge_flags, const struct berth__request *request) {
     if (arena->arenas->lent != NULL) {
         return -ENOMEM; /* it has what it was given */
     }
     berth__limit_look(BERTH_LIMIT_AGE_MS);
     int error = 0;
+    struct berth__taking taking = {.bytes = 0};
     berth__lock_acquire(&arena->grow_lock);
     if (!berth__arena_has_room(arena, pages, align_pages)) {
         uint64_t start_ns = berth__clock_ns();
-        error = grow_locked(arena, pages, align_pages, charge_flags);
+        error = grow_locked(arena, pages, align_pages, charge_flags, &taking);
         if (error == 0) {
             berth__slow_note(BERTH_SLOW_chunk_map, start_ns);
         }
     }
     berth__lock_release(&arena->grow_lock);
+    if (taking.bytes > 0 && berth__trace_is_on() && request != NULL) {
+        berth__trace_note(request, &taking);
+    }
     return error;
 }
 

@@ -16,6 +16,7 @@
 #include "heap/decay.h"
 #include "heap/fork.h"
 #include "heap/misuse.h"
+#include "heap/trace.h"
 #include "os/slow.h"
 
 #include <errno.h>
@@ -323,6 +324,11 @@ void *berth__huge_attempt(const struct berth__request *request, unsigned charge_
         clear_retained(extent.at, extent.bytes, extent.retained);
     }
     start_block(arena, first, &extent);
+    if (berth__trace_is_on()) {
+        struct berth__taking taking = {BERTH_TRACE_HUGE, extent.at, extent.bytes,
+                                       extent.bytes - extent.retained, 0};
+        berth__trace_note(request, &taking);
+    }
     return extent.at;
 }
 

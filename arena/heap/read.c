@@ -30,12 +30,31 @@ static void add_heap(uint32_t number, const struct berth__heap_totals *totals,
     counts->contended += berth__load_relaxed(&heap->lock.contended);
 }
 
-/* By number: what the processor waits for is then not the heaps themselves, one after the other. */
+/* Has the processor fetch what add_heap will read. Nothing is wrong if the guess is. */
+static void fetch_heap(uint32_t number) {
+    struct berth__heap *heap = berth__load_acquire(&berth__heaps[number]);
+    if (heap != NULL) {
+        const char *totals = (const char *)berth__heap_totals_of(number);
+        __builtin_prefetch(totals);
+        __builtin_prefetch(totals + BERTH_CACHE_LINE);
+        __builtin_prefetch(&heap->lock);
+        __builtin_prefetch(&heap->remote);
+    }
+}
+
+/* By number: what the processor waits for is then not the heaps themselves, one after the other.
+ * Where threads came to their arenas in turn, the numbers of an arena's heaps are equally far
+ * apart: so those that come later are guessed, and fetched meanwhile. */
 static void add_heaps(struct berth__arena *arena, struct berth__arena_counts *counts) {
     struct berth__heap *newest = berth__load_acquire(&arena->newest_heap);
     uint32_t number = newest == NULL ? 0 : newest->number;
     while (number != 0) {
+        enum { AHEAD = 12 };
         const struct berth__heap_totals *totals = berth__heap_totals_of(number);
+        uint32_t distance = AHEAD * (number - totals->older);
+        if (distance < number) {
+            fetch_heap(number - distance);
+        }
         add_heap(number, totals, counts);
         number = totals->older;
     }

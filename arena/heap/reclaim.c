@@ -22,6 +22,7 @@
 #include "heap/decay.h"
 #include "heap/engine.h"
 #include "heap/fork.h"
+#include "heap/trace.h"
 #include "heap/vacant.h"
 #include "os/probe.h"
 #include "os/slow.h"
@@ -123,6 +124,10 @@ static enum berth__asked ask_application(const struct berth__request *request,
 
 static void count_step(const struct berth__request *request, enum berth__ladder_step step) {
     berth__add_relaxed(&berth__ladder_counts[step], 1);
+    if (berth__trace_is_on()) {
+        struct berth__taking taking = {.kind = BERTH_TRACE_LADDER_STEP, .step = step};
+        berth__trace_note(request, &taking);
+    }
     BERTH_PROBE3(limit_step, (unsigned)step, request->size, request->arenas->number);
 }
 
@@ -257,6 +262,10 @@ static bool can_ever_fit(const struct berth__request *request) {
 static void tell_of_failure(const struct berth__request *request) {
     const struct berth__event_hooks *hooks = berth__load_acquire(&berth__event_hooks);
     berth__add_relaxed(&request->arenas->failures, 1);
+    if (berth__trace_is_on()) {
+        struct berth__taking taking = {.kind = BERTH_TRACE_FAILURE};
+        berth__trace_note(request, &taking);
+    }
     BERTH_PROBE2(failure, request->size, request->arenas->number);
     if (hooks != NULL && !berth__tls.reclaiming) {
         hooks->failure(request->arenas, request->size,

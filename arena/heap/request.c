@@ -10,6 +10,7 @@
 #include "heap/misuse.h"
 #include "heap/observer.h"
 #include "heap/sample.h"
+#include "heap/trace.h"
 
 #include <errno.h>
 #include <string.h>
@@ -91,7 +92,8 @@ void *berth__small_attempt(const struct berth__request *request, unsigned charge
         if (berth__heap_steal(heap, small_class, anywhere)) {
             continue;
         }
-        if (berth__arena_grow(heap->arena, BERTH_UNIT_PAGES, BERTH_UNIT_PAGES, charge_flags) != 0) {
+        if (berth__arena_grow(heap->arena, BERTH_UNIT_PAGES, BERTH_UNIT_PAGES, charge_flags,
+                              request) != 0) {
             return NULL;
         }
     } while (berth__meta_failures() == meta_failures); /* else a slab may lack its bitmaps */
@@ -276,12 +278,18 @@ void berth__block_free(void *block) {
 
 /* ---- asking and changing ---- */
 
-/* The size of a small block, which must start where the pointer points. */
+/* The size of a small block, which must start where the pointer points. One that is followed lies
+ * in a larger block, but is what it would be otherwise: a program that asks, and makes the most of
+ * what it has, must not treat it differently, or the samples would not be of what it does. */
 static uint32_t small_size(const void *block, uint64_t entry, const char *fault) {
     const struct berth__class *class = &berth__classes[BERTH_ENTRY_BIN(entry) / BERTH_BIN_BYTES];
     if (BERTH_UNLIKELY(
             !berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT), class->reciprocal))) {
         berth__misuse(fault, block);
+    }
+    if (BERTH_UNLIKELY(BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SAMPLED)) {
+        size_t bytes = berth__samples_size(block);
+        return bytes != 0 && bytes < class->size ? (uint32_t)bytes : class->size;
     }
     return class->size;
 }
@@ -342,9 +350,6 @@ bool berth__block_resize(void *block, size_t size) {
         return resize_by_kind(block, size);
     }
     uint32_t have = small_size(block, entry, "realloc of a pointer inside a block");
-    if (BERTH_UNLIKELY(BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SAMPLED)) {
-        return false; /* what it becomes is another sample, or none */
-    }
     return size <= have && (size > have / 2 || have <= 4 * BERTH_GRANULE);
 }
 
@@ -363,6 +368,11 @@ static void *grow_attempt(const struct berth__request *request, unsigned charge_
     const struct growth *growth = BERTH_CONTAINER_OF(request, const struct growth, request);
     void *block = growth->block;
     *growth->error = berth__huge_grow(&block, growth->size, charge_flags);
+    if (*growth->error == 0 && berth__trace_is_on()) {
+        size_t bytes = berth__round_up(request->size, berth__page_bytes);
+        struct berth__taking taking = {BERTH_TRACE_HUGE_MORE, block, bytes, bytes, 0};
+        berth__trace_note(request, &taking);
+    }
     return *growth->error == -ENOMEM ? NULL : block;
 }
 

@@ -112,7 +112,7 @@ void *berth__run_attempt(const struct berth__request *request, unsigned charge_f
             block = lend_from_others(arena, &need, anywhere, &zero);
         }
         if (block == NULL &&
-            berth__arena_grow(arena, need.pages, need.align_pages, charge_flags) != 0) {
+            berth__arena_grow(arena, need.pages, need.align_pages, charge_flags, request) != 0) {
             return NULL;
         }
     }

@@ -130,30 +130,31 @@ static unsigned unwind(const void *frame, void **places) {
     return kept;
 }
 
-static unsigned take_stack(struct berth__cache *cache, const void *frame, void **places) {
+unsigned berth__sample_stack(const struct berth__request *request, void *places[BERTH_SITE_DEPTH]) {
+    struct berth__cache *cache = berth__cache_peek(request->arenas);
     struct berth__stack unknown = {0, 0};
     unsigned depth = 0;
-    if (frame == NULL) {
+    if (request->frame == NULL) {
         return 0;
     }
     if (berth__load_relaxed(&unwinds)) {
         int saved_errno = errno;
-        depth = unwind(frame, places);
+        berth__tls.sampling = true;
+        depth = unwind(request->frame, places);
+        berth__tls.sampling = false;
         errno = saved_errno;
     }
     return depth != 0 ? depth
-                      : berth__stack_walk(cache == NULL ? &unknown : &cache->stack, frame, places,
-                                          BERTH_SITE_DEPTH);
+                      : berth__stack_walk(cache == NULL ? &unknown : &cache->stack, request->frame,
+                                          places, BERTH_SITE_DEPTH);
 }
 
 /* `bytes`: of the block that the request would have had without this; `drawn`: by which it was
- * drawn. What the unwinder allocates is not followed. */
+ * drawn. */
 static bool follow(const struct berth__request *request, const void *block, size_t bytes,
                    size_t drawn) {
     void *places[BERTH_SITE_DEPTH];
-    struct berth__tls *tls = &berth__tls;
     struct berth__cache *cache = berth__cache_peek(request->arenas);
-    tls->sampling = true;
     struct berth__sampled sampled = {
         .block = block,
         .requested = request->size,
@@ -161,9 +162,8 @@ static bool follow(const struct berth__request *request, const void *block, size
         .drawn = drawn,
         .interval = cache == NULL ? berth__sample_get() : cache->sample_interval,
         .places = places,
-        .depth = take_stack(cache, request->frame, places),
+        .depth = berth__sample_stack(request, places),
     };
-    tls->sampling = false;
     uint64_t weight = sampled.interval == 0 ? 0 : berth__samples_add(&sampled);
     if (weight != 0) {
         berth__probe_alloc(block, request->size, weight);
@@ -195,7 +195,7 @@ static void *lend_or_grow(const struct berth__request *request, unsigned small_c
     }
     void *block = berth__heap_lend_one(heap, small_class, false);
     if (block == NULL && !berth__ledger_is_short() &&
-        berth__arena_grow(arena, BERTH_UNIT_PAGES, BERTH_UNIT_PAGES, charge_flags) == 0) {
+        berth__arena_grow(arena, BERTH_UNIT_PAGES, BERTH_UNIT_PAGES, charge_flags, request) == 0) {
         block = berth__heap_lend_one(heap, small_class, false);
     }
     return block;

@@ -43,6 +43,10 @@ uint64_t berth__sample_get(void);
  * microseconds, and may load a library the first time; so this makes it do that. */
 void berth__sample_use_unwinder(void);
 
+/* The stack of a request's call, read in that way: how many places, innermost first. Under no lock,
+ * because an unwinder may allocate: of that no sample is taken. */
+unsigned berth__sample_stack(const struct berth__request *request, void *places[BERTH_SITE_DEPTH]);
+
 /* ---- for caches; owner only ---- */
 
 /* A cache that does not know the present interval takes note of it. */

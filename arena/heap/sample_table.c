@@ -286,16 +286,30 @@ static void remove_locked(uint32_t *link) BERTH_REQUIRES(lock) {
     berth__sub_relaxed(&root.live_samples, 1);
 }
 
+/* What names the block's sample in its chain, or ends that. */
+static uint32_t *link_of_locked(const void *block) BERTH_REQUIRES(lock) {
+    uint32_t *link = bucket_of_locked((uintptr_t)block);
+    while (*link != 0 && sample_at(*link - 1)->block != (uintptr_t)block) {
+        link = &sample_at(*link - 1)->next;
+    }
+    return link;
+}
+
+size_t berth__samples_size(const void *block) {
+    berth__lock_acquire(&lock);
+    uint32_t number = of_samples.count == 0 ? 0 : *link_of_locked(block);
+    size_t bytes = number == 0 ? 0 : sample_at(number - 1)->bytes;
+    berth__lock_release(&lock);
+    return bytes;
+}
+
 bool berth__samples_remove(const void *block) {
     bool found = false;
     if (berth__load_relaxed(&root.live_samples) == 0) {
         return false;
     }
     berth__lock_acquire(&lock);
-    uint32_t *link = bucket_of_locked((uintptr_t)block);
-    while (*link != 0 && sample_at(*link - 1)->block != (uintptr_t)block) {
-        link = &sample_at(*link - 1)->next;
-    }
+    uint32_t *link = link_of_locked(block);
     if (*link != 0) {
         remove_locked(link);
         found = true;

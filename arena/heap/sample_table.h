@@ -26,6 +26,9 @@ uint64_t berth__samples_add(const struct berth__sampled *sampled);
 /* Forgets a block, which is about to be freed. False: it is not followed. */
 bool berth__samples_remove(const void *block);
 
+/* Bytes that a followed block would have otherwise; 0: it is not followed. */
+size_t berth__samples_size(const void *block);
+
 /* Forgets the blocks for which is_gone(context, block) holds. */
 void berth__samples_forget(bool (*is_gone)(void *context, const void *block), void *context);
 

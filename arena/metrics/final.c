@@ -15,7 +15,7 @@
 
 enum { LINE_BYTES = 128 + BERTH_SITE_DEPTH * 19 };
 
-/* ---- prof_final ---- */
+/* ---- prof_final, prof_failure ---- */
 
 static bool write_all(int fd, const char *from, size_t length) {
     while (length > 0) {
@@ -122,7 +122,7 @@ static bool write_maps(int fd) {
     return written;
 }
 
-static void write_final(const char *option) {
+static void write_profile(const char *name, const char *option) {
     char path[BERTH_OPTION_PATH_MAX + 32];
     struct berth__text text;
     berth__text_init(&text, path, sizeof(path));
@@ -131,7 +131,7 @@ static void write_final(const char *option) {
     bool written = fd >= 0 && write_head(fd) && write_sites(fd) && write_maps(fd);
     int error = errno;
     if (!written) {
-        berth__warn("prof_final: cannot write %s: %s", path, strerror(error));
+        berth__warn("%s: cannot write %s: %s", name, path, strerror(error));
     }
     if (fd >= 0) {
         close(fd);
@@ -197,6 +197,17 @@ void berth__final_profile(void) {
         print_holders();
     }
     if (options->value[BERTH_OPTION_prof_final] != 0) {
-        write_final(options->path);
+        write_profile("prof_final", options->paths[BERTH_PATH_OF_FINAL]);
+    }
+}
+
+void berth__failure_profile(void) {
+    static _Atomic bool written;
+    const struct berth__options *options = berth__options_get();
+    if (options->value[BERTH_OPTION_prof_failure] != 0 && berth__samples_root() != NULL &&
+        !berth__exchange_relaxed(&written, true)) {
+        int saved_errno = errno;
+        write_profile("prof_failure", options->paths[BERTH_PATH_OF_FAILURE]);
+        errno = saved_errno;
     }
 }

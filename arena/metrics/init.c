@@ -1,10 +1,11 @@
 /*
- * The stats page, from when the library is loaded; and what is written when the process ends: the
- * metrics on stderr (stats_print), heap profiles.
+ * The stats page and the profile at a failure, from when the library is loaded; and what is written
+ * when the process ends: the metrics on stderr (stats_print), heap profiles.
  */
 #include "metrics/final.h"
 #include "metrics/page.h"
 #include "pool/api.h"
+#include "pool/event.h"
 #include "pool/options.h"
 #include "pool/pool.h"
 
@@ -22,6 +23,7 @@ const char *berth__do_version(void) {
 
 __attribute__((constructor)) static void at_load(void) {
     berth__stats_init();
+    berth__store_release(&berth__failure_hook, berth__failure_profile);
 }
 
 __attribute__((destructor)) static void at_exit(void) {

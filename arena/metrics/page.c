@@ -6,6 +6,7 @@
 #include "heap/engine.h"
 #include "heap/observer.h"
 #include "heap/sample_table.h"
+#include "heap/trace.h"
 #include "metrics/layout.h"
 #include "metrics/mail.h"
 #include "metrics/read.h"
@@ -131,6 +132,7 @@ static uint64_t write_tables(struct berth__stats_head *head) {
     head->mail = (uint32_t)offset_of(head, mail_of(head));
     head->mail_bytes = sizeof(struct berth__stats_mail);
     strncpy(head->berth_version, berth__do_version(), sizeof(head->berth_version) - 1);
+    head->trace = (uintptr_t)&berth__trace_root;
     head->made_ns = berth__clock_ns();
     for (unsigned i = 0; i < BERTH_LEVEL_COUNT; i++) {
         write_level(head, &levels[i], &berth__levels[i], fields, &texts);
@@ -326,6 +328,7 @@ bool berth__stats_tick(bool early) {
 /* A writer that our own signal handler interrupted goes on when that returns; others are gone. */
 static void in_child(void) {
     berth__add_relaxed(&forks, 1);
+    berth__trace_end();
     struct berth__stats_head *head = berth__load_relaxed(&page);
     if (berth__load_relaxed(&writer) != berth__thread_self()) {
         berth__store_relaxed(&writer, 0);

@@ -47,6 +47,7 @@ struct berth__stats_head {
     uint32_t layout, layout_count; /* offset of the first; numbers of metrics/layout_format.h */
     /* Address of a struct berth__sample_root, if that has its magic number. */
     _Atomic uint64_t samples;
+    uint64_t trace; /* address of a struct berth__trace_root */
 };
 
 /* Commands from outside. Who may write a process's memory may do anything with it; so this needs no

@@ -183,7 +183,13 @@ static void tell_of_soft_limit(bool from_malloc) {
     }
 }
 
+void (*_Atomic berth__failure_hook)(void);
+
 static void tell_of_failure(struct berth__arenas *arenas, size_t bytes, bool from_malloc) {
+    void (*hook)(void) = berth__load_acquire(&berth__failure_hook);
+    if (hook != NULL && berth__tls.unwinding) {
+        hook();
+    }
     struct berth_event event = {
         .kind = BERTH_EVENT_FAILURE, .pool = berth__pool_of_arenas(arenas), .bytes = bytes};
     tell(&event, from_malloc ? DUE_TO_SAFE : BERTH_SOFT_DUE);

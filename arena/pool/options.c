@@ -175,8 +175,10 @@ static bool parse_one(struct berth__options *options, const char *text, size_t l
         options->value[i] = parsed;
         options->is_set[i] = true;
         if (info->type == BERTH_OPTION_PATH) {
-            memcpy(options->path, value, value_length);
-            options->path[value_length] = '\0';
+            char *path = options->paths[i == BERTH_OPTION_prof_failure ? BERTH_PATH_OF_FAILURE
+                                                                       : BERTH_PATH_OF_FINAL];
+            memcpy(path, value, value_length);
+            path[value_length] = '\0';
         }
         return true;
     }

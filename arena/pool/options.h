@@ -18,7 +18,7 @@ enum berth__option_type {
     BERTH_OPTION_THP,
     BERTH_OPTION_LEAK,  /* the value is an enum berth_leak_level */
     BERTH_OPTION_STACK, /* the value is one of the below */
-    BERTH_OPTION_PATH   /* the value is 1 if there is one: berth__options.path */
+    BERTH_OPTION_PATH   /* the value is 1 if there is one: berth__options.paths */
 };
 enum { BERTH_OPTION_STACK_FRAMES, BERTH_OPTION_STACK_UNWIND };
 enum { BERTH_OPTION_PATH_MAX = 255 };
@@ -45,10 +45,12 @@ struct berth__option_info {
 
 extern const struct berth__option_info berth__option_infos[BERTH_OPTION_COUNT];
 
+enum { BERTH_PATH_OF_FINAL, BERTH_PATH_OF_FAILURE, BERTH_OPTION_PATHS };
+
 struct berth__options {
     uint64_t value[BERTH_OPTION_COUNT];
-    bool is_set[BERTH_OPTION_COUNT];      /* by the user */
-    char path[BERTH_OPTION_PATH_MAX + 1]; /* of prof_final */
+    bool is_set[BERTH_OPTION_COUNT]; /* by the user */
+    char paths[BERTH_OPTION_PATHS][BERTH_OPTION_PATH_MAX + 1];
 };
 
 /* Fills in the defaults. */

@@ -58,6 +58,9 @@
     X(prof_final, PATH, "none", 0, 0,                                                              \
       "File for a heap profile at exit, as pprof and jeprof read it; %p is the process's number. " \
       "Samples are taken every 512K then, unless `sample` says otherwise.")                        \
+    X(prof_failure, PATH, "none", 0, 0,                                                            \
+      "File for a heap profile when the limit first fails a request, before the program is told: " \
+      "who holds the memory then. As prof_final, in all else.")                                    \
     X(leak_print, BOOL, "false", 0, 1,                                                             \
       "Whether the sites that still hold memory at exit are printed on stderr, from samples as "   \
       "for prof_final.")                                                                           \

@@ -7,6 +7,7 @@
 #include "heap/fork.h"
 #include "heap/io.h"
 #include "heap/sample.h"
+#include "heap/trace.h"
 #include "os/environ.h"
 #include "pool/event.h"
 #include "pool/init.h"
@@ -60,18 +61,19 @@ static void configure(struct berth__engine_config *config) {
     berth__store_relaxed(&berth__ledger.malloc_reserve, reserve_set ? reserve : 256 << 10);
 }
 
-/* What is written at exit needs samples; else they are taken if it was asked for. The door has the
- * unwinder loaded before: here, it may be inside of malloc. */
+/* What is written at exit, or at a failure, needs samples; else they are taken if it was asked for.
+ * The door has the unwinder loaded before: here, it may be inside of malloc. */
 static void start_sampling(void) {
     enum { INTERVAL = 512 << 10 };
     const struct berth__options *options = berth__options_get();
     if (!BERTH_DOOR && options->value[BERTH_OPTION_sample_stack] == BERTH_OPTION_STACK_UNWIND) {
         berth__sample_use_unwinder();
     }
-    bool at_exit = options->value[BERTH_OPTION_prof_final] != 0 ||
-                   options->value[BERTH_OPTION_leak_print] != 0;
+    bool needed = options->value[BERTH_OPTION_prof_final] != 0 ||
+                  options->value[BERTH_OPTION_prof_failure] != 0 ||
+                  options->value[BERTH_OPTION_leak_print] != 0;
     uint64_t interval = options->value[BERTH_OPTION_sample];
-    interval = interval == 0 && at_exit ? INTERVAL : interval;
+    interval = interval == 0 && needed ? INTERVAL : interval;
     if (interval != 0 && !berth__sample_is_on()) {
         berth__sample_set(interval);
     }
@@ -113,6 +115,7 @@ __attribute__((constructor)) static void at_load(void) {
     berth__tags_register_lock();
     berth__events_register_lock();
     berth__samples_init();
+    berth__trace_init();
     berth__stack_init();
     berth__fork_init(in_child);
     if (BERTH_DOOR && berth__environ_get("BERTH_CONF") != NULL) { /* else they need not be read */

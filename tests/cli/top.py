@@ -21,6 +21,7 @@ import time
 
 TOOL, CHILD = sys.argv[1:3]
 DEADLINE_S = 60
+LINES_FOR_ALL = 400  # whatever else runs on berth just then
 faults = []
 
 
@@ -100,7 +101,7 @@ def look_closer(top):
 
 
 def views(pid):
-    top = Top()
+    top = Top(lines=LINES_FOR_ALL)
     expect(top.shows(r"PID.*LIVE.*USED.*IDLE.*LIMIT.*USED%.*ALLOC/s"), "headings")
     expect(top.shows(rf"{pid}\b.*64\.0M"), "the process and its limit")
     expect(top.shows("q end  h help"), "a line of keys")
@@ -128,7 +129,7 @@ def views(pid):
 def rates_go_on(pid):
     """A stopped process is shown, with figures that become older."""
     os.kill(pid, signal.SIGSTOP)
-    top = Top(arguments=("--delay", "0.2", "--sort", "age"))
+    top = Top(lines=LINES_FOR_ALL, arguments=("--delay", "0.2", "--sort", "age"))
     expect(top.shows(rf"{pid}\b"), "a stopped process is shown")
     expect(top.ends() == 0, "q ends it")
     os.kill(pid, signal.SIGCONT)

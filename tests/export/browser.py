@@ -119,12 +119,31 @@ class Page(unittest.TestCase):
                             "return document.querySelectorAll('#sites tbody tr').length > 0")
                 self.assertEqual(browser.run("return document.querySelector('#sites tbody tr')"
                                              ".cells[2].textContent"), name)
-                self.assertEqual(browser.run("return document.querySelectorAll('img').length"), 0)
+                self.assertEqual(browser.run("return document.querySelectorAll('img:not(.map)').length"),
+                                 0)
+
+    def test_slow_paths_have_their_histograms(self):
+        with holder() as one, Exporter(TOOL) as exporter, Browser() as browser:
+            self.opened(browser, exporter, one.pid)
+            taken = {path["name"]: path for path in exporter.metrics_of(one.pid)["slow"]
+                     if path["count"] > 0}
+            self.assertIn("chunk_map", taken)
+            shown = browser.run("""return [...document.querySelectorAll('#slow tbody tr')].map(
+                row => [row.dataset.path,
+                        Number(row.querySelector('[data-metric=count]').dataset.value),
+                        row.querySelector('path').getAttribute('d').split('z').filter(
+                            bar => bar && !bar.includes('v-0') && !bar.includes('v0')).length])""")
+            self.assertEqual(shown, [
+                [name, path["count"], sum(1 for key, calls in path.items()
+                                          if key.startswith(("within_", "beyond")) and calls)]
+                for name, path in taken.items()])
+            self.assertEqual(browser.complaints(), [])
 
     def test_the_map_can_be_looked_at(self):
         with holder("drawn") as one, Exporter(TOOL) as exporter, Browser() as browser:
             self.opened(browser, exporter, one.pid)
-            path = browser.run("return document.querySelector('#arenas a').getAttribute('href')")
+            browser.wait_for("return document.querySelector('#map img')?.naturalWidth > 1000")
+            path = browser.run("return document.querySelector('#map a').getAttribute('href')")
             self.assertEqual(path, f"/map.svg?pid={one.pid}")
             browser.open(f"http://{exporter.host}:{exporter.port}{path}")
             browser.wait_for("return document.documentElement.tagName === 'svg'")
@@ -172,8 +191,10 @@ class Page(unittest.TestCase):
                     self.assertEqual(browser.run(
                         "return document.querySelector('#heading strong').textContent"), name)
                     self.assertEqual(browser.run("return document.querySelectorAll("
-                                                 "'img, b b, svg:not(.chart)').length"), 0)
-            self.assertEqual(browser.complaints(), [])
+                                                 "'img:not(.map), b b, svg:not(.chart, .spark)')"
+                                                 ".length"), 0)
+            # The picture of one that has ended meanwhile is not there.
+            self.assertEqual([said for said in browser.complaints() if "/map.svg?" not in said], [])
 
     def test_another_process_can_be_chosen_and_one_that_ends_is_missed(self):
         with Exporter(TOOL) as exporter, Browser() as browser, holder("stays") as stays:

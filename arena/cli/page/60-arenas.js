@@ -1,4 +1,4 @@
-// The arenas of all pools, and the way to the map of what lies in them.
+// The arenas of all pools.
 
 sections.push({
   id: "arenas",
@@ -13,8 +13,6 @@ sections.push({
         el("td", null, `${pool.name} ${index}`), ...columns.map((name) =>
           el("td", {"data-metric": name, "data-value": arena[name]},
             (name.endsWith("_bytes") ? bytes : count)(arena[name] ?? null))))));
-    box.append(el("p", {class: "note"}, el("a", {href: `/map.svg?pid=${model.pid}`, target: "_blank",
-      rel: "noopener"}, "map of all pages")));
     box.append(table("arenas", [{name: "arena"}, ...head], rows));
   },
 });

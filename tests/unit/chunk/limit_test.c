@@ -181,7 +181,7 @@ static void grow_for_nothing(void *unused) {
     UNIT_CHECK(berth_limit_set(64 * MIB) == 0);
     struct berth__arena *arena = berth__arena_of_thread(berth__default_arenas());
     UNIT_CHECK(arena != NULL);
-    UNIT_CHECK(berth__arena_grow(arena, BERTH_CHUNK_PAGES, 1, 0) == 0);
+    UNIT_CHECK(berth__arena_grow(arena, BERTH_CHUNK_PAGES, 1, 0, NULL) == 0);
     UNIT_CHECK(berth_limit_used() == BERTH_CHUNK);
     berth_trim(NULL);
     UNIT_CHECK(berth_limit_used() == 0);

@@ -75,6 +75,8 @@ static void every_option_takes_its_values(void **state) {
         {"sample_stack:unwind", BERTH_OPTION_sample_stack, BERTH_OPTION_STACK_UNWIND},
         {"prof_final:/tmp/a.%p", BERTH_OPTION_prof_final, 1},
         {"prof_final:none", BERTH_OPTION_prof_final, 0},
+        {"prof_failure:/tmp/b", BERTH_OPTION_prof_failure, 1},
+        {"prof_failure:none", BERTH_OPTION_prof_failure, 0},
         {"leak_print:true", BERTH_OPTION_leak_print, 1},
         {"leak_detect:off", BERTH_OPTION_leak_detect, 0},
         {"leak_detect:simple", BERTH_OPTION_leak_detect, 1},

@@ -1,0 +1,176 @@
+/*
+ * `berth trace`: who takes memory from the kernel, as it happens.
+ */
+#include "base/bits.h"
+#include "cli/command.h"
+#include "cli/figures.h"
+#include "cli/trace_read.h"
+#include "cli/trace_write.h"
+#include "os/clock.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+
+struct request {
+    const struct berth__command *command;
+    pid_t pid;
+    double seconds; /* 0: until it is interrupted */
+    bool json;
+};
+
+static volatile sig_atomic_t stopped;
+
+static void stop(int signal) {
+    (void)signal;
+    stopped = 1;
+}
+
+static void stop_by_signals(void) {
+    struct sigaction action = {.sa_handler = stop};
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    for (unsigned i = 0; i < BERTH_ARRAY_COUNT(signals); i++) {
+        sigaction(signals[i], &action, NULL);
+    }
+    signal(SIGPIPE, SIG_IGN); /* a write fails, and the trace is switched off */
+}
+
+/* What there is, 10 times a second. False: the process has ended. */
+static bool follow(const struct request *request, struct berth__trace_reader *reader,
+                   struct berth__trace_writer *writer) {
+    enum { PAUSE_NS = 100000000, RENEW_MS = 1000 };
+    uint64_t begun_ms = berth__clock_coarse_ms();
+    uint64_t renewed_ms = begun_ms;
+    bool alive = true;
+    bool over = false;
+    while (alive && !over && !ferror(writer->to)) {
+        struct timespec pause = {.tv_nsec = PAUSE_NS};
+        nanosleep(&pause, NULL);
+        uint64_t now_ms = berth__clock_coarse_ms();
+        over = stopped ||
+               (request->seconds > 0 && (double)(now_ms - begun_ms) >= request->seconds * 1000);
+        berth__trace_writer_begin(writer);
+        alive = berth__trace_read(reader, berth__trace_write, writer);
+        if (alive && now_ms - renewed_ms >= RENEW_MS) {
+            alive = berth__trace_renew(reader);
+            renewed_ms = now_ms;
+        }
+        fflush(writer->to);
+    }
+    return alive;
+}
+
+static void tell_sums(const struct request *request, const struct berth__trace_reader *reader,
+                      const struct berth__trace_writer *writer) {
+    char size[BERTH_SIZE_TEXT];
+    berth__cli_error(request->command, "%" PRIu64 " record%s, %s taken", writer->records,
+                     writer->records == 1 ? "" : "s", berth__short_size(size, writer->bytes));
+    if (reader->lost > 0) {
+        berth__cli_error(request->command,
+                         "%" PRIu64 " more came faster than they could be read, and are lost",
+                         reader->lost);
+    }
+}
+
+static int trace_opened(const struct request *request, const struct berth__process *process,
+                        struct berth__trace_reader *reader) {
+    struct berth__trace_writer writer;
+    bool alive = false;
+    if (berth__trace_writer_open(&writer, process, stdout, request->json)) {
+        berth__cli_error(request->command, "process %d, %s: who takes chunks from now on%s",
+                         (int)process->pid, process->command,
+                         request->seconds > 0 ? "" : "; Ctrl-C ends it");
+        alive = follow(request, reader, &writer);
+        tell_sums(request, reader, &writer);
+    }
+    if (!alive) {
+        berth__cli_error(request->command, "process %d has ended", (int)process->pid);
+    }
+    bool written = !ferror(stdout);
+    if (!written) {
+        berth__cli_error(request->command, "cannot write");
+    }
+    berth__trace_writer_close(&writer);
+    return written ? BERTH_EXIT_DONE : BERTH_EXIT_FAILED;
+}
+
+static int trace_process(const struct request *request, const struct berth__process *process) {
+    struct berth__trace_reader reader;
+    int status = BERTH_EXIT_FAILED;
+    int error = berth__trace_open(&reader, process);
+    if (error == 0) {
+        status = trace_opened(request, process, &reader);
+    } else if (error == -ENOTSUP) {
+        berth__cli_error(request->command,
+                         "process %d runs on another version of berth (%s), whose trace this tool "
+                         "cannot read",
+                         (int)process->pid, process->stats.berth_version);
+    } else {
+        berth__cli_error(request->command, "the trace of process %d cannot be switched on: %s",
+                         (int)process->pid, strerror(-error));
+    }
+    berth__trace_close(&reader);
+    return status;
+}
+
+/* True if the request can be carried out; else *status is what the command is to end with. */
+static bool parse(struct request *request, int argc, char **argv, int *status) {
+    static const struct option options[] = {{"seconds", required_argument, NULL, 's'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
+    int option;
+    *status = BERTH_EXIT_USAGE;
+    while ((option = getopt_long(argc, argv, "s:jh", options, NULL)) != -1) {
+        if (option == 'h') {
+            *status = berth__cli_help(request->command);
+            return false;
+        }
+        if (option == 'j') {
+            request->json = true;
+        } else if (option != 's' ||
+                   !berth__cli_seconds(request->command, optarg, &request->seconds)) {
+            berth__cli_usage_error(request->command);
+            return false;
+        }
+    }
+    request->pid = berth__cli_only_pid(request->command, argc, argv);
+    return request->pid >= 0;
+}
+
+static int trace(const struct berth__command *command, int argc, char **argv) {
+    struct request request = {.command = command};
+    struct berth__process process;
+    int status = BERTH_EXIT_DONE;
+    if (!parse(&request, argc, argv, &status)) {
+        return status;
+    }
+    stop_by_signals();
+    status = BERTH_EXIT_FAILED;
+    if (berth__process_read(&process, request.pid) == BERTH_PROCESS_READ) {
+        status = trace_process(&request, &process);
+    } else {
+        berth__cli_error(command, "%s", process.why);
+    }
+    berth__process_close(&process);
+    return status;
+}
+
+const struct berth__command berth__command_trace = {
+    .name = "trace",
+    .arguments = "[OPTION...] PID",
+    .summary = "Print who takes chunks, and what happens at the limit, with stacks",
+    .details =
+        "  -s, --seconds N   ends after that; else Ctrl-C does\n"
+        "      --json        an object a line\n\n"
+        "Each chunk that the process takes, or that becomes longer; each huge block; each step\n"
+        "that is tried when the limit refuses; and each failure: when, the thread, the pool, and\n"
+        "the program's calls. Nothing is recorded unless somebody looks: it is off again when the\n"
+        "tool ends, and 10 seconds later if that was killed.\n\n"
+        "Without frame pointers in the program, a stack is its innermost call alone;\n"
+        "BERTH_CONF=sample_stack:unwind has whole ones of any program.\n",
+    .run = trace,
+};
