@@ -126,10 +126,10 @@ BERTH_EXPORT int posix_memalign(void **block, size_t alignment, size_t size) {
                         ? berth__door_alloc_from(BERTH_FRAME, size)
                         : berth__door_serve_from(BERTH_FRAME, size, alignment, 0);
     }
-    errno = saved_errno;
     if (allocated == NULL) {
-        return ENOMEM;
+        return ENOMEM; /* errno says so as well, as with glibc: some programs look there */
     }
+    errno = saved_errno;
     *block = allocated;
     return 0;
 }
