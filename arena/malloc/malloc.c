@@ -79,7 +79,9 @@ BERTH_EXPORT void *calloc(size_t count, size_t size) {
     return berth__door_serve(bytes, BERTH_GRANULE, BERTH_REQUEST_ZERO);
 }
 
-BERTH_EXPORT void *realloc(void *block, size_t size) {
+/* Not inlined: valgrind replaces it, but not every version of it reallocarray, which must not then
+ * return a block of ours. */
+BERTH_EXPORT BERTH_NOINLINE void *realloc(void *block, size_t size) {
     if (block == NULL) {
         return berth__door_alloc(size);
     }
