@@ -1,6 +1,6 @@
 /*
- * Every way to get a block of malloc's family and to give it back, for a checker that puts itself in
- * the place of the door: it must do so for all of them, or for both of a pair.
+ * Every way to get a block of malloc's family and to give it back, for a checker that puts itself
+ * in the place of the door: it must do so for all of them, or for both of a pair.
  */
 #include <malloc.h>
 #include <stdlib.h>
