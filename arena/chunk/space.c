@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "chunk/chunk.h"
+#include "chunk/handed.h"
 #include "chunk/ledger.h"
 #include "chunk/mappings.h"
 #include "chunk/meta.h"
@@ -134,6 +135,9 @@ bool berth__space_init(size_t reserve_bytes) {
         berth__primary.units = span->units;
     }
     berth__lock_release(&berth__slots_lock);
+    if (span != NULL) {
+        berth__handed_init();
+    }
     return span != NULL;
 }
 
@@ -198,7 +202,8 @@ static bool open_slots_locked(struct berth__span *span, size_t end)
     size_t units = (size_t)(span->slots - span->base + (ptrdiff_t)(end * BERTH_CHUNK)) / BERTH_UNIT;
     if (!ready_up_to((char *)span->entries, &span->entries_ready, units * sizeof(berth__entry),
                      ENTRIES_STEP) ||
-        !ready_up_to(span->records, &span->records_ready, end * BERTH_RECORD_BYTES, RECORDS_STEP)) {
+        !ready_up_to(span->records, &span->records_ready, end * BERTH_RECORD_BYTES, RECORDS_STEP) ||
+        (span->slots == berth__primary.slots && !berth__handed_open_locked(end))) {
         return false;
     }
     for (size_t slot = open; slot < end; slot++) {
