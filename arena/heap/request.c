@@ -437,6 +437,9 @@ void *berth__block_realloc(void *block, const struct berth__request *request) {
     int error = huge && request->size > have ? grow_huge(&block, have, request) : -ENOTSUP;
     if (error == 0 || (error == -ENOTSUP && berth__block_resize(block, request->size))) {
         draw_again(request, block);
+        if (huge) {
+            (void)berth__tick(true);
+        }
         return block;
     }
     if (error != -ENOTSUP) {
