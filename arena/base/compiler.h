@@ -20,7 +20,7 @@
        */
 #endif
 #ifndef BERTH_HARDENED
-#define BERTH_HARDENED 0 /* 1: every free is checked at once, against the slab's bitmaps */
+#define BERTH_HARDENED 0 /* 1: every free is checked at once (chunk/handed.h) */
 #endif
 
 #ifndef BERTH_VALGRIND

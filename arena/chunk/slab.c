@@ -1,6 +1,7 @@
 #include "chunk/slab.h"
 
 #include "base/check.h"
+#include "chunk/handed.h"
 #include "chunk/meta.h"
 
 #include <string.h>
@@ -59,6 +60,7 @@ bool berth__slab_init(struct berth__slab_record *record, struct berth__heap *hea
     berth__list_init(&slab->purge_link);
     berth__store_relaxed(&slab->heap, heap);
     slab->base = base;
+    berth__handed_clear(base);
     slab->small_class = (uint8_t)small_class;
     slab->ready_count = 0;
     slab->cold_count = class->blocks;

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "chunk/chunk.h"
+#include "chunk/handed.h"
 #include "chunk/ledger.h"
 #include "chunk/mappings.h"
 #include "chunk/meta.h"
@@ -17,7 +18,7 @@ enum {
     SPAN_MAPPINGS = 7,       /* of its parts, usable and not, and of the slots while all are free */
 };
 static const size_t PRIMARY_MAX = (size_t)1 << 40;
-static const size_t PRIMARY_MIN = (size_t)16 << 20;
+static const size_t PRIMARY_MIN = (size_t)16 << 20; /* but where not even that can be had */
 static const size_t FURTHER_MAX = (size_t)1 << 30;
 
 struct berth__primary berth__primary BERTH_LINE_ALIGNED;
@@ -125,7 +126,7 @@ bool berth__space_init(size_t reserve_bytes) {
     berth__lock_init(&berth__slots_lock, BERTH_RANK_SLOTS);
     berth__retained_init();
     berth__lock_acquire(&berth__slots_lock);
-    struct berth__span *span = span_create_locked(most, PRIMARY_MIN);
+    struct berth__span *span = span_create_locked(most, BERTH_CHUNK);
     if (span != NULL) {
         berth__primary.base = span->base;
         berth__primary.slots = span->slots;
@@ -134,6 +135,9 @@ bool berth__space_init(size_t reserve_bytes) {
         berth__primary.units = span->units;
     }
     berth__lock_release(&berth__slots_lock);
+    if (span != NULL) {
+        berth__handed_init();
+    }
     return span != NULL;
 }
 
@@ -198,7 +202,8 @@ static bool open_slots_locked(struct berth__span *span, size_t end)
     size_t units = (size_t)(span->slots - span->base + (ptrdiff_t)(end * BERTH_CHUNK)) / BERTH_UNIT;
     if (!ready_up_to((char *)span->entries, &span->entries_ready, units * sizeof(berth__entry),
                      ENTRIES_STEP) ||
-        !ready_up_to(span->records, &span->records_ready, end * BERTH_RECORD_BYTES, RECORDS_STEP)) {
+        !ready_up_to(span->records, &span->records_ready, end * BERTH_RECORD_BYTES, RECORDS_STEP) ||
+        (span->slots == berth__primary.slots && !berth__handed_open_locked(end))) {
         return false;
     }
     for (size_t slot = open; slot < end; slot++) {
@@ -267,7 +272,6 @@ char *berth__slots_reserve(size_t count, size_t alignment) {
     }
     if (at == NULL) {
         size_t least = count * BERTH_CHUNK + (alignment - BERTH_CHUNK);
-        least = berth__max(least, PRIMARY_MIN);
         struct berth__span *span = span_create_locked(berth__max(FURTHER_MAX, least), least);
         at = span == NULL ? NULL : reserve_from_locked(span, count, alignment);
     }

@@ -434,6 +434,7 @@ void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool
     pay_dues(cache, bin);
     berth__cache_idle(cache, before);
     if (block != NULL) {
+        berth__handed_out(block);
         berth__unpoison(block, berth__bin_class_size(small_class));
     }
     return block;
@@ -508,6 +509,7 @@ void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry) 
             !berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT), bin->reciprocal))) {
         berth__misuse("free of a pointer inside a block", block);
     }
+    berth__misuse_if_free(block);
     berth__poison(block, size);
     if (entry - cache->mark < sizeof(cache->bins)) {
         bool before = berth__cache_busy(cache);

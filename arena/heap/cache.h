@@ -44,6 +44,7 @@
 #include "chunk/wait.h"
 #include "heap/arenas.h"
 #include "heap/heap.h"
+#include "heap/misuse.h"
 #include "heap/remote.h"
 #include "os/stack.h"
 
@@ -202,6 +203,7 @@ BERTH_INLINE void *berth__cache_pop(struct berth__cache *cache, size_t size) {
     void *block = *top;
     if (BERTH_LIKELY(block != NULL)) {
         bin->top = top + 1;
+        berth__handed_out(block);
         berth__unpoison(block, berth__classes[berth__bin_class(cache, bin)].size);
     }
     return block;
@@ -235,6 +237,7 @@ BERTH_INLINE bool berth__cache_push_sized(struct berth__cache *const *owner, con
         BERTH_UNLIKELY(top == bin->low) || BERTH_UNLIKELY(--bin->fuel < 0)) {
         return false;
     }
+    berth__misuse_if_free(block);
     top[-1] = block;
     atomic_signal_fence(memory_order_release); /* a fork in a handler may look in between */
     bin->top = top - 1;

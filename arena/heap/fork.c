@@ -11,6 +11,7 @@
 #include "heap/request.h"
 #include "heap/sample.h"
 #include "os/clock.h"
+#include "os/streams.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -46,6 +47,7 @@ static bool waits_to_reset; /* by then */
 enum { PLAIN, NESTED };
 static struct berth__lock preparing[] = {{.rank = BERTH_RANK_FORK}, {.rank = BERTH_RANK_FORK}};
 static uint64_t signals_before[2]; /* the preparing threads' masks */
+static uint64_t streams[2];        /* their tickets for the lock on libc's streams */
 
 void berth__fork_add_lock(struct berth__lock *lock) {
     BERTH_CHECK(extra_lock_count < EXTRA_LOCKS_MAX, "too many locks of higher layers");
@@ -177,15 +179,24 @@ static unsigned locks_of_mine(void) {
     return count;
 }
 
+/* Forks that are going on in handlers which interrupted a holder of locks. */
+static _Atomic uint32_t nested_forks;
+
+struct taking {
+    uint64_t give_up_ms; /* of a nested fork; else 0 */
+    bool gives_way;      /* holds libc's streams, too, which a nested fork will wait for */
+    bool gave_way;       /* and so does without the rest */
+};
+
 /* Several locks of one rank are taken here, which nobody else does but by trying; so there is no
  * order among them to violate. Whoever holds a lock lets it go in the end, however long it may be
  * off the processor. Only forks in handlers that interrupted a slow path may each have interrupted
  * what the other needs, or what others wait for with their locks held: then waiting is bounded, for
- * all locks together, by `give_up_ms`, which is 0 otherwise. */
+ * all locks together. */
 static void take(struct berth__lock *lock, void *context) BERTH_NO_TSA {
-    uint64_t give_up_ms = *(uint64_t *)context;
-    bool nested = give_up_ms != 0;
-    for (unsigned turn = 0; !berth__lock_is_mine(lock); turn++) {
+    struct taking *taking = context;
+    bool nested = taking->give_up_ms != 0;
+    for (unsigned turn = 0; !taking->gave_way && !berth__lock_is_mine(lock); turn++) {
         if (berth__load_relaxed(&lock->holder) == NOBODY) {
             return;
         }
@@ -194,9 +205,10 @@ static void take(struct berth__lock *lock, void *context) BERTH_NO_TSA {
             return;
         }
         bool whole = berth__load_relaxed(&lock->fork_state) == TAKEN;
-        if (nested && (whole || berth__clock_coarse_ms() > give_up_ms)) {
+        if (nested && (whole || berth__clock_coarse_ms() > taking->give_up_ms)) {
             return;
         }
+        taking->gave_way = taking->gives_way && berth__load_relaxed(&nested_forks) != 0;
         berth__spin(turn);
     }
 }
@@ -355,25 +367,67 @@ static void bury_all_threads(void) {
 
 /* ---- the three handlers ---- */
 
-static void before_fork(void) BERTH_NO_TSA {
+static bool is_nested(void) {
+    berth__engine_enter_all();
+    bool nested = locks_of_mine() > 0;
+    berth__engine_leave_all();
+    return nested;
+}
+
+/* All locks, with signals held. False: none, because a nested fork needs libc's streams first. */
+static bool try_prepare(unsigned kind, uint64_t ticket) BERTH_NO_TSA {
     uint64_t signals = hold_signals();
     berth__engine_enter_all();
-    unsigned kind = locks_of_mine() > 0 ? NESTED : PLAIN;
-    uint64_t give_up_ms = 0;
-    take(&preparing[kind], &give_up_ms);
-    signals_before[kind] = signals;
+    struct taking taking = {.gives_way = ticket != 0};
+    take(&preparing[kind], &taking);
     if (kind == NESTED) {
-        give_up_ms = berth__clock_coarse_ms() + PATIENCE_MS;
+        taking.give_up_ms = berth__clock_coarse_ms() + PATIENCE_MS;
     }
-    visit_all(take, &give_up_ms);
+    visit_all(take, &taking);
+    if (!taking.gave_way) {
+        signals_before[kind] = signals;
+        streams[kind] = ticket;
+        return true;
+    }
+    visit_all(release, NULL);
+    berth__engine_leave_all();
+    release(&preparing[kind], NULL);
+    let_signals_go(signals);
+    return false;
+}
+
+/* Signals are held only once libc's streams are locked: that may take as long as a write does. A
+ * nested fork does not wait for streams with the locks it interrupted, but libc does so then: who
+ * has the streams, and waits for one of those locks, gives way. */
+static void before_fork(void) {
+    if (is_nested()) {
+        berth__add_relaxed(&nested_forks, 1);
+        (void)try_prepare(NESTED, 0);
+        return;
+    }
+    for (;;) {
+        uint64_t ticket = berth__streams_lock();
+        if (try_prepare(PLAIN, ticket)) {
+            return;
+        }
+        berth__streams_unlock(ticket);
+        for (unsigned turn = 0; berth__load_relaxed(&nested_forks) != 0; turn++) {
+            berth__spin(turn);
+        }
+    }
 }
 
 static void after_fork_in_parent(void) BERTH_NO_TSA {
     unsigned kind = berth__lock_is_mine(&preparing[NESTED]) ? NESTED : PLAIN;
     uint64_t signals = signals_before[kind];
+    uint64_t ticket = streams[kind];
     visit_all(release, NULL);
     berth__engine_leave_all();
     release(&preparing[kind], NULL);
+    berth__streams_unlock(ticket);
+    if (kind == NESTED) {
+        (void)berth__sub_acq_rel(&nested_forks, 1);
+    }
     let_signals_go(signals);
 }
 
@@ -381,7 +435,10 @@ static void after_fork_in_child(void) BERTH_NO_TSA {
     berth__engine_visits_reset_in_child();
     berth__engine_leave_all();
     visit_all(release_in_child, NULL);
-    uint64_t signals = signals_before[berth__lock_is_mine(&preparing[NESTED]) ? NESTED : PLAIN];
+    unsigned kind = berth__lock_is_mine(&preparing[NESTED]) ? NESTED : PLAIN;
+    uint64_t signals = signals_before[kind];
+    berth__streams_reset(streams[kind]);
+    berth__store_relaxed(&nested_forks, 0);
     release_in_child(&preparing[PLAIN], NULL);
     release_in_child(&preparing[NESTED], NULL);
     bool interrupted = locks_of_mine() > 0;

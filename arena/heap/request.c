@@ -26,6 +26,7 @@ void *berth__heap_lend_one(struct berth__heap *heap, unsigned small_class, bool 
     }
     if (berth__heap_lend_locked(heap, small_class, 1, &block, anywhere, &warmed) == 1) {
         berth__heap_count_locked(heap, small_class, 1, 0);
+        berth__handed_out(block);
         berth__unpoison(block, berth__classes[small_class].size);
     }
     berth__lock_release(&heap->lock);
@@ -207,6 +208,7 @@ static void free_uncached(void *block, uint64_t entry) {
     if (!berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT), class->reciprocal)) {
         berth__misuse("free of a pointer inside a block", block);
     }
+    berth__misuse_if_free(block);
     berth__poison(block, class->size);
     struct berth__remote_block item = berth__remote_block(block, entry);
     berth__remote_send(&item, 1, false);
@@ -445,6 +447,9 @@ void *berth__block_realloc(void *block, const struct berth__request *request) {
     int error = huge && request->size > have ? grow_huge(&block, have, request) : -ENOTSUP;
     if (error == 0 || (error == -ENOTSUP && berth__block_resize(block, request->size))) {
         draw_again(request, block);
+        if (huge) {
+            (void)berth__tick(true);
+        }
         return block;
     }
     if (error != -ENOTSUP) {

@@ -224,6 +224,7 @@ void berth__sample_free(void *block, uint64_t entry) {
     if (!berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT), class->reciprocal)) {
         berth__misuse("free of a pointer inside a block", block);
     }
+    berth__misuse_if_free(block);
     berth__poison(block, class->size);
     if (berth__samples_remove(block)) {
         berth__probe_free(block);

@@ -79,7 +79,9 @@ BERTH_EXPORT void *calloc(size_t count, size_t size) {
     return berth__door_serve(bytes, BERTH_GRANULE, BERTH_REQUEST_ZERO);
 }
 
-BERTH_EXPORT void *realloc(void *block, size_t size) {
+/* Not inlined: valgrind replaces it, but not every version of it reallocarray, which must not then
+ * return a block of ours. */
+BERTH_EXPORT BERTH_NOINLINE void *realloc(void *block, size_t size) {
     if (block == NULL) {
         return berth__door_alloc(size);
     }
@@ -126,10 +128,10 @@ BERTH_EXPORT int posix_memalign(void **block, size_t alignment, size_t size) {
                         ? berth__door_alloc_from(BERTH_FRAME, size)
                         : berth__door_serve_from(BERTH_FRAME, size, alignment, 0);
     }
-    errno = saved_errno;
     if (allocated == NULL) {
-        return ENOMEM;
+        return ENOMEM; /* errno says so as well, as with glibc: some programs look there */
     }
+    errno = saved_errno;
     *block = allocated;
     return 0;
 }

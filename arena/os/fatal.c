@@ -3,22 +3,27 @@
 #include "os/warn.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+/* Not to be cancelled in: the caller may hold locks, and malloc_stats is no cancellation point. */
 static void write_all(const char *from, size_t left) {
+    int cancel_state = 0;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     while (left > 0) {
         ssize_t done = write(STDERR_FILENO, from, left);
         if (done < 0 && errno == EINTR) {
             continue;
         }
         if (done <= 0) {
-            return; /* nowhere to say it */
+            break; /* nowhere to say it */
         }
         from += done;
         left -= (size_t)done;
     }
+    pthread_setcancelstate(cancel_state, NULL);
 }
 
 /* "berth: " + the message + newline; the last byte of the buffer is kept for the newline. */

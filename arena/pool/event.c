@@ -9,7 +9,6 @@
 #include <berth/event.h>
 
 #include <errno.h>
-#include <unistd.h>
 
 /*
  * The table is changed under `lock`, which is not held while a callback runs. Who tells makes
@@ -116,8 +115,9 @@ int berth__do_event_remove(berth_event_callback *callback, void *context) {
         free_if_unused_locked(place);
     }
     berth__lock_release(&lock);
-    while (place != NULL && !berth__tls.reclaiming && is_told(place, number)) {
-        usleep(50);
+    for (unsigned turn = 0; place != NULL && !berth__tls.reclaiming && is_told(place, number);
+         turn++) {
+        berth__spin(turn);
     }
     return place == NULL ? -ENOENT : 0;
 }

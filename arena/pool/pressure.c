@@ -7,7 +7,6 @@
 #include <berth/limit.h>
 
 #include <errno.h>
-#include <unistd.h>
 
 /*
  * Pressure callbacks, asked by the ladder.
@@ -39,7 +38,7 @@ static _Atomic uint64_t runs;    /* that have ended */
  * by then. */
 static bool wait_for_run(uint64_t deadline_ns) {
     uint64_t before = berth__load_acquire(&runs); /* acquires P2 */
-    for (;;) {
+    for (unsigned turn = 0;; turn++) {
         uint64_t runner = berth__load_acquire(&running);
         if (runner == 0 || runner == berth__thread_self() || berth__load_acquire(&runs) != before) {
             return true;
@@ -47,7 +46,7 @@ static bool wait_for_run(uint64_t deadline_ns) {
         if (berth__clock_ns() >= deadline_ns) {
             return false;
         }
-        usleep(50);
+        berth__spin(turn);
     }
 }
 

@@ -5,6 +5,7 @@
 #include "edge.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 #include "fork_child.h"
 
@@ -108,6 +109,21 @@ static void child_exits(void) {
     check_all();
     fork_child_churn(4);
     exit(EDGE_PASS);
+}
+
+/* The list's lock is free, for all its threads. */
+static void *open_and_flush(void *context) {
+    FILE *stream = tmpfile();
+    CHECK(stream != NULL && fputs("text", stream) >= 0);
+    CHECK(fflush(stream) == 0 && fclose(stream) == 0);
+    return context;
+}
+
+static void child_uses_streams(void) {
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, open_and_flush, NULL) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+    (void)open_and_flush(NULL);
 }
 
 /* ---- cases ---- */
@@ -229,6 +245,62 @@ static void fork_handlers_can_allocate(void) {
     fork_while_threads_work(edge_times(10, 100), child_frees_what_it_inherited);
 }
 
+/* A stream whose buffer is written out while another thread forks, by a function that allocates: as
+ * it waits in malloc, so does fork for fflush, which holds the list of streams. */
+static _Atomic bool forks;
+static _Atomic bool writes;
+
+static void say_that_fork_began(void) {
+    forks = true;
+}
+
+static ssize_t write_slowly(void *cookie, const char *bytes, size_t length) {
+    (void)cookie, (void)bytes;
+    if (!stop) {
+        writes = true;
+        while (!forks) { /* with the list's lock */
+            sched_yield();
+        }
+        for (size_t i = 0; i < 200; i++) {
+            char *block = malloc(i * 5000 + 1);
+            CHECK(block != NULL);
+            block[0] = 1;
+            free(block);
+            sched_yield();
+        }
+        writes = false;
+    }
+    return (ssize_t)length;
+}
+
+static void *flush_streams(void *stream) {
+    while (!stop) {
+        CHECK(fputs("not written yet", stream) >= 0);
+        CHECK(fflush(NULL) == 0);
+    }
+    return NULL;
+}
+
+static void a_fork_waits_for_streams_without_stopping_malloc(void) {
+    cookie_io_functions_t functions = {.write = write_slowly};
+    FILE *stream = fopencookie(NULL, "w", functions);
+    CHECK(stream != NULL);
+    CHECK(pthread_atfork(say_that_fork_began, NULL, NULL) == 0); /* the last added is the first */
+    pthread_t flushing;
+    CHECK(pthread_create(&flushing, NULL, flush_streams, stream) == 0);
+    for (unsigned i = 0; i < edge_times(10, 100); i++) {
+        forks = false;
+        while (!writes) {
+            sched_yield();
+        }
+        fork_child_run(child_uses_streams);
+    }
+    stop = true;
+    forks = true;
+    CHECK(pthread_join(flushing, NULL) == 0);
+    CHECK(fclose(stream) == 0);
+}
+
 #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 34)
 /* Runs no handlers; without threads, nothing is in the middle of anything. */
 static void a_bare_fork_works_without_threads(void) {
@@ -256,6 +328,7 @@ static const struct edge_case cases[] = {
     EDGE_CASE(generations_can_follow_each_other),
     EDGE_CASE(the_last_destructor_of_a_thread_can_fork),
     EDGE_CASE(fork_handlers_can_allocate),
+    EDGE_CASE(a_fork_waits_for_streams_without_stopping_malloc),
 #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 34)
     EDGE_CASE(a_bare_fork_works_without_threads),
 #endif

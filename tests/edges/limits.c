@@ -69,6 +69,14 @@ static void a_large_part_of_64_mib_of_addresses_can_be_used(void) {
     take_all_again_and_again(64u << 20, 25);
 }
 
+/* Enough for a program that needs little, with glibc's malloc. */
+static void with_32_mib_of_addresses_a_program_starts(void) {
+    edge_rerun_limited(__func__, RLIMIT_AS, 32u << 20);
+    struct link *list = NULL;
+    CHECK(take_all(3000, &list) > 2u << 20);
+    give_all(list);
+}
+
 static void all_but_little_of_1_gib_of_addresses_can_be_used(void) {
     if (getenv("EDGE_LONG") == NULL) {
         edge_skip("takes long");
@@ -234,6 +242,7 @@ static void strict_overcommit_is_no_hindrance(void) {
 
 static const struct edge_case cases[] = {
     EDGE_CASE(all_but_little_of_256_mib_of_addresses_can_be_used),
+    EDGE_CASE(with_32_mib_of_addresses_a_program_starts),
     EDGE_CASE(a_large_part_of_64_mib_of_addresses_can_be_used),
     EDGE_CASE(all_but_little_of_1_gib_of_addresses_can_be_used),
     EDGE_CASE(all_but_little_of_256_mib_of_data_can_be_used),

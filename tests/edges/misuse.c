@@ -99,6 +99,35 @@ static void first_second_first(void) {
     free(first);
 }
 
+#if BERTH_HARDENED
+/* Found in the second free: the process ends before the door next handles the block. */
+static void free_twice_with_some_between(bool elsewhere) {
+    enum { SOME = 20 };
+    char *blocks[SOME];
+    for (size_t i = 0; i < SOME; i++) {
+        blocks[i] = allocate(20);
+    }
+    name(blocks[0]);
+    for (size_t i = 0; i < SOME; i++) {
+        free(blocks[i]);
+    }
+    if (elsewhere) {
+        free_elsewhere(blocks[0]);
+    } else {
+        free(blocks[0]);
+    }
+}
+
+static void at_once_with_some_between(void) {
+    free_twice_with_some_between(false);
+    _exit(EDGE_PASS);
+}
+static void at_once_in_another_thread(void) {
+    free_twice_with_some_between(true);
+    _exit(EDGE_PASS);
+}
+#endif
+
 static void runs_first_second_first(void) {
     char *first = name(allocate(RUN_BYTES));
     char *second = allocate(RUN_BYTES);
@@ -376,6 +405,10 @@ static const struct misuse {
     MISUSE(huge_twice, "free of a freed block"), /* its memory may be gone */
     MISUSE(first_second_first, "double free"),
     MISUSE(runs_first_second_first, "double free"),
+#if BERTH_HARDENED
+    MISUSE(at_once_with_some_between, "double free"),
+    MISUSE(at_once_in_another_thread, "double free"),
+#endif
     MISUSE(twice_with_many_between, "double free"),
     MISUSE(twice_with_many_of_its_class_freed_between, "double free"),
     MISUSE(twice_after_a_trim, "double free"),

@@ -315,6 +315,32 @@ static void cancelled_threads_clean_up(void) {
     }
 }
 
+/* What a thread does that is to be cancelled at its next chance: none of it is one. */
+static void *allocate_cancelled(void *passed) {
+    CHECK(pthread_cancel(pthread_self()) == 0);
+    malloc_stats();
+    (void)mallinfo2();
+    for (size_t i = 0; i < 300; i++) {
+        free(allocate(i * i * 20 + 1, i));
+    }
+    CHECK(malloc((size_t)1 << 60) == NULL);
+    (void)malloc_trim(0);
+    *(bool *)passed = true;
+    pthread_testcancel();
+    FAIL("not cancelled");
+}
+
+static void no_call_is_a_cancellation_point(void) {
+    for (unsigned i = 0; i < 20; i++) {
+        bool passed = false;
+        pthread_t thread;
+        CHECK(pthread_create(&thread, NULL, allocate_cancelled, &passed) == 0);
+        void *result = NULL;
+        CHECK(pthread_join(thread, &result) == 0);
+        CHECK(passed && result == PTHREAD_CANCELED);
+    }
+}
+
 static void *outlive_main(void *main_thread) {
     join(*(pthread_t *)main_thread);
     make_outliving(NULL);
@@ -339,6 +365,7 @@ static const struct edge_case cases[] = {
     EDGE_CASE(a_thread_that_only_frees_keeps_nothing),
     EDGE_CASE(blocks_go_round_between_threads),
     EDGE_CASE(cancelled_threads_clean_up),
+    EDGE_CASE(no_call_is_a_cancellation_point),
     EDGE_CASE(the_main_thread_may_end_first),
 };
 

@@ -3,6 +3,7 @@
 
 #include "chunk/space.h"
 #include "chunk/wait.h"
+#include "heap/observer.h"
 #include "os/fault.h"
 #include "os/pages.h"
 
@@ -182,6 +183,32 @@ static void a_file_keeps_what_was_charged_when_its_turn_came(void **state) {
     }
 }
 
+static unsigned told;
+
+static bool count_early(bool early) {
+    told += early;
+    return true;
+}
+
+static void a_block_that_is_resized_is_told_of(void **state) {
+    /* A silent program's page would show the gigabyte that it has just given back. */
+    (void)state;
+    static const struct berth__observer counter = {.tick = count_early};
+    const struct berth__observer *before = berth__load_relaxed(&berth__observer);
+    berth_pool *pool = berth_pool_default();
+    void *block = berth_alloc(pool, 60 * MiB);
+    berth__store_release(&berth__observer, &counter);
+    told = 0;
+    block = berth_realloc(pool, block, 10 * MiB);
+    unsigned after_shrinking = told;
+    block = berth_realloc(pool, block, 50 * MiB);
+    unsigned after_growing = told;
+    berth__store_release(&berth__observer, before);
+    berth_free(block);
+    assert_int_equal(after_shrinking, 1);
+    assert_int_equal(after_growing, 2);
+}
+
 int main(void) {
     UNIT_CHECK(setenv("BERTH_CONF", "wait_ms:60000", 1) == 0);
 #define TEST(test) cmocka_unit_test_teardown(test, end_of_test)
@@ -192,6 +219,7 @@ int main(void) {
         TEST(a_block_grows_by_what_only_the_ladder_returns),
         TEST(a_block_that_cannot_move_is_copied),
         TEST(cleared_blocks_are_zero_however_they_are_cleared),
+        TEST(a_block_that_is_resized_is_told_of),
         TEST(a_file_keeps_what_was_charged_when_its_turn_came),
     };
     return UNIT_RUN(tests);
