@@ -4,6 +4,7 @@
 
 #include "chunk/ledger.h"
 #include "heap/io.h"
+#include "heap/stash.h"
 #include "os/fault.h"
 #include "pool/api.h"
 #include "pool/pool.h"
@@ -254,6 +255,35 @@ static void a_child_has_no_part_in_it(void **state) {
     check_balance(pool);
 }
 
+enum { STASHED = 20000, MANY = 256 };
+
+/* What the rest of a berth_free or berth_alloc does whose signal handler has forked. */
+static void go_on_with_the_parent_s_stash(void *stale) {
+    struct berth__cache *cache = stale;
+    uint64_t count = berth__load_relaxed(&cache->stash->table.count);
+    UNIT_CHECK(!berth__stash_make_room(cache, cache->stash, berth__normal_class(STASHED)));
+    cache->stash->fuel_bytes = 0;
+    UNIT_CHECK(berth__stash_pop_slow(cache, berth__normal_class(STASHED)) == NULL);
+    UNIT_CHECK(berth__load_relaxed(&cache->stash->table.count) == count);
+}
+
+static void an_interrupted_call_leaves_the_stash_alone(void **state) {
+    /* What lies in it would go back to a pool that is the parent's. */
+    (void)state;
+    void *blocks[MANY];
+    for (unsigned turn = 0; turn < 2; turn++) { /* the first makes the stash, the second fills it */
+        for (unsigned i = 0; i < MANY; i++) {
+            blocks[i] = berth_alloc(pool, STASHED);
+            assert_non_null(blocks[i]);
+        }
+        berth_free_batch(blocks, MANY);
+    }
+    struct berth__cache *cache = berth__cache_peek(berth__pool_arenas(pool));
+    assert_true(berth__stash_bytes(cache) > 0);
+    assert_int_equal(unit_in_child(go_on_with_the_parent_s_stash, cache), 0);
+    assert_true(berth__stash_make_room(cache, cache->stash, berth__normal_class(STASHED)));
+}
+
 static void expect_inherited(void *block) {
     UNIT_CHECK(memcmp(block, "inherited", 10) == 0);
 }
@@ -345,6 +375,7 @@ int main(void) {
         IO_TEST(parts_of_chunks_are_not_purged),
         IO_TEST(a_full_ledger_gets_registered_memory_back),
         IO_TEST(a_child_has_no_part_in_it),
+        IO_TEST(an_interrupted_call_leaves_the_stash_alone),
         IO_TEST(memory_that_has_left_is_inherited_again),
         IO_TEST(memory_that_cannot_be_inherited_is_not_used_again),
         IO_TEST(bytes_in_flight_have_a_bound),
