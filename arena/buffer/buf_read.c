@@ -84,7 +84,7 @@ const void *berth_buf_linearise(struct berth_buf *buf, size_t bytes) {
 
 /* A slice of the first bytes, all of which are in the block. */
 static struct berth_slice cut_from_block(struct berth_buf *buf, size_t bytes) {
-    berth__owner_retain(buf->owner_);
+    berth__owner_retain(buf->owner_, bytes);
     struct berth_slice slice = berth__owner_slice(buf->owner_, buf->read_, bytes);
     buf->read_ += (uint32_t)bytes;
     buf->floor_ = buf->read_;

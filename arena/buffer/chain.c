@@ -66,7 +66,7 @@ void berth__chain_push_back(struct berth_chain *chain, struct berth_slice segmen
     struct berth_slice *last = berth__chain_last(chain);
     chain->length_ += segment.length;
     if (last != NULL && continues(last, &segment)) {
-        last->length += segment.length;
+        berth__slice_resize(last, last->length + segment.length);
         berth_slice_release(&segment);
         return;
     }
@@ -101,14 +101,14 @@ struct berth_slice berth__chain_pop_front(struct berth_chain *chain) {
 /* An offset in a file advances like a pointer does. */
 void berth__segment_advance(struct berth_slice *segment, uint32_t length) {
     segment->data = (const unsigned char *)((uintptr_t)segment->data + length);
-    segment->length -= length;
+    berth__slice_resize(segment, segment->length - length);
 }
 
 struct berth_slice berth__segment_part(const struct berth_slice *segment, uint32_t offset,
                                        uint32_t length) {
     struct berth_slice part = berth_slice_retain(segment);
     berth__segment_advance(&part, offset);
-    part.length = length;
+    berth__slice_resize(&part, length);
     return part;
 }
 

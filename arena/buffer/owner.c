@@ -18,14 +18,20 @@ int berth__owner_put_on_record(struct berth_owner *owner, void *site) {
 }
 
 /* While the caller has its reference, the owner cannot end, nor its record. */
-void berth__owner_retain_noted(struct berth_owner *owner, void *site) {
+void berth__owner_retain_noted(struct berth_owner *owner, size_t viewed, void *site) {
+    berth__leak_view(owner->leak, (int64_t)viewed);
     berth__leak_note(owner->leak, "retained", NULL, site);
     berth__owner_count_up(owner, berth__load_acquire(&owner->count)); /* B2 */
 }
 
-bool berth__owner_drop_noted(struct berth_owner *owner, void *site) {
+bool berth__owner_drop_noted(struct berth_owner *owner, size_t viewed, void *site) {
+    berth__leak_view(owner->leak, -(int64_t)viewed);
     berth__leak_note(owner->leak, "released", NULL, site);
     return berth__owner_count_down(owner, berth__load_acquire(&owner->count)); /* B2 */
+}
+
+void berth__owner_view_noted(struct berth_owner *owner, int64_t more) {
+    berth__leak_view(owner->leak, more);
 }
 
 /* What the record's place held before is read on purpose: after a life as a record, its last
