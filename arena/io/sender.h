@@ -1,21 +1,26 @@
 /*
  * A socket that sends from the memory of chains, without copying; see berth/io.h. When it tries is
- * the business of io/pace.h.
+ * the business of io/pace.h (whether the kernel can) and io/ways.h (whether it pays).
  */
 #ifndef BERTH_IO_SENDER_H
 #define BERTH_IO_SENDER_H
 
 #include "io/flights.h"
 #include "io/pace.h"
+#include "io/ways.h"
 
 #include <berth/io.h>
 
 struct berth_sender {
     berth_pool *pool;
-    size_t threshold_bytes;
     int fd;
     bool is_shut; /* for sending */
     struct berth__pace pace;
+    struct berth__ways ways;
+    struct {
+        uint32_t number; /* of its flight */
+        bool has_landed, was_copied;
+    } timed; /* the send in place that is to be compared */
     struct berth__flights flights;
 };
 
