@@ -31,7 +31,7 @@ enum {
     ENTRIES_MAX = 64,    /* of one send */
     BYTES_MAX = 1 << 30, /* of one send: a result has 31 bits */
     TRICKLE = 16384,     /* what each sender has in flight beyond the bound of the pool */
-    ALONE_MIN = 32768,   /* a slice before others that is worth a send of its own, if registered */
+    ALONE_MIN = 32768,   /* registered bytes before others that are worth a send of their own */
     MARKS = 16,          /* records are aligned to that */
 };
 
@@ -143,14 +143,42 @@ static struct send *begin_send(struct berth_uring_sender *sender, const struct b
     return send;
 }
 
-/* The slot of the table that a send of the first entry can use: of all there is, or of one that is
- * worth a send of its own; -1: none. */
-static int slot_of(const struct berth_uring_sender *sender, const struct iovec *first,
-                   struct berth__batch batch) {
-    bool worth = first->iov_len >= (batch.count == 1 ? sender->fixed_bytes : (size_t)ALONE_MIN);
-    bool can = sender->table != NULL && (berth_uring_features() & BERTH_URING_HAS_SEND_ZC) != 0;
-    return worth && can ? berth__uring_table_slot(sender->table, first->iov_base, first->iov_len)
-                        : -1;
+/* The entries that a batch begins with and that lie in one slot, as far as the kernel sends
+ * several: what there is then. */
+static struct berth__batch registered_part(const struct berth_uring_sender *sender,
+                                           const struct iovec *entries, struct berth__batch batch,
+                                           int slot) {
+    bool many = (berth_uring_features() & BERTH_URING_HAS_FIXED_MANY) != 0;
+    struct berth__batch part = {.count = 1, .bytes = entries[0].iov_len};
+    while (many && part.count < batch.count) {
+        const struct iovec *next = &entries[part.count];
+        if (berth__uring_table_slot(sender->table, next->iov_base, next->iov_len) != slot) {
+            break;
+        }
+        part.bytes += next->iov_len;
+        part.count++;
+    }
+    return part;
+}
+
+/* The slot of the table that a send can use, of all there is, or of what comes first and is worth a
+ * send of its own: that is left of the batch then. -1: none. */
+static int slot_of(const struct berth_uring_sender *sender, const struct iovec *entries,
+                   struct berth__batch *batch) {
+    bool can = sender->table != NULL && berth__pace_is_trying(&sender->pace);
+    if (!can || batch->bytes < sender->fixed_bytes) {
+        return -1;
+    }
+    int slot = berth__uring_table_slot(sender->table, entries[0].iov_base, entries[0].iov_len);
+    if (slot < 0) {
+        return -1;
+    }
+    struct berth__batch part = registered_part(sender, entries, *batch, slot);
+    if (part.count < batch->count && part.bytes < ALONE_MIN) {
+        return -1;
+    }
+    *batch = part;
+    return slot;
 }
 
 static bool should_not_copy(struct berth_uring_sender *sender, struct berth__batch batch,
@@ -210,17 +238,14 @@ int berth_uring_sender_send(berth_uring_sender *sender, struct berth_chain *chai
     if (batch.count == 0) {
         return -EOPNOTSUPP;
     }
-    int slot = slot_of(sender, entries, batch);
-    if (slot >= 0) {
-        batch.count = 1;
-        batch.bytes = entries[0].iov_len;
-    }
+    int slot = slot_of(sender, entries, &batch);
     bool counted = berth_pool_flight_begin(sender->pool, batch.bytes);
     if (!counted && sender->in_flight > 0) {
         return -EAGAIN;
     }
     if (!counted) {
         batch = berth__batch_of(chain, entries, ENTRIES_MAX, berth__min(bound, (uint64_t)TRICKLE));
+        slot = -1; /* that was of another batch */
     }
     struct send *send = begin_send(sender, chain, entries, batch);
     if (send == NULL) {
