@@ -151,7 +151,7 @@ static int next_block(struct berth_buf *buf, size_t bytes, void *site) {
     struct berth_owner *owner =
         error == 0 ? berth__owner_alloc(buf->front_.pool_, (size_t)block_bytes) : NULL;
     if (owner == NULL) {
-        return -ENOMEM;
+        return error != 0 ? error : berth__no_block();
     }
     if (carried > 0) {
         memcpy(owner->memory + buf->head_room_, buf->memory_ + buf->read_, carried);

@@ -230,7 +230,7 @@ int berth_buf_compact(struct berth_buf *buf, unsigned factor) {
     if (length > 0) {
         owner = berth__owner_alloc(buf->front_.pool_, (size_t)length);
         if (owner == NULL) {
-            return -ENOMEM;
+            return berth__no_block();
         }
         (void)berth_buf_copy_out(buf, 0, owner->memory, (size_t)length);
     }

@@ -34,13 +34,16 @@ int berth__chain_reserve(struct berth_chain *chain, size_t more) {
         return 0;
     }
     size_t capacity = chain->capacity_;
+    if (capacity == 0) {
+        berth__fatal("use of a chain that was not initialised: %p", (void *)chain);
+    }
     while (capacity < needed && capacity < SEGMENTS_MAX) {
         capacity *= 2;
     }
     struct berth_slice *ring =
         capacity < needed ? NULL : berth_alloc(chain->pool_, capacity * sizeof(*ring));
     if (ring == NULL) {
-        return -ENOMEM;
+        return capacity < needed ? -ENOMEM : berth__no_block();
     }
     for (uint32_t i = 0; i < chain->count_; i++) {
         ring[i] = *berth__chain_at(chain, i);

@@ -190,7 +190,7 @@ int berth_chain_append_file(struct berth_chain *chain, int fd, int64_t offset, u
             : berth__owner_new(chain->pool_,
                                close_it ? BERTH_OWNER_FILE_TO_CLOSE : BERTH_OWNER_FILE, NULL, 0);
     if (owner == NULL) {
-        return -ENOMEM;
+        return error != 0 ? error : berth__no_block();
     }
     owner->fd = fd;
     (void)berth__owner_made(owner, BERTH_CALLER);

@@ -9,6 +9,16 @@ void berth__owner_misuse(const char *fault, const void *data, const struct berth
                  berth__load_relaxed(&((struct berth_owner *)(uintptr_t)owner)->count));
 }
 
+/* In the child of a fork, memory of a pool with io or of a shared one reads as zero, and no record
+ * that was ever used has the generation 0. */
+void berth__slice_misuse(const struct berth_slice *slice) {
+    const struct berth_owner *owner = slice->owner_;
+    berth__owner_misuse(owner->generation != 0
+                            ? "use of a slice that was released"
+                            : "use of a slice that is the parent's, or was released",
+                        slice->data, owner);
+}
+
 int berth__owner_put_on_record(struct berth_owner *owner, void *site) {
     owner->leak = berth__leak_begin(owner->pool, owner->memory, owner->bytes, site);
     if (owner->leak != NULL) {

@@ -28,6 +28,8 @@
 
 #include <berth/slice.h>
 
+#include <errno.h>
+
 enum berth__owner_kind {
     BERTH_OWNER_BLOCK,  /* a block of a pool: the slices' own, all of it */
     BERTH_OWNER_MAPPED, /* a file that is mapped: what no slice views is not theirs to write */
@@ -219,11 +221,19 @@ BERTH_INLINE void berth__slice_resize(struct berth_slice *slice, uint32_t length
     slice->length = length;
 }
 
+/* What the engine said, in errno, when it had no block. */
+BERTH_INLINE int berth__no_block(void) {
+    return errno == EOWNERDEAD ? -EOWNERDEAD : -ENOMEM;
+}
+
+/* One line for a slice whose record is another one's by now, or nobody's. */
+BERTH_NORETURN BERTH_COLD void berth__slice_misuse(const struct berth_slice *slice);
+
 /* The owner of a slice, NULL if there is none; stops the process if the slice was released. */
 BERTH_INLINE struct berth_owner *berth__slice_owner(const struct berth_slice *slice) {
     struct berth_owner *owner = slice->owner_;
     if (owner != NULL && BERTH_UNLIKELY(owner->generation != slice->generation_)) {
-        berth__owner_misuse("use of a slice that was released", slice->data, owner);
+        berth__slice_misuse(slice);
     }
     return owner;
 }

@@ -23,8 +23,8 @@ BERTH_INLINE int allocate(berth_pool *pool, size_t length, struct berth_slice *s
         return error;
     }
     struct berth_owner *owner = berth__owner_alloc(pool, length);
-    if (owner == NULL) {
-        return -ENOMEM;
+    if (BERTH_UNLIKELY(owner == NULL)) {
+        return berth__no_block();
     }
     /* Member by member: a structure made beside and copied is read wider than it was written, and
      * that waits for the stores (5 ns here). */
@@ -66,7 +66,7 @@ int berth_slice_wrap(berth_pool *pool, void *data, size_t length, berth_slice_ca
     }
     struct berth_owner *owner = berth__owner_new(pool, BERTH_OWNER_WRAPPED, data, length);
     if (owner == NULL) {
-        return -ENOMEM;
+        return berth__no_block();
     }
     owner->release = release;
     owner->context = context;

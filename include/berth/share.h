@@ -2,7 +2,8 @@
  * Slices that other processes see: of pools that live on a memfd (the option backing).
  *
  *   one process                                    another
- *   options.backing = BERTH_BACKING_MEMFD;
+ *   options.backing = BERTH_BACKING_MEMFD;         ...
+ *   options.memory_size = 256 << 20;
  *   berth_export_send(socket, &slice, &export);    berth_import_receive(socket, pool, &slice);
  *   ... poll(berth_export_fd(export)) ...          berth_slice_release(&slice);
  *   berth_export_end(export, 0);
