@@ -31,6 +31,7 @@ enum {
     ENTRIES_MAX = 64,    /* of one send */
     BYTES_MAX = 1 << 30, /* of one send: a result has 31 bits */
     TRICKLE = 16384,     /* what each sender has in flight beyond the bound of the pool */
+    SPARE_SLICES = 4,    /* of the record that a sender keeps for its next send */
     ALONE_MIN = 32768,   /* registered bytes before others that are worth a send of their own */
     MARKS = 16,          /* records are aligned to that */
 };
@@ -47,6 +48,7 @@ struct berth_uring_sender {
     bool has_ended;
     struct berth__pace pace;
     struct send *unanswered;
+    struct send *spare;        /* one that has landed, for SPARE_SLICES slices */
     struct berth_chain *chain; /* of that one */
     uint32_t in_flight;        /* sends that have not landed */
     uint64_t in_flight_bytes;
@@ -58,6 +60,7 @@ struct send {
     uint64_t bytes;
     uint64_t counted; /* of these, in the pool */
     uint32_t count;
+    uint32_t capacity; /* slices that there is room for */
     bool copies;       /* nothing is in flight behind its completion */
     bool has_notified; /* before its completion, which the kernel does not promise not to happen */
     struct msghdr message;
@@ -106,6 +109,11 @@ unsigned berth_uring_sender_in_flight(const berth_uring_sender *sender) {
     return sender->in_flight;
 }
 
+static void drop_spare(struct berth_uring_sender *sender) {
+    berth_free(sender->spare);
+    sender->spare = NULL;
+}
+
 static void free_if_over(struct berth_uring_sender *sender) {
     if (sender->has_ended && sender->in_flight == 0) {
         berth_free(sender);
@@ -114,6 +122,7 @@ static void free_if_over(struct berth_uring_sender *sender) {
 
 void berth_uring_sender_end(berth_uring_sender *sender) {
     sender->has_ended = true;
+    drop_spare(sender);
     sender->chain = NULL;
     sender->context = NULL;
     free_if_over(sender);
@@ -121,12 +130,35 @@ void berth_uring_sender_end(berth_uring_sender *sender) {
 
 /* ---- sending ---- */
 
+static struct send *new_send(struct berth_uring_sender *sender, uint32_t slices) {
+    struct send *send = sender->spare;
+    if (send != NULL && slices <= SPARE_SLICES) {
+        sender->spare = NULL;
+        return send;
+    }
+    size_t each = sizeof(struct berth_slice) + sizeof(struct iovec);
+    uint32_t capacity = slices < SPARE_SLICES ? SPARE_SLICES : slices;
+    send = berth_alloc(sender->pool, sizeof(*send) + capacity * each);
+    if (send != NULL) {
+        send->capacity = capacity;
+    }
+    return send;
+}
+
+static void end_send(struct send *send) {
+    struct berth_uring_sender *sender = send->sender;
+    if (!sender->has_ended && sender->spare == NULL && send->capacity == SPARE_SLICES) {
+        sender->spare = send;
+    } else {
+        berth_free(send);
+    }
+}
+
 /* Pins what a batch views, and copies its entries: the kernel may read those after the submission.
  */
 static struct send *begin_send(struct berth_uring_sender *sender, const struct berth_chain *chain,
                                const struct iovec *entries, struct berth__batch batch) {
-    size_t each = sizeof(struct berth_slice) + sizeof(struct iovec);
-    struct send *send = berth_alloc(sender->pool, sizeof(*send) + batch.count * each);
+    struct send *send = new_send(sender, batch.count);
     if (send == NULL) {
         return NULL;
     }
@@ -275,7 +307,7 @@ static void land(struct send *send) {
     for (uint32_t i = 0; i < send->count; i++) {
         berth_slice_unpin(&send->pins[i]);
     }
-    berth_free(send);
+    end_send(send);
     sender->in_flight--;
     free_if_over(sender);
 }
