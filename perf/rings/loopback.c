@@ -61,7 +61,7 @@ static int connect_dropped(void) {
          "connect");
     *peer = accept(listener, NULL, NULL);
     close(listener);
-    pthread_t thread;
+    pthread_t thread = 0;
     need(*peer >= 0 && pthread_create(&thread, NULL, drop, peer) == 0, "thread");
     pthread_detach(thread);
     return fd;
@@ -129,7 +129,7 @@ static void by_ring(struct way *way) {
 
 static void by_raw_ring(struct way *way) {
     (void)way;
-    struct io_uring_cqe *cqe;
+    struct io_uring_cqe *cqe = NULL;
     io_uring_prep_send(io_uring_get_sqe(&ring), connection, message.data, message.length,
                        MSG_WAITALL);
     need(io_uring_submit_and_wait(&ring, 1) >= 0 && io_uring_peek_cqe(&ring, &cqe) == 0 &&
