@@ -11,18 +11,21 @@
 
 #include <berth/io.h>
 
+/* First what a short send needs, so that it lies in one cache line: the kernel's work between two
+ * sends leaves few. */
 struct berth_sender {
-    berth_pool *pool;
     int fd;
     bool is_shut; /* for sending */
+    struct berth__flights flights;
     struct berth__pace pace;
-    struct berth__ways ways;
+    struct berth__ways ways; /* `least` of it */
     struct {
         uint32_t number; /* of its flight */
         bool has_landed, was_copied;
     } timed; /* the send in place that is to be compared */
-    struct berth__flights flights;
+    berth_pool *pool;
 };
+_Static_assert(offsetof(struct berth_sender, ways) + sizeof(size_t) <= 64, "a line");
 
 /* What one notification says. */
 void berth__sender_notified(berth_sender *sender, uint32_t first, uint32_t last, bool copied);

@@ -33,11 +33,11 @@ enum {
 enum berth__ways_state { BERTH_WAYS_IDLE, BERTH_WAYS_ALOFT, BERTH_WAYS_LANDED };
 
 struct berth__ways {
+    size_t least;
     bool learns; /* else: in place from `least` on */
     uint8_t state;
     uint8_t size;   /* of the pair */
     uint16_t waits; /* sends since its first */
-    size_t least;
     uint64_t first_ns, first_bytes;
     struct berth__ways_of {
         bool in_place;      /* usually */
