@@ -117,6 +117,9 @@ int64_t berth_sender_send(berth_sender *sender, struct berth_chain *chain, uint6
     if (sender->flights.count >= COLLECT_AT) {
         (void)berth_sender_collect(sender);
     }
+    if (berth__min(berth_chain_length(chain), most) < sender->ways.least) {
+        return berth_io_send(sender->fd, chain, most); /* nothing of it is long enough */
+    }
     return berth__send_by(sender_step, sender, chain, most);
 }
 
