@@ -29,6 +29,7 @@ from svg import Drawing  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NETTY = "/usr/share/java"
+RING = "berth, io_uring"
 SIZES = {"1k": 1024, "4k": 4096, "64k": 65536, "1m": 1 << 20}
 
 NGINX = """worker_processes 1;
@@ -118,14 +119,15 @@ class Row:
 
 
 def echo_rows(bench):
-    sides = {"berth": bench.own("echo"), "twin": bench.own("echo-twin"), "Netty": bench.netty}
+    sides = {"berth": bench.own("echo"), RING: bench.own("echo-uring"),
+             "twin": bench.own("echo-twin"), "Netty": bench.netty}
     return [Row(f"echo {text}", served.own_load(bench.programs, "echo", 64, size), sides)
             for text, size in (("1 KiB", 1024), ("16 KiB", 16384))]
 
 
 def files_rows(bench):
-    sides = {"berth": bench.own("files", bench.files), "twin": bench.own("files-twin", bench.files),
-             "nginx": bench.nginx}
+    sides = {"berth": bench.own("files", bench.files), RING: bench.own("files-uring", bench.files),
+             "twin": bench.own("files-twin", bench.files), "nginx": bench.nginx}
     loads = (("1 KiB", "/1k", 1), ("4 KiB", "/4k", 1), ("4 KiB, 8 pipelined", "/4k", 8),
              ("64 KiB", "/64k", 1), ("1 MiB", "/1m", 1))
     return [Row(f"file {text}", served.wrk_load(bench.folder, path, 64, pipelined), sides)
@@ -169,7 +171,7 @@ def measure_once(bench, row, side, seconds, first):
             row.once[side].update(system_calls=calls, counted_by=by)
     finally:
         server.end()
-    if first and side in ("berth", "twin") and os.path.exists(bench.counter):
+    if first and side in ("berth", RING, "twin") and os.path.exists(bench.counter):
         row.once[side].update(served.counted(row.sides[side], row.load, bench.counter, seconds))
 
 

@@ -1,10 +1,11 @@
 /*
  * Telling AddressSanitizer and valgrind which memory a program may touch.
  *
- * In ordinary builds these are nothing. Blocks are poisoned while they are free or cached, so that
- * a use after free in a test is reported where it happens. Under valgrind (builds with
- * BERTH_VALGRIND; a few instructions where the program runs by itself) all of a lent block counts
- * as written: the engine knows what is lent, not what is in it.
+ * In ordinary builds these are nothing. Memory is poisoned as a chunk gets it, and blocks while
+ * they are free or cached, so that in a test a use after free, or behind a block's end where no
+ * other block is, is reported where it happens. Under valgrind (builds with BERTH_VALGRIND; a few
+ * instructions where the program runs by itself) all of a lent block counts as written: the engine
+ * knows what is lent, not what is in it.
  */
 #ifndef BERTH_BASE_POISON_H
 #define BERTH_BASE_POISON_H

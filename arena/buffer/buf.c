@@ -31,7 +31,7 @@ void berth__buf_drop_block(struct berth_buf *buf) {
     struct berth_owner *owner = buf->owner_;
     forget_block(buf);
     if (owner != NULL) {
-        berth__owner_release(owner);
+        berth__owner_release(owner, owner->bytes);
     }
 }
 
@@ -58,7 +58,7 @@ int berth__buf_gather(struct berth_buf *buf) {
     }
     int error = berth__chain_reserve(&buf->front_, 1);
     if (error == 0) {
-        berth__owner_retain(buf->owner_);
+        berth__owner_retain(buf->owner_, bytes);
         berth__chain_push_back(&buf->front_, berth__owner_slice(buf->owner_, buf->read_, bytes));
         buf->read_ = buf->floor_ = buf->write_;
     }
@@ -151,7 +151,7 @@ static int next_block(struct berth_buf *buf, size_t bytes, void *site) {
     struct berth_owner *owner =
         error == 0 ? berth__owner_alloc(buf->front_.pool_, (size_t)block_bytes) : NULL;
     if (owner == NULL) {
-        return -ENOMEM;
+        return error != 0 ? error : berth__no_block();
     }
     if (carried > 0) {
         memcpy(owner->memory + buf->head_room_, buf->memory_ + buf->read_, carried);
@@ -159,7 +159,10 @@ static int next_block(struct berth_buf *buf, size_t bytes, void *site) {
     if (carried == readable) {
         berth__buf_drop_block(buf);
     } else {
-        berth__chain_push_back(&buf->front_, berth__owner_slice(buf->owner_, buf->read_, readable));
+        struct berth_slice rest = berth__owner_slice(buf->owner_, 0, buf->owner_->bytes);
+        rest.data += buf->read_;
+        berth__slice_resize(&rest, (uint32_t)readable);
+        berth__chain_push_back(&buf->front_, rest);
     }
     buf->owner_ = owner;
     buf->memory_ = owner->memory;

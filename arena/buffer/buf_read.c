@@ -84,7 +84,7 @@ const void *berth_buf_linearise(struct berth_buf *buf, size_t bytes) {
 
 /* A slice of the first bytes, all of which are in the block. */
 static struct berth_slice cut_from_block(struct berth_buf *buf, size_t bytes) {
-    berth__owner_retain(buf->owner_);
+    berth__owner_retain(buf->owner_, bytes);
     struct berth_slice slice = berth__owner_slice(buf->owner_, buf->read_, bytes);
     buf->read_ += (uint32_t)bytes;
     buf->floor_ = buf->read_;
@@ -230,7 +230,7 @@ int berth_buf_compact(struct berth_buf *buf, unsigned factor) {
     if (length > 0) {
         owner = berth__owner_alloc(buf->front_.pool_, (size_t)length);
         if (owner == NULL) {
-            return -ENOMEM;
+            return berth__no_block();
         }
         (void)berth_buf_copy_out(buf, 0, owner->memory, (size_t)length);
     }

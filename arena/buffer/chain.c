@@ -34,13 +34,16 @@ int berth__chain_reserve(struct berth_chain *chain, size_t more) {
         return 0;
     }
     size_t capacity = chain->capacity_;
+    if (capacity == 0) {
+        berth__fatal("use of a chain that was not initialised: %p", (void *)chain);
+    }
     while (capacity < needed && capacity < SEGMENTS_MAX) {
         capacity *= 2;
     }
     struct berth_slice *ring =
         capacity < needed ? NULL : berth_alloc(chain->pool_, capacity * sizeof(*ring));
     if (ring == NULL) {
-        return -ENOMEM;
+        return capacity < needed ? -ENOMEM : berth__no_block();
     }
     for (uint32_t i = 0; i < chain->count_; i++) {
         ring[i] = *berth__chain_at(chain, i);
@@ -66,7 +69,7 @@ void berth__chain_push_back(struct berth_chain *chain, struct berth_slice segmen
     struct berth_slice *last = berth__chain_last(chain);
     chain->length_ += segment.length;
     if (last != NULL && continues(last, &segment)) {
-        last->length += segment.length;
+        berth__slice_resize(last, last->length + segment.length);
         berth_slice_release(&segment);
         return;
     }
@@ -101,14 +104,14 @@ struct berth_slice berth__chain_pop_front(struct berth_chain *chain) {
 /* An offset in a file advances like a pointer does. */
 void berth__segment_advance(struct berth_slice *segment, uint32_t length) {
     segment->data = (const unsigned char *)((uintptr_t)segment->data + length);
-    segment->length -= length;
+    berth__slice_resize(segment, segment->length - length);
 }
 
 struct berth_slice berth__segment_part(const struct berth_slice *segment, uint32_t offset,
                                        uint32_t length) {
     struct berth_slice part = berth_slice_retain(segment);
     berth__segment_advance(&part, offset);
-    part.length = length;
+    berth__slice_resize(&part, length);
     return part;
 }
 

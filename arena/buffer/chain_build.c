@@ -22,7 +22,7 @@ static size_t gather_bytes(size_t bytes) {
 static void grow_behind(struct berth_chain *chain, struct berth_slice *segment, const void *data,
                         uint32_t length) {
     memcpy((unsigned char *)(uintptr_t)segment->data + segment->length, data, length);
-    segment->length += length;
+    berth__slice_resize(segment, segment->length + length);
     chain->length_ += length;
 }
 
@@ -39,7 +39,7 @@ static bool gather(struct berth_chain *chain, struct berth_slice *last,
         return false;
     }
     memcpy(block.owner_->memory, last->data, last->length);
-    block.length = last->length;
+    berth__slice_resize(&block, last->length);
     berth_slice_release(last);
     *last = block;
     grow_behind(chain, last, next->data, next->length);
@@ -111,7 +111,7 @@ static int block_for(const struct berth_chain *chain, const void *data, size_t l
     int error = berth__slice_alloc(chain->pool_, bytes, block, site);
     if (error == 0) {
         block->data += at_the_end ? bytes - length : 0;
-        block->length = (uint32_t)length;
+        berth__slice_resize(block, (uint32_t)length);
         memcpy((unsigned char *)(uintptr_t)block->data, data, length);
     }
     return error;
@@ -152,7 +152,7 @@ int berth_chain_prepend_bytes(struct berth_chain *chain, const void *data, size_
     if (first != NULL && berth__segment_room_before(first) >= length &&
         length <= UINT32_MAX - first->length) {
         first->data -= length;
-        first->length += (uint32_t)length;
+        berth__slice_resize(first, first->length + (uint32_t)length);
         chain->length_ += length;
         memcpy((unsigned char *)(uintptr_t)first->data, data, length);
         return 0;
@@ -190,7 +190,7 @@ int berth_chain_append_file(struct berth_chain *chain, int fd, int64_t offset, u
             : berth__owner_new(chain->pool_,
                                close_it ? BERTH_OWNER_FILE_TO_CLOSE : BERTH_OWNER_FILE, NULL, 0);
     if (owner == NULL) {
-        return -ENOMEM;
+        return error != 0 ? error : berth__no_block();
     }
     owner->fd = fd;
     (void)berth__owner_made(owner, BERTH_CALLER);

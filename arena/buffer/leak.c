@@ -7,6 +7,7 @@
  */
 #include "buffer/leak.h"
 
+#include "base/bits.h"
 #include "base/check.h"
 #include "base/list.h"
 #include "buffer/owner.h"
@@ -15,6 +16,7 @@
 #include "os/dynamic.h"
 #include "os/environ.h"
 #include "pool/api.h"
+#include "pool/gauge.h"
 #include "pool/options.h"
 
 #include <errno.h>
@@ -35,6 +37,8 @@ struct berth__leak {
     uint64_t number;
     uint64_t at_ms, thread;
     void *site;
+    int64_t viewed;    /* the sum over its references */
+    int64_t weight;    /* how many it stands for */
     uint32_t holders;  /* reports that have come to it */
     bool ended;        /* by its owner or with its pool */
     bool is_detailed;  /* struct detailed; set once */
@@ -133,6 +137,26 @@ static struct berth__leak *new_record(bool is_detailed, void *site) {
     return leak;
 }
 
+/* What its references view, but no byte twice. */
+static int64_t viewed_of(const struct berth__leak *leak) {
+    return leak->viewed < 0 ? 0 : (int64_t)berth__min((uint64_t)leak->viewed, leak->bytes);
+}
+
+static void view_locked(struct berth__leak *leak, int64_t more) BERTH_REQUIRES(lock) {
+    int64_t before = viewed_of(leak);
+    leak->viewed += more;
+    berth_gauge_add(BERTH_GAUGE_VIEWED_BYTES, (viewed_of(leak) - before) * leak->weight);
+}
+
+/* It is no record of what lives any more. */
+static void end_locked(struct berth__leak *leak) BERTH_REQUIRES(lock) {
+    if (!leak->ended) {
+        leak->ended = true;
+        berth_gauge_add(BERTH_GAUGE_HELD_BYTES, -(int64_t)leak->bytes * leak->weight);
+        view_locked(leak, -leak->viewed);
+    }
+}
+
 struct berth__leak *berth__leak_begin(berth_pool *pool, const void *data, size_t bytes,
                                       void *site) {
     if (berth__fork_must_detour() || !draw()) {
@@ -152,10 +176,13 @@ struct berth__leak *berth__leak_begin(berth_pool *pool, const void *data, size_t
         .at_ms = berth__clock_coarse_ms(),
         .thread = berth__thread_self(),
         .site = site,
+        .weight = berth_leak_level_get() == BERTH_LEAK_PARANOID ? 1 : BERTH_LEAK_INTERVAL,
         .is_detailed = is_detailed,
     };
     berth__lock_acquire(&lock);
     leak->number = ++last_number;
+    berth_gauge_add(BERTH_GAUGE_HELD_BYTES, (int64_t)bytes * leak->weight);
+    view_locked(leak, (int64_t)bytes);
     berth__list_push_back(&leaks, &leak->link);
     berth__lock_release(&lock);
     return leak;
@@ -178,6 +205,17 @@ void berth__leak_note(struct berth__leak *leak, const char *what, const char *hi
     errno = saved_errno;
 }
 
+void berth__leak_view(struct berth__leak *leak, int64_t more) {
+    if (berth__fork_must_detour()) {
+        return;
+    }
+    berth__lock_acquire(&lock);
+    if (!leak->ended) {
+        view_locked(leak, more);
+    }
+    berth__lock_release(&lock);
+}
+
 /* Takes an ended record out, unless a report holds it: true if the caller must free it. */
 static bool take_out_locked(struct berth__leak *leak) BERTH_REQUIRES(lock) {
     if (leak->holders > 0) {
@@ -194,7 +232,7 @@ void berth__leak_end(struct berth__leak *leak) {
         return;
     }
     berth__lock_acquire(&lock);
-    leak->ended = true;
+    end_locked(leak);
     bool is_out = take_out_locked(leak);
     berth__lock_release(&lock);
     if (is_out) {
@@ -280,7 +318,9 @@ static void tell(struct report *report, struct berth__leak *leak) BERTH_REQUIRES
     copy_locked(report, leak, &copy);
     bool is_news = report->cause != POOL_ENDED || !leak->was_reported;
     leak->was_reported = leak->was_reported || report->cause != ON_REQUEST;
-    leak->ended = report->cause == POOL_ENDED;
+    if (report->cause == POOL_ENDED) {
+        end_locked(leak);
+    }
     berth__lock_release(&lock);
     if (is_news) {
         report->listener(report->context, &copy);

@@ -4,7 +4,13 @@
  * A record is a block of the default pool, in one list of the process in order of allocation. It is
  * made with an owner, if one is due, and ended before the owner is. In between the owner's holders
  * note uses. The list, and what it links, is guarded by one lock, a leaf: nothing is taken or
- * called under it but the name of a pool. See docs/concurrency.md, "Buffers".
+ * called under it but the name of a pool and its gauges. See docs/concurrency.md, "Buffers".
+ *
+ * Records also tell how much memory is kept for how little: each knows the sum of what references
+ * to its memory view, told as they come, change and go; more than all of it is all of it. What
+ * records stand for, 128 each where they are drawn, is added up in two gauges. An estimate: places
+ * that are viewed twice count twice, and berth_owner_release does not know what its reference
+ * viewed.
  *
  * Whether one is due is counted down per thread, in a slot that the thread's pointer picks: 128
  * draws on average, of 1 to 255 at random, so that no pattern of a program is in step with it.
@@ -52,6 +58,9 @@ struct berth__leak *berth__leak_begin(berth_pool *pool, const void *data, size_t
 
 /* Notes a use, if the record has room for uses. Keeps errno. */
 void berth__leak_note(struct berth__leak *leak, const char *what, const char *hint, void *site);
+
+/* References view so many bytes more than before, or fewer. */
+void berth__leak_view(struct berth__leak *leak, int64_t more);
 
 /* The memory is released. */
 void berth__leak_end(struct berth__leak *leak);

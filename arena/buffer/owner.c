@@ -9,6 +9,16 @@ void berth__owner_misuse(const char *fault, const void *data, const struct berth
                  berth__load_relaxed(&((struct berth_owner *)(uintptr_t)owner)->count));
 }
 
+/* In the child of a fork, memory of a pool with io or of a shared one reads as zero, and no record
+ * that was ever used has the generation 0. */
+void berth__slice_misuse(const struct berth_slice *slice) {
+    const struct berth_owner *owner = slice->owner_;
+    berth__owner_misuse(owner->generation != 0
+                            ? "use of a slice that was released"
+                            : "use of a slice that is the parent's, or was released",
+                        slice->data, owner);
+}
+
 int berth__owner_put_on_record(struct berth_owner *owner, void *site) {
     owner->leak = berth__leak_begin(owner->pool, owner->memory, owner->bytes, site);
     if (owner->leak != NULL) {
@@ -18,14 +28,20 @@ int berth__owner_put_on_record(struct berth_owner *owner, void *site) {
 }
 
 /* While the caller has its reference, the owner cannot end, nor its record. */
-void berth__owner_retain_noted(struct berth_owner *owner, void *site) {
+void berth__owner_retain_noted(struct berth_owner *owner, size_t viewed, void *site) {
+    berth__leak_view(owner->leak, (int64_t)viewed);
     berth__leak_note(owner->leak, "retained", NULL, site);
     berth__owner_count_up(owner, berth__load_acquire(&owner->count)); /* B2 */
 }
 
-bool berth__owner_drop_noted(struct berth_owner *owner, void *site) {
+bool berth__owner_drop_noted(struct berth_owner *owner, size_t viewed, void *site) {
+    berth__leak_view(owner->leak, -(int64_t)viewed);
     berth__leak_note(owner->leak, "released", NULL, site);
     return berth__owner_count_down(owner, berth__load_acquire(&owner->count)); /* B2 */
+}
+
+void berth__owner_view_noted(struct berth_owner *owner, int64_t more) {
+    berth__leak_view(owner->leak, more);
 }
 
 /* What the record's place held before is read on purpose: after a life as a record, its last

@@ -28,6 +28,8 @@
 
 #include <berth/slice.h>
 
+#include <errno.h>
+
 enum berth__owner_kind {
     BERTH_OWNER_BLOCK,  /* a block of a pool: the slices' own, all of it */
     BERTH_OWNER_MAPPED, /* a file that is mapped: what no slice views is not theirs to write */
@@ -118,8 +120,9 @@ BERTH_INLINE int berth__owner_made(struct berth_owner *owner, void *site) {
 }
 
 /* The same for an owner on record. */
-BERTH_NOINLINE void berth__owner_retain_noted(struct berth_owner *owner, void *site);
-BERTH_NOINLINE bool berth__owner_drop_noted(struct berth_owner *owner, void *site);
+BERTH_NOINLINE void berth__owner_retain_noted(struct berth_owner *owner, size_t viewed, void *site);
+BERTH_NOINLINE bool berth__owner_drop_noted(struct berth_owner *owner, size_t viewed, void *site);
+BERTH_NOINLINE void berth__owner_view_noted(struct berth_owner *owner, int64_t more);
 
 BERTH_INLINE void berth__owner_count_up(struct berth_owner *owner, uint32_t count) {
     if (berth__owner_is_one_thread(owner)) {
@@ -137,8 +140,8 @@ BERTH_INLINE void berth__owner_count_up(struct berth_owner *owner, uint32_t coun
     }
 }
 
-/* By who holds a reference. */
-BERTH_INLINE void berth__owner_retain(struct berth_owner *owner) {
+/* By who holds a reference. The new one views so many bytes. */
+BERTH_INLINE void berth__owner_retain(struct berth_owner *owner, size_t viewed) {
     uint32_t count = berth__load_acquire(&owner->count); /* B2 */
     if (BERTH_UNLIKELY(count - 1 >= BERTH_OWNER_COUNT_MAX)) {
         berth__owner_misuse(count == 0 ? "retaining a slice that was released"
@@ -146,7 +149,7 @@ BERTH_INLINE void berth__owner_retain(struct berth_owner *owner) {
                             owner->memory, owner);
     }
     if (BERTH_UNLIKELY((owner->traits & BERTH_OWNER_ON_RECORD) != 0)) {
-        berth__owner_retain_noted(owner, BERTH_CALLER);
+        berth__owner_retain_noted(owner, viewed, BERTH_CALLER);
     } else {
         berth__owner_count_up(owner, count);
     }
@@ -166,13 +169,14 @@ BERTH_INLINE bool berth__owner_count_down(struct berth_owner *owner, uint32_t co
     return count == 1;
 }
 
-/* True if it was the last one, so that the caller must call berth__owner_end. */
-BERTH_INLINE bool berth__owner_drop(struct berth_owner *owner) {
+/* True if it was the last one, so that the caller must call berth__owner_end. It viewed so many
+ * bytes. */
+BERTH_INLINE bool berth__owner_drop(struct berth_owner *owner, size_t viewed) {
     uint32_t count = berth__load_acquire(&owner->count); /* B2 */
     berth__delay_point();
     if (count != 1) {
         return BERTH_UNLIKELY((owner->traits & BERTH_OWNER_ON_RECORD) != 0)
-                   ? berth__owner_drop_noted(owner, BERTH_CALLER)
+                   ? berth__owner_drop_noted(owner, viewed, BERTH_CALLER)
                    : berth__owner_count_down(owner, count);
     }
     if (berth__owner_is_one_thread(owner)) {
@@ -183,8 +187,8 @@ BERTH_INLINE bool berth__owner_drop(struct berth_owner *owner) {
     return true;
 }
 
-BERTH_INLINE void berth__owner_release(struct berth_owner *owner) {
-    if (berth__owner_drop(owner)) {
+BERTH_INLINE void berth__owner_release(struct berth_owner *owner, size_t viewed) {
+    if (berth__owner_drop(owner, viewed)) {
         berth__owner_end(owner);
     }
 }
@@ -207,11 +211,29 @@ BERTH_INLINE struct berth_slice berth__owner_slice(struct berth_owner *owner, si
                                 .generation_ = owner->generation};
 }
 
+/* A slice's reference views another number of bytes from now on: what is kept for how little is
+ * known by that. */
+BERTH_INLINE void berth__slice_resize(struct berth_slice *slice, uint32_t length) {
+    struct berth_owner *owner = slice->owner_;
+    if (owner != NULL && BERTH_UNLIKELY((owner->traits & BERTH_OWNER_ON_RECORD) != 0)) {
+        berth__owner_view_noted(owner, (int64_t)length - slice->length);
+    }
+    slice->length = length;
+}
+
+/* What the engine said, in errno, when it had no block. */
+BERTH_INLINE int berth__no_block(void) {
+    return errno == EOWNERDEAD ? -EOWNERDEAD : -ENOMEM;
+}
+
+/* One line for a slice whose record is another one's by now, or nobody's. */
+BERTH_NORETURN BERTH_COLD void berth__slice_misuse(const struct berth_slice *slice);
+
 /* The owner of a slice, NULL if there is none; stops the process if the slice was released. */
 BERTH_INLINE struct berth_owner *berth__slice_owner(const struct berth_slice *slice) {
     struct berth_owner *owner = slice->owner_;
     if (owner != NULL && BERTH_UNLIKELY(owner->generation != slice->generation_)) {
-        berth__owner_misuse("use of a slice that was released", slice->data, owner);
+        berth__slice_misuse(slice);
     }
     return owner;
 }

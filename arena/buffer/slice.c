@@ -23,8 +23,8 @@ BERTH_INLINE int allocate(berth_pool *pool, size_t length, struct berth_slice *s
         return error;
     }
     struct berth_owner *owner = berth__owner_alloc(pool, length);
-    if (owner == NULL) {
-        return -ENOMEM;
+    if (BERTH_UNLIKELY(owner == NULL)) {
+        return berth__no_block();
     }
     /* Member by member: a structure made beside and copied is read wider than it was written, and
      * that waits for the stores (5 ns here). */
@@ -66,7 +66,7 @@ int berth_slice_wrap(berth_pool *pool, void *data, size_t length, berth_slice_ca
     }
     struct berth_owner *owner = berth__owner_new(pool, BERTH_OWNER_WRAPPED, data, length);
     if (owner == NULL) {
-        return -ENOMEM;
+        return berth__no_block();
     }
     owner->release = release;
     owner->context = context;
@@ -111,10 +111,11 @@ int berth_slice_map_file(berth_pool *pool, int fd, int64_t offset, size_t length
 
 /* ---- references ---- */
 
-BERTH_INLINE struct berth_slice retained(const struct berth_slice *slice) {
+/* One that is about to view `length` bytes. */
+BERTH_INLINE struct berth_slice retained(const struct berth_slice *slice, size_t length) {
     struct berth_owner *owner = berth__slice_owner(slice);
     if (owner != NULL) {
-        berth__owner_retain(owner);
+        berth__owner_retain(owner, length);
     }
     struct berth_slice another = *slice;
     another.flags_ &= (uint16_t)~BERTH_SLICE_PINNED;
@@ -122,7 +123,7 @@ BERTH_INLINE struct berth_slice retained(const struct berth_slice *slice) {
 }
 
 struct berth_slice berth_slice_retain(const struct berth_slice *slice) {
-    return retained(slice);
+    return retained(slice, slice->length);
 }
 
 void berth_slice_release(struct berth_slice *slice) {
@@ -130,9 +131,10 @@ void berth_slice_release(struct berth_slice *slice) {
     if (BERTH_UNLIKELY((slice->flags_ & BERTH_SLICE_PINNED) != 0)) {
         berth__owner_misuse("releasing a pinned slice", slice->data, owner);
     }
+    uint32_t length = slice->length;
     *slice = empty;
     if (owner != NULL) {
-        berth__owner_release(owner);
+        berth__owner_release(owner, length);
     }
 }
 
@@ -147,7 +149,7 @@ struct berth_owner *berth_slice_detach(struct berth_slice *slice) {
 
 void berth_owner_release(struct berth_owner *owner) {
     if (owner != NULL) {
-        berth__owner_release(owner);
+        berth__owner_release(owner, 0);
     }
 }
 
@@ -161,7 +163,7 @@ int berth_slice_sub(const struct berth_slice *slice, size_t offset, size_t lengt
         *part = empty;
         return -ERANGE;
     }
-    struct berth_slice another = retained(slice);
+    struct berth_slice another = retained(slice, length);
     another.data += offset;
     another.length = (uint32_t)length;
     *part = another;
@@ -172,13 +174,13 @@ int berth_slice_split(struct berth_slice *slice, size_t at, struct berth_slice *
     int error = berth_slice_sub(slice, 0, at, front);
     if (error == 0) {
         slice->data += at;
-        slice->length -= (uint32_t)at;
+        berth__slice_resize(slice, slice->length - (uint32_t)at);
     }
     return error;
 }
 
 struct berth_slice berth_slice_pin(const struct berth_slice *slice) {
-    struct berth_slice pinned = retained(slice);
+    struct berth_slice pinned = retained(slice, slice->length);
     struct berth_owner *owner = pinned.owner_;
     if (owner == NULL) {
         return pinned;

@@ -1,6 +1,7 @@
 #include "heap/arena.h"
 
 #include "base/check.h"
+#include "base/poison.h"
 #include "chunk/retained.h"
 #include "chunk/transit.h"
 #include "chunk/wait.h"
@@ -186,6 +187,7 @@ static void unlink_chunk_locked(struct berth__arena *arena, struct berth__chunk 
     berth__count_sub(&arena->chunk_count, 1);
     berth__count_add(&arena->chunk_unmaps, 1);
     BERTH_PROBE3(chunk_unmap, chunk->at, chunk->committed, arena->arenas->number);
+    berth__unpoison(chunk->at, chunk->committed); /* it may be its lender's again */
     berth__chunk_retire(chunk);
     berth__list_remove(&chunk->link);
     berth__list_remove(&chunk->dirty_link);

@@ -2,6 +2,7 @@
 #include "heap/arena.h"
 
 #include "base/check.h"
+#include "base/poison.h"
 #include "chunk/transit.h"
 #include "heap/arena_inside.h"
 #include "heap/arenas.h"
@@ -102,6 +103,7 @@ static int extend_chunk(struct berth__arena *arena, struct berth__chunk *chunk, 
     }
     BERTH_PROBE3(chunk_map, at, bytes, arena->arenas->number);
     berth__arena_prepare_pages(arena, at, bytes);
+    berth__poison(at, bytes);
     berth__mappings_set(chunk->at, 1, chunk->committed + bytes, berth__arena_kind(arena));
     berth__lock_acquire(&arena->lock);
     struct berth__page_counts before = berth__arena_counts_of(chunk);
@@ -119,6 +121,7 @@ static int extend_chunk(struct berth__arena *arena, struct berth__chunk *chunk, 
 
 static void adopt_chunk(struct berth__arena *arena, struct berth__chunk *chunk, size_t committed,
                         bool clean) {
+    berth__poison(chunk->at, committed);
     berth__lock_acquire(&arena->lock);
     berth__chunk_init(chunk, arena, &arena->bins, committed, clean);
     berth__entries_set(chunk->at, berth__chunk_units(chunk), BERTH_ENTRY_OF_KIND(BERTH_UNIT_RUN));

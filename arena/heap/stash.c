@@ -4,6 +4,7 @@
 #include "chunk/transit.h"
 #include "heap/bins.h"
 #include "heap/decay.h"
+#include "heap/io.h"
 #include "heap/request.h"
 #include "heap/sample.h"
 
@@ -90,7 +91,12 @@ static void refuel(struct berth__cache *cache, struct berth__stash *stash) {
     berth__sample_bound_stash(cache);
 }
 
+/* In the child of a fork, a call that a signal handler interrupted to fork may go on with the cache
+ * of a pool that is the parent's: nothing of that is lent or goes back. */
 static void *pop_slow(struct berth__cache *cache, unsigned normal_class) {
+    if (berth__io_is_inherited(cache->arenas)) {
+        return NULL;
+    }
     if (cache->stash == NULL) {
         cache->stash_misses++;
         if (cache->stash_misses >= BERTH_STASH_MISSES) {
@@ -127,6 +133,9 @@ void *berth__stash_pop_slow(struct berth__cache *cache, unsigned normal_class) {
  * in is the one whose content is in the processor's caches. */
 bool berth__stash_make_room(struct berth__cache *cache, struct berth__stash *stash,
                             unsigned normal_class) {
+    if (berth__io_is_inherited(cache->arenas)) {
+        return false; /* as above */
+    }
     size_t bytes = berth__normal_bytes[normal_class];
     bool before = berth__cache_busy(cache);
     bool is_short = berth__ledger_is_short();

@@ -30,6 +30,11 @@ BERTH_INLINE struct berth__pace berth__pace_of(bool zero_copy) {
     return (struct berth__pace){.zero_copy = zero_copy, .pause_copied = BERTH_PAUSE_COPIED};
 }
 
+/* Whether long sends do not copy at present. */
+BERTH_INLINE bool berth__pace_is_trying(const struct berth__pace *pace) {
+    return pace->zero_copy && pace->copies_left == 0;
+}
+
 /* Whether the next send, a long one, is not to copy. Counts what copies meanwhile. */
 BERTH_INLINE bool berth__pace_tries(struct berth__pace *pace) {
     if (!pace->zero_copy) {

@@ -82,7 +82,7 @@ static void keep(struct berth_chain *chain, struct berth_slice *piece, size_t go
         berth_slice_release(piece);
         return;
     }
-    piece->length = (uint32_t)got;
+    berth__slice_resize(piece, (uint32_t)got);
     if (got < bytes / SPARSE) {
         (void)berth_slice_compact(chain->pool_, piece, SPARSE);
     }
@@ -105,7 +105,7 @@ static ssize_t fill(int fd, struct berth_chain *chain, size_t room, struct berth
     ssize_t got = berth__socket_receive(fd, entries, count);
     size_t behind = got > 0 ? berth__min((size_t)got, room) : 0;
     if (behind > 0) {
-        last->length += (uint32_t)behind;
+        berth__slice_resize(last, last->length + (uint32_t)behind);
         chain->length_ += behind;
     }
     if (piece->length > 0) {
@@ -144,7 +144,7 @@ static bool rewound(struct berth_slice *piece) {
         return false;
     }
     piece->data = owner->memory;
-    piece->length = (uint32_t)owner->bytes;
+    berth__slice_resize(piece, (uint32_t)owner->bytes);
     return true;
 }
 

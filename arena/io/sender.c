@@ -4,6 +4,7 @@
 #include "io/socket.h"
 #include "io/thresholds.h"
 
+#include "base/bits.h"
 #include "os/clock.h"
 #include "os/file.h"
 #include "pool/api.h"
@@ -24,9 +25,9 @@ berth_sender *berth_sender_create(berth_pool *pool, int fd, size_t threshold) {
     }
     *sender = (berth_sender){
         .pool = pool,
-        .threshold_bytes = threshold != 0 ? threshold : berth__thresholds().zerocopy,
         .fd = fd,
         .pace = berth__pace_of(berth__socket_enable_zero_copy(fd) == 0),
+        .ways = berth__ways_of(threshold != 0 ? threshold : berth__thresholds().zerocopy),
         .flights = {.pool = pool},
     };
     return sender;
@@ -47,7 +48,7 @@ static int64_t send_in_place(berth_sender *sender, const struct berth_chain *cha
                              uint64_t *offered) {
     struct iovec entries[ENTRIES_MAX];
     struct berth__batch batch = berth__batch_of(chain, entries, ENTRIES_MAX, most);
-    if (batch.bytes < sender->threshold_bytes || batch.bytes / batch.count < BERTH_AVERAGE_MIN) {
+    if (batch.bytes < sender->ways.least || batch.bytes / batch.count < BERTH_AVERAGE_MIN) {
         return -ENOBUFS;
     }
     if (!berth_pool_flight_begin(sender->pool, batch.bytes)) {
@@ -75,19 +76,39 @@ static int64_t send_in_place(berth_sender *sender, const struct berth_chain *cha
     return sent;
 }
 
-/* Whether to try the next step without copying. */
-static bool is_worth_trying(berth_sender *sender, const struct berth_chain *chain, uint64_t most) {
-    uint64_t length = berth_chain_length(chain);
-    return (length < most ? length : most) >= sender->threshold_bytes &&
-           berth__pace_tries(&sender->pace);
+/* How the next step is to send. */
+static enum berth__way way_of(berth_sender *sender, const struct berth_chain *chain,
+                              uint64_t most) {
+    uint64_t bytes = berth__min(berth_chain_length(chain), most);
+    bool can = bytes >= sender->ways.least && berth__pace_tries(&sender->pace);
+    return can ? berth__ways_next(&sender->ways, bytes) : BERTH_WAY_COPY;
+}
+
+static int64_t send_timed(berth_sender *sender, const struct berth_chain *chain, uint64_t most,
+                          uint64_t *offered, bool copies) {
+    uint32_t number = sender->flights.next;
+    uint64_t before_ns = berth__clock_ns();
+    int64_t sent = copies ? berth__send_copying(sender->fd, chain, most, offered)
+                          : send_in_place(sender, chain, most, offered);
+    uint64_t ns = berth__clock_ns() - before_ns;
+    if (sent > 0 && copies) {
+        berth__ways_copied(&sender->ways, ns, (uint64_t)sent);
+    } else if (sent > 0) {
+        sender->timed.number = number;
+        berth__ways_departed(&sender->ways, ns, (uint64_t)sent);
+    }
+    return sent;
 }
 
 static int64_t sender_step(void *context, const struct berth_chain *chain, uint64_t most,
                            uint64_t *offered) {
     berth_sender *sender = context;
     int64_t sent = -ENOBUFS;
-    if (is_worth_trying(sender, chain, most)) {
-        sent = send_in_place(sender, chain, most, offered);
+    switch (way_of(sender, chain, most)) {
+    case BERTH_WAY_COPY: break;
+    case BERTH_WAY_COPY_TIMED: return send_timed(sender, chain, most, offered, true);
+    case BERTH_WAY_IN_PLACE: sent = send_in_place(sender, chain, most, offered); break;
+    case BERTH_WAY_IN_PLACE_TIMED: sent = send_timed(sender, chain, most, offered, false); break;
     }
     return sent == -ENOBUFS ? berth__send_copying(sender->fd, chain, most, offered) : sent;
 }
@@ -96,6 +117,9 @@ int64_t berth_sender_send(berth_sender *sender, struct berth_chain *chain, uint6
     if (sender->flights.count >= COLLECT_AT) {
         (void)berth_sender_collect(sender);
     }
+    if (berth__min(berth_chain_length(chain), most) < sender->ways.least) {
+        return berth_io_send(sender->fd, chain, most); /* nothing of it is long enough */
+    }
     return berth__send_by(sender_step, sender, chain, most);
 }
 
@@ -103,11 +127,14 @@ int64_t berth_sender_send(berth_sender *sender, struct berth_chain *chain, uint6
 
 void berth__sender_notified(berth_sender *sender, uint32_t first, uint32_t last, bool copied) {
     berth__pace_landed(&sender->pace, copied);
+    if (sender->ways.state == BERTH_WAYS_ALOFT && sender->timed.number - first <= last - first) {
+        sender->timed.has_landed = true;
+        sender->timed.was_copied = copied;
+    }
     (void)berth__flights_land(&sender->flights, first, last);
 }
 
-int berth_sender_collect(berth_sender *sender) {
-    uint32_t before = sender->flights.count;
+static void read_notifications(berth_sender *sender) {
     for (unsigned i = 0; i < NOTIFICATIONS_MAX && sender->flights.count > 0; i++) {
         struct berth__notification notification;
         int error = berth__socket_notification(sender->fd, &notification);
@@ -119,8 +146,21 @@ int berth_sender_collect(berth_sender *sender) {
                                    notification.copied);
         }
     }
+}
+
+int berth_sender_collect(berth_sender *sender) {
+    uint32_t before = sender->flights.count;
+    bool compares = sender->ways.state == BERTH_WAYS_ALOFT;
+    uint64_t before_ns = compares ? berth__clock_ns() : 0;
+    read_notifications(sender);
     /* A callback of memory that landed may have sent more. */
-    return before > sender->flights.count ? (int)(before - sender->flights.count) : 0;
+    uint32_t landed = before > sender->flights.count ? before - sender->flights.count : 0;
+    if (compares && sender->timed.has_landed) {
+        sender->timed.has_landed = false;
+        uint64_t ns = berth__clock_ns() - before_ns;
+        berth__ways_landed(&sender->ways, ns / (landed > 0 ? landed : 1), sender->timed.was_copied);
+    }
+    return (int)landed;
 }
 
 /* ---- the end ---- */

@@ -100,7 +100,7 @@ int berth_export_fd(const berth_export *handle) {
 }
 
 int berth_export_end(berth_export *handle, unsigned flags) {
-    int error = fault_of(handle);
+    int error = (flags & ~(unsigned)BERTH_FORCE) != 0 ? -EINVAL : fault_of(handle);
     if (error == 0 && (flags & BERTH_FORCE) == 0 && !berth__tether_is_cut(handle->tether)) {
         error = -EBUSY;
     }

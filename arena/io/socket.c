@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/sendfile.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <linux/errqueue.h>
 
@@ -21,12 +22,26 @@ static ssize_t result_of(ssize_t result, int saved_errno) {
     return answer;
 }
 
+/* Most sends and receives are of one piece of memory: the kernel need not look for a list then. */
+static ssize_t send_once(int fd, struct iovec *entries, unsigned count, int flags) {
+    if (count == 1) {
+        return send(fd, entries->iov_base, entries->iov_len, flags);
+    }
+    struct msghdr message = {.msg_iov = entries, .msg_iovlen = count};
+    return sendmsg(fd, &message, flags);
+}
+
+static ssize_t receive_once(int fd, const struct iovec *entries, unsigned count) {
+    return count == 1 ? read(fd, entries->iov_base, entries->iov_len)
+                      : readv(fd, entries, (int)count);
+}
+
 ssize_t berth__socket_send(int fd, struct iovec *entries, unsigned count, int flags) {
     int saved_errno = errno;
-    struct msghdr message = {.msg_iov = entries, .msg_iovlen = count};
     ssize_t sent;
     do {
-        sent = berth__os_fails(BERTH_OS_SEND) ? -1 : sendmsg(fd, &message, flags | MSG_NOSIGNAL);
+        sent = berth__os_fails(BERTH_OS_SEND) ? -1
+                                              : send_once(fd, entries, count, flags | MSG_NOSIGNAL);
     } while (sent < 0 && errno == EINTR);
     return result_of(sent, saved_errno);
 }
@@ -35,7 +50,7 @@ ssize_t berth__socket_receive(int fd, const struct iovec *entries, unsigned coun
     int saved_errno = errno;
     ssize_t got;
     do {
-        got = berth__os_fails(BERTH_OS_RECEIVE) ? -1 : readv(fd, entries, (int)count);
+        got = berth__os_fails(BERTH_OS_RECEIVE) ? -1 : receive_once(fd, entries, count);
     } while (got < 0 && errno == EINTR);
     return result_of(got, saved_errno);
 }

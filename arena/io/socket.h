@@ -13,7 +13,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-/* sendmsg with further flags, such as MSG_MORE. */
+/* sendmsg, or send, with further flags, such as MSG_MORE. */
 ssize_t berth__socket_send(int fd, struct iovec *entries, unsigned count, int flags);
 
 /* sendfile of at most `length` bytes from `offset`; 0: the file ends before them. */
@@ -22,7 +22,7 @@ ssize_t berth__socket_send_file(int fd, int file, int64_t offset, size_t length)
 /* SIGPIPE is ignored by the process: no need to hold it back. */
 void berth__socket_ignore_sigpipe(void);
 
-/* readv; 0: the peer has ended. */
+/* readv, or read; 0: the peer has ended. */
 ssize_t berth__socket_receive(int fd, const struct iovec *entries, unsigned count);
 
 /* ---- sends that do not copy ---- */

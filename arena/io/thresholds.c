@@ -12,7 +12,9 @@ __attribute__((constructor)) static void at_load(void) {
     struct berth__options options;
     berth__options_peek(&options);
     thresholds = (struct berth__thresholds){
-        .zerocopy = (size_t)options.value[BERTH_OPTION_zerocopy_min],
+        .zerocopy = options.is_set[BERTH_OPTION_zerocopy_min]
+                        ? (size_t)options.value[BERTH_OPTION_zerocopy_min]
+                        : 0,
         .send_zc = (size_t)options.value[BERTH_OPTION_send_zc_min],
         .fixed = (size_t)options.value[BERTH_OPTION_fixed_min],
     };

@@ -343,7 +343,7 @@ static struct berth_slice take_part(struct berth_uring_buffers *buffers, struct 
                                     uint32_t bytes, bool is_last) {
     struct berth_slice part = is_last ? place->whole : berth_slice_retain(&place->whole);
     part.data += place->used;
-    part.length = bytes;
+    berth__slice_resize(&part, bytes);
     berth__unpoison(part.data, bytes);
     place->used += bytes;
     if (is_last) {

@@ -137,7 +137,9 @@ static unsigned ask_of_sends(struct ring *ring) {
     unsigned has = knows(ring, send) ? BERTH_URING_HAS_SEND_ZC : 0;
     send.ioprio = BERTH_URING_REPORT_USAGE;
     has |= knows(ring, send) ? BERTH_URING_HAS_USAGE : 0;
-    return has | (knows(ring, sendmsg) ? BERTH_URING_HAS_SENDMSG_ZC : 0);
+    has |= knows(ring, sendmsg) ? BERTH_URING_HAS_SENDMSG_ZC : 0;
+    sendmsg.ioprio = BERTH_URING_FIXED_BUF;
+    return has | (knows(ring, sendmsg) ? BERTH_URING_HAS_FIXED_MANY : 0);
 }
 
 static unsigned ask_of_receives(struct ring *ring) {

@@ -31,7 +31,8 @@ enum {
     ENTRIES_MAX = 64,    /* of one send */
     BYTES_MAX = 1 << 30, /* of one send: a result has 31 bits */
     TRICKLE = 16384,     /* what each sender has in flight beyond the bound of the pool */
-    ALONE_MIN = 32768,   /* a slice before others that is worth a send of its own, if registered */
+    SPARE_SLICES = 4,    /* of the record that a sender keeps for its next send */
+    ALONE_MIN = 32768,   /* registered bytes before others that are worth a send of their own */
     MARKS = 16,          /* records are aligned to that */
 };
 
@@ -47,6 +48,7 @@ struct berth_uring_sender {
     bool has_ended;
     struct berth__pace pace;
     struct send *unanswered;
+    struct send *spare;        /* one that has landed, for SPARE_SLICES slices */
     struct berth_chain *chain; /* of that one */
     uint32_t in_flight;        /* sends that have not landed */
     uint64_t in_flight_bytes;
@@ -58,6 +60,7 @@ struct send {
     uint64_t bytes;
     uint64_t counted; /* of these, in the pool */
     uint32_t count;
+    uint32_t capacity; /* slices that there is room for */
     bool copies;       /* nothing is in flight behind its completion */
     bool has_notified; /* before its completion, which the kernel does not promise not to happen */
     struct msghdr message;
@@ -106,6 +109,11 @@ unsigned berth_uring_sender_in_flight(const berth_uring_sender *sender) {
     return sender->in_flight;
 }
 
+static void drop_spare(struct berth_uring_sender *sender) {
+    berth_free(sender->spare);
+    sender->spare = NULL;
+}
+
 static void free_if_over(struct berth_uring_sender *sender) {
     if (sender->has_ended && sender->in_flight == 0) {
         berth_free(sender);
@@ -114,6 +122,7 @@ static void free_if_over(struct berth_uring_sender *sender) {
 
 void berth_uring_sender_end(berth_uring_sender *sender) {
     sender->has_ended = true;
+    drop_spare(sender);
     sender->chain = NULL;
     sender->context = NULL;
     free_if_over(sender);
@@ -121,12 +130,35 @@ void berth_uring_sender_end(berth_uring_sender *sender) {
 
 /* ---- sending ---- */
 
+static struct send *new_send(struct berth_uring_sender *sender, uint32_t slices) {
+    struct send *send = sender->spare;
+    if (send != NULL && slices <= SPARE_SLICES) {
+        sender->spare = NULL;
+        return send;
+    }
+    size_t each = sizeof(struct berth_slice) + sizeof(struct iovec);
+    uint32_t capacity = slices < SPARE_SLICES ? SPARE_SLICES : slices;
+    send = berth_alloc(sender->pool, sizeof(*send) + capacity * each);
+    if (send != NULL) {
+        send->capacity = capacity;
+    }
+    return send;
+}
+
+static void end_send(struct send *send) {
+    struct berth_uring_sender *sender = send->sender;
+    if (!sender->has_ended && sender->spare == NULL && send->capacity == SPARE_SLICES) {
+        sender->spare = send;
+    } else {
+        berth_free(send);
+    }
+}
+
 /* Pins what a batch views, and copies its entries: the kernel may read those after the submission.
  */
 static struct send *begin_send(struct berth_uring_sender *sender, const struct berth_chain *chain,
                                const struct iovec *entries, struct berth__batch batch) {
-    size_t each = sizeof(struct berth_slice) + sizeof(struct iovec);
-    struct send *send = berth_alloc(sender->pool, sizeof(*send) + batch.count * each);
+    struct send *send = new_send(sender, batch.count);
     if (send == NULL) {
         return NULL;
     }
@@ -143,14 +175,42 @@ static struct send *begin_send(struct berth_uring_sender *sender, const struct b
     return send;
 }
 
-/* The slot of the table that a send of the first entry can use: of all there is, or of one that is
- * worth a send of its own; -1: none. */
-static int slot_of(const struct berth_uring_sender *sender, const struct iovec *first,
-                   struct berth__batch batch) {
-    bool worth = first->iov_len >= (batch.count == 1 ? sender->fixed_bytes : (size_t)ALONE_MIN);
-    bool can = sender->table != NULL && (berth_uring_features() & BERTH_URING_HAS_SEND_ZC) != 0;
-    return worth && can ? berth__uring_table_slot(sender->table, first->iov_base, first->iov_len)
-                        : -1;
+/* The entries that a batch begins with and that lie in one slot, as far as the kernel sends
+ * several: what there is then. */
+static struct berth__batch registered_part(const struct berth_uring_sender *sender,
+                                           const struct iovec *entries, struct berth__batch batch,
+                                           int slot) {
+    bool many = (berth_uring_features() & BERTH_URING_HAS_FIXED_MANY) != 0;
+    struct berth__batch part = {.count = 1, .bytes = entries[0].iov_len};
+    while (many && part.count < batch.count) {
+        const struct iovec *next = &entries[part.count];
+        if (berth__uring_table_slot(sender->table, next->iov_base, next->iov_len) != slot) {
+            break;
+        }
+        part.bytes += next->iov_len;
+        part.count++;
+    }
+    return part;
+}
+
+/* The slot of the table that a send can use, of all there is, or of what comes first and is worth a
+ * send of its own: that is left of the batch then. -1: none. */
+static int slot_of(const struct berth_uring_sender *sender, const struct iovec *entries,
+                   struct berth__batch *batch) {
+    bool can = sender->table != NULL && berth__pace_is_trying(&sender->pace);
+    if (!can || batch->bytes < sender->fixed_bytes) {
+        return -1;
+    }
+    int slot = berth__uring_table_slot(sender->table, entries[0].iov_base, entries[0].iov_len);
+    if (slot < 0) {
+        return -1;
+    }
+    struct berth__batch part = registered_part(sender, entries, *batch, slot);
+    if (part.count < batch->count && part.bytes < ALONE_MIN) {
+        return -1;
+    }
+    *batch = part;
+    return slot;
 }
 
 static bool should_not_copy(struct berth_uring_sender *sender, struct berth__batch batch,
@@ -210,17 +270,14 @@ int berth_uring_sender_send(berth_uring_sender *sender, struct berth_chain *chai
     if (batch.count == 0) {
         return -EOPNOTSUPP;
     }
-    int slot = slot_of(sender, entries, batch);
-    if (slot >= 0) {
-        batch.count = 1;
-        batch.bytes = entries[0].iov_len;
-    }
+    int slot = slot_of(sender, entries, &batch);
     bool counted = berth_pool_flight_begin(sender->pool, batch.bytes);
     if (!counted && sender->in_flight > 0) {
         return -EAGAIN;
     }
     if (!counted) {
         batch = berth__batch_of(chain, entries, ENTRIES_MAX, berth__min(bound, (uint64_t)TRICKLE));
+        slot = -1; /* that was of another batch */
     }
     struct send *send = begin_send(sender, chain, entries, batch);
     if (send == NULL) {
@@ -250,7 +307,7 @@ static void land(struct send *send) {
     for (uint32_t i = 0; i < send->count; i++) {
         berth_slice_unpin(&send->pins[i]);
     }
-    berth_free(send);
+    end_send(send);
     sender->in_flight--;
     free_if_over(sender);
 }

@@ -105,6 +105,8 @@ static void read_process(struct berth_process_metrics *out) {
         .pinned_blocks = (uint64_t)berth__gauge_read(BERTH_GAUGE_PINNED_BLOCKS),
         .pinned_bytes = (uint64_t)berth__gauge_read(BERTH_GAUGE_PINNED_BYTES),
         .in_flight_bytes = (uint64_t)berth__gauge_read(BERTH_GAUGE_IN_FLIGHT_BYTES),
+        .slices_held_bytes = (uint64_t)berth__gauge_read(BERTH_GAUGE_HELD_BYTES),
+        .slices_viewed_bytes = (uint64_t)berth__gauge_read(BERTH_GAUGE_VIEWED_BYTES),
     };
     const struct berth__sample_root *samples = berth__samples_root();
     if (samples != NULL) {

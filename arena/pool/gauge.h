@@ -11,6 +11,8 @@ enum berth__gauge {
     BERTH_GAUGE_PINNED_BLOCKS,
     BERTH_GAUGE_PINNED_BYTES,    /* of slices */
     BERTH_GAUGE_IN_FLIGHT_BYTES, /* that the kernel was given without copying */
+    BERTH_GAUGE_HELD_BYTES,      /* of memory that slices keep: an estimate, by records of leaks */
+    BERTH_GAUGE_VIEWED_BYTES,    /* of these, what slices view */
     BERTH_GAUGE_COUNT
 };
 

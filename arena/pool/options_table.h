@@ -71,7 +71,8 @@
     X(leak_report, BOOL, "false", 0, 1,                                                            \
       "Whether what is on record then, and was not released, is printed on stderr at exit.")       \
     X(zerocopy_min, SIZE, "16K", 1, 1 << 30,                                                       \
-      "Bytes from which a send with MSG_ZEROCOPY is tried instead of copying.")                    \
+      "Bytes from which a send with MSG_ZEROCOPY is tried instead of copying. Unless it is set, "  \
+      "connections begin with that, and each finds out what pays for it by taking times.")         \
     X(send_zc_min, SIZE, "8K", 1, 1 << 30, "The same for sends by io_uring (SEND_ZC).")            \
     X(fixed_min, SIZE, "4K", 1, 1 << 30,                                                           \
       "The same for those from memory that is registered with the ring.")                          \

@@ -376,8 +376,18 @@ static void tell_of_end(berth_pool *pool, int error) {
     }
 }
 
+/* One that was ended already is not: its record is gone, or another pool's by now. */
+static bool is_a_pool(const berth_pool *pool) {
+    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
+        if (berth__load_relaxed(&pools[i]) == pool) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int check_end(const berth_pool *pool, unsigned flags) {
-    bool valid = pool != NULL && pool != &default_pool &&
+    bool valid = pool != NULL && pool != &default_pool && is_a_pool(pool) &&
                  !berth__pool_arenas(pool)->serves_scopes && (flags & ~(unsigned)BERTH_FORCE) == 0;
     return !valid                                             ? -EINVAL
            : berth__fork_must_detour()                        ? -EAGAIN

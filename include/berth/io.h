@@ -136,14 +136,16 @@ BERTH_API int64_t berth_io_receive_shared(int fd, struct berth_chain *chain,
  * It copies where it must or should: short sends; sockets that cannot do without (AF_UNIX), or
  * where the kernel says that it copied all the same (loopback and others), which are tried again
  * ever more rarely; and when the kernel can hold no more, or holds as much as the pool's in_flight
- * says, until it has given something back.
+ * says, until it has given something back. What is short, a sender finds out by itself unless it is
+ * told: from 16 KiB on it does not copy at first, and then compares a send of each way, by the
+ * time that its calls take, now and then (for each size, a power of two, one of 64 at most).
  */
 typedef struct berth_sender berth_sender;
 
 /**
  * Makes a sender for a connected socket on which nothing was sent with MSG_ZEROCOPY before. Sends
- * of fewer than `threshold` bytes (0: the option zerocopy_min) copy, as do those of slices shorter
- * than 2 KiB on average.
+ * of fewer than `threshold` bytes (0: the option zerocopy_min, or, if that is not set, what it
+ * finds out) copy, as do those of slices shorter than 2 KiB on average.
  *
  * Errors: NULL with ENOMEM. Threads: any. Owns: the caller, until berth_sender_try_close or
  * berth_sender_close; takes the descriptor, if it succeeds. Blocks: as berth_alloc. Since: 0.1.

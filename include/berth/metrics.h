@@ -67,7 +67,11 @@ extern "C" {
     X(sample_bytes, GAUGE, BYTES, "Mean distance of the heap profile's samples; 0: none.")         \
     X(sampled_blocks, GAUGE, NONE, "Samples that live.")                                           \
     X(samples, COUNTER, NONE, "Samples taken.")                                                    \
-    X(samples_left_out, COUNTER, NONE, "Samples for which the profile's tables had no room.")
+    X(samples_left_out, COUNTER, NONE, "Samples for which the profile's tables had no room.")      \
+    X(slices_held_bytes, GAUGE, BYTES,                                                             \
+      "Memory that slices and buffers keep: an estimate, made while leak_detect is on.")           \
+    X(slices_viewed_bytes, GAUGE, BYTES,                                                           \
+      "Of that, what they view. Small slices that keep large blocks make it much less.")
 
 /** The metrics of a pool. Sums over its arenas, and what belongs to no arena. */
 #define BERTH_POOL_METRICS(X)                                                                      \

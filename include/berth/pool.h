@@ -109,12 +109,12 @@ enum {
  * invalid, in time that depends on the number of chunks, not of blocks.
  *
  * Errors: -EBUSY (blocks live; or, even when forced, the kernel may be using memory of the pool),
- * -EINVAL (the default pool, one that serves a tag, or NULL). Threads: any, but nothing else may
- * use the pool at the same time or afterwards. Threads that used it before may sleep, flush their
- * caches and end at any time, and what concerns all pools (metrics, trimming, the limit, a fork)
- * needs no care either. Owns: takes the pool; gives options->memory back. Blocks: may lock, may
- * make system calls, and waits until no other thread is looking into the pool for such a purpose.
- * Since: 0.1.
+ * -EINVAL (the default pool, one that serves a tag, one that has ended, or NULL). Threads: any, but
+ * nothing else may use the pool at the same time or afterwards. Threads that used it before may
+ * sleep, flush their caches and end at any time, and what concerns all pools (metrics, trimming,
+ * the limit, a fork) needs no care either. Owns: takes the pool; gives options->memory back.
+ * Blocks: may lock, may make system calls, and waits until no other thread is looking into the pool
+ * for such a purpose. Since: 0.1.
  */
 BERTH_API int berth_pool_destroy(berth_pool *pool, unsigned flags);
 

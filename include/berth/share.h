@@ -2,7 +2,8 @@
  * Slices that other processes see: of pools that live on a memfd (the option backing).
  *
  *   one process                                    another
- *   options.backing = BERTH_BACKING_MEMFD;
+ *   options.backing = BERTH_BACKING_MEMFD;         ...
+ *   options.memory_size = 256 << 20;
  *   berth_export_send(socket, &slice, &export);    berth_import_receive(socket, pool, &slice);
  *   ... poll(berth_export_fd(export)) ...          berth_slice_release(&slice);
  *   berth_export_end(export, 0);
@@ -49,9 +50,9 @@ BERTH_API int berth_export_fd(const berth_export *handle);
  * Ends an export whose other process has let go. With BERTH_FORCE also if it has not: it then sees
  * whatever comes to lie there.
  *
- * Errors: -EBUSY: the other process may be reading, the export lives; -EOWNERDEAD. Threads: one at
- * a time per export. Owns: takes the export unless it fails. Blocks: as berth_free, and makes
- * system calls. Since: 0.1.
+ * Errors: -EBUSY: the other process may be reading, the export lives; -EINVAL (an unknown flag);
+ * -EOWNERDEAD. Threads: one at a time per export. Owns: takes the export unless it fails. Blocks:
+ * as berth_free, and makes system calls. Since: 0.1.
  */
 BERTH_API int berth_export_end(berth_export *handle, unsigned flags);
 

@@ -58,8 +58,10 @@ struct berth_slice {
  * The block is as long as asked for: what is known of it lies elsewhere, in a record of 64 bytes
  * from the same pool. 16 KiB are exactly four pages.
  *
- * Errors: -ENOMEM as berth_alloc, -EMSGSIZE beyond BERTH_SLICE_MAX; *slice is empty then. Threads:
- * any. Owns: the caller, until berth_slice_release. Blocks: as berth_alloc. Since: 0.1.
+ * Errors: -ENOMEM as berth_alloc, -EMSGSIZE beyond BERTH_SLICE_MAX, and here as wherever memory is
+ * needed, -EOWNERDEAD (the pool is for the kernel or shared, and the parent's); *slice is empty
+ * then. Threads: any. Owns: the caller, until berth_slice_release. Blocks: as berth_alloc. Since:
+ * 0.1.
  */
 BERTH_API int berth_slice_alloc(berth_pool *pool, size_t length, struct berth_slice *slice);
 

@@ -28,16 +28,17 @@ struct io_uring_sqe;
 
 /** What a kernel can do, as bits. */
 enum {
-    BERTH_URING_HAS_RING = 1,       /* io_uring at all */
-    BERTH_URING_HAS_SEND_ZC = 2,    /* sends of one slice that do not copy (6.0) */
-    BERTH_URING_HAS_SENDMSG_ZC = 4, /* and of several (6.1) */
-    BERTH_URING_HAS_USAGE = 8,      /* it says whether it copied all the same (6.2) */
-    BERTH_URING_HAS_BUFFERS = 16,   /* rings of buffers for receiving (5.19) */
-    BERTH_URING_HAS_MULTISHOT = 32, /* one receive for all that comes (6.0) */
-    BERTH_URING_HAS_BUNDLES = 64,   /* one completion for several buffers (6.10) */
-    BERTH_URING_HAS_PARTS = 128,    /* buffers that are used up part by part (6.12) */
-    BERTH_URING_HAS_FIXED = 256,    /* tables of registered memory with gaps (5.19) */
-    BERTH_URING_HAS_CLONES = 512    /* and copies of them for further rings (6.12) */
+    BERTH_URING_HAS_RING = 1,         /* io_uring at all */
+    BERTH_URING_HAS_SEND_ZC = 2,      /* sends of one slice that do not copy (6.0) */
+    BERTH_URING_HAS_SENDMSG_ZC = 4,   /* and of several (6.1) */
+    BERTH_URING_HAS_USAGE = 8,        /* it says whether it copied all the same (6.2) */
+    BERTH_URING_HAS_BUFFERS = 16,     /* rings of buffers for receiving (5.19) */
+    BERTH_URING_HAS_MULTISHOT = 32,   /* one receive for all that comes (6.0) */
+    BERTH_URING_HAS_BUNDLES = 64,     /* one completion for several buffers (6.10) */
+    BERTH_URING_HAS_PARTS = 128,      /* buffers that are used up part by part (6.12) */
+    BERTH_URING_HAS_FIXED = 256,      /* tables of registered memory with gaps (5.19) */
+    BERTH_URING_HAS_CLONES = 512,     /* and copies of them for further rings (6.12) */
+    BERTH_URING_HAS_FIXED_MANY = 1024 /* and sends of several slices from there (6.15) */
 };
 
 /**

@@ -4,10 +4,12 @@
  *
  *   zero-copy [ROUNDS [BYTES]]
  *
- * Five ways, one after another in each round: malloc, copy and write; write from the pool;
- * MSG_ZEROCOPY; SEND_ZC; SEND_ZC of registered memory. Least processor time a message of all
- * rounds, and how much the kernel said that it copied. Ends with 77 if there can be no such
- * network, and with 1 if the kernel copied.
+ * Five ways, in another order each round: malloc, copy and write; write from the pool;
+ * MSG_ZEROCOPY; SEND_ZC; SEND_ZC of registered memory; and write of 16 bytes, which is what a
+ * message costs whatever is in it. Medians, with quartiles, of the processor time a message and of
+ * the first way's over it in the same round, and the least time of all rounds; and how much the
+ * kernel said that it copied. Ends with 77 if there can be no such network, and with 1 if the
+ * kernel copied.
  */
 #include <berth/berth.h>
 
@@ -69,6 +71,12 @@ static void by_copy(int fd) {
 static void by_write(int fd) {
     for (unsigned i = 0; i < MESSAGES; i++) {
         need(write(fd, message.data, message.length) == (ssize_t)message.length, "write");
+    }
+}
+
+static void by_little(int fd) {
+    for (unsigned i = 0; i < MESSAGES; i++) {
+        need(write(fd, message.data, 16) == 16, "write");
     }
 }
 
@@ -161,23 +169,62 @@ static double cpu_ns(void) {
     return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
 }
 
+static const struct {
+    const char *name;
+    void (*send)(int fd);
+} ways[] = {{"malloc, copy, write", by_copy},  {"write from the pool", by_write},
+            {"MSG_ZEROCOPY", by_zerocopy},     {"SEND_ZC", by_send_zc},
+            {"SEND_ZC, registered", by_fixed}, {"write of 16 bytes", by_little}};
+enum { WAYS = sizeof(ways) / sizeof(ways[0]), ROUNDS_MAX = 1000 };
+
+static double ns[WAYS][ROUNDS_MAX];
+
+static void run_round(unsigned round, int fd) {
+    unsigned order[WAYS];
+    for (unsigned i = 0; i < WAYS; i++) {
+        unsigned at = (unsigned)rand() % (i + 1);
+        order[i] = order[at];
+        order[at] = i;
+    }
+    for (unsigned i = 0; i < WAYS; i++) {
+        double before = cpu_ns();
+        ways[order[i]].send(fd);
+        ns[order[i]][round] = (cpu_ns() - before) / MESSAGES;
+    }
+}
+
+static int in_order(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void print(unsigned rounds) {
+    static double ratios[WAYS][ROUNDS_MAX];
+    puts("                       median ns (quartiles)    least   times less (quartiles)");
+    for (unsigned way = 0; way < WAYS; way++) {
+        for (unsigned i = 0; i < rounds; i++) {
+            ratios[way][i] = ns[0][i] / ns[way][i];
+        }
+    }
+    for (unsigned way = 0; way < WAYS; way++) {
+        double *time = ns[way], *ratio = ratios[way];
+        qsort(time, rounds, sizeof(*time), in_order);
+        qsort(ratio, rounds, sizeof(*ratio), in_order);
+        printf("%-22s %6.0f (%5.0f to %5.0f)  %6.0f   %.2f (%.2f to %.2f)\n", ways[way].name,
+               time[rounds / 2], time[rounds / 4], time[rounds * 3 / 4], time[0], ratio[rounds / 2],
+               ratio[rounds / 4], ratio[rounds * 3 / 4]);
+    }
+}
+
 int main(int argc, char **argv) {
-    static const struct {
-        const char *name;
-        void (*send)(int fd);
-    } ways[] = {{"malloc, copy, write", by_copy},
-                {"write from the pool", by_write},
-                {"MSG_ZEROCOPY", by_zerocopy},
-                {"SEND_ZC", by_send_zc},
-                {"SEND_ZC, registered", by_fixed}};
-    enum { WAYS = sizeof(ways) / sizeof(ways[0]) };
-    unsigned rounds = argc > 1 ? (unsigned)atoi(argv[1]) : 20;
+    unsigned rounds = argc > 1 ? (unsigned)atoi(argv[1]) : 21;
     size_t bytes = argc > 2 ? (size_t)atoi(argv[2]) : 61440;
     unsigned needed = BERTH_URING_HAS_SENDMSG_ZC | BERTH_URING_HAS_USAGE | BERTH_URING_HAS_FIXED;
     if ((berth_uring_features() & needed) != needed || !make_network()) {
         puts("skipped: no root, no ifb, or no io_uring that sends without copying");
         return SKIPPED;
     }
+    need(rounds > 0 && rounds <= ROUNDS_MAX && bytes >= 16, "1 to 1000 rounds of 16 bytes or more");
     struct berth_pool_options options = BERTH_POOL_OPTIONS_INIT;
     options.io = 1;
     pool = berth_pool_create("zero-copy", &options);
@@ -186,19 +233,11 @@ int main(int argc, char **argv) {
     memset(berth_slice_try_write(&message), 'x', bytes);
     table = berth_uring_table_create(pool, ring.ring_fd, 64, MARK);
     need(table != NULL && berth_uring_table_has(table, message.data, bytes), "table");
-    double least[WAYS];
     int fd = make_socket();
     for (unsigned round = 0; round < rounds; round++) {
-        for (unsigned way = 0; way < WAYS; way++) {
-            double before = cpu_ns();
-            ways[way].send(fd);
-            double each = (cpu_ns() - before) / MESSAGES;
-            least[way] = round == 0 || each < least[way] ? each : least[way];
-        }
+        run_round(round, fd);
     }
-    for (unsigned way = 0; way < WAYS; way++) {
-        printf("%-22s %6.0f ns  %.2f x\n", ways[way].name, least[way], least[0] / least[way]);
-    }
+    print(rounds);
     printf("%ju of %ju sends by the ring were copied\n", (uintmax_t)copied, (uintmax_t)notified);
     return copied == 0 ? 0 : 1;
 }

@@ -10,6 +10,7 @@
 #include "berth_end.h"
 #include "files.h"
 #include "http.h"
+#include "loop_chain.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -36,7 +37,6 @@ struct connection {
 };
 
 static berth_pool *pool;
-static struct berth_slice piece;
 
 /* ---- files ---- */
 
@@ -204,18 +204,14 @@ static int go_on(struct connection *connection) {
         int error = respond_all(connection);
         uint64_t unsent = berth_chain_length(&connection->out);
         if (error != 0 || unsent == 0) {
-            return error;
+            return error == 0 && connection->ends ? -ECONNRESET : error;
         }
-        int64_t sent = berth_io_send(connection->watch.fd, &connection->out, UINT64_MAX);
+        int64_t sent = loop_send(&connection->watch, &connection->out);
         if (sent < 0 && sent != -EAGAIN) {
             return (int)sent;
         }
-        loop_counts.bytes += sent > 0 ? (uint64_t)sent : 0;
         if (berth_chain_length(&connection->out) > 0) {
             return 0;
-        }
-        if (connection->ends) {
-            return -ECONNRESET;
         }
     }
 }
@@ -224,7 +220,7 @@ static void on_ready(struct watch *watch, uint32_t events) {
     struct connection *connection = LOOP_OWNER(watch, struct connection, watch);
     int64_t result = -EAGAIN;
     if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) {
-        result = berth_io_receive_shared(watch->fd, &connection->in, &piece, 0);
+        result = loop_receive(watch, &connection->in);
     }
     if (result == 0 || (result < 0 && result != -EAGAIN) || go_on(connection) != 0) {
         loop_end(watch);
@@ -255,10 +251,11 @@ int main(int argc, char **argv) {
     pool = berth_pool_create("files", &options);
     files_begin(argv[1], load, unload);
     loop_begin();
+    loop_memory(pool);
     berth_io_ignore_sigpipe();
     loop_listen(argc > 2 ? (uint16_t)atoi(argv[2]) : 0, on_accepted);
     loop_run();
     files_end();
-    berth_slice_release(&piece);
+    loop_memory_end();
     return berth_end(pool);
 }

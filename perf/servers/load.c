@@ -25,6 +25,7 @@ struct client {
     int fd;
     uint64_t sent, got; /* bytes of the stream */
     uint64_t messages;
+    uint32_t events; /* that it is watched for */
 };
 
 static unsigned char pattern[PATTERN_BYTES + PIECE_MAX];
@@ -56,6 +57,10 @@ static int connect_to(uint16_t port) {
 
 static void watch(struct client *client, uint32_t events, int operation) {
     struct epoll_event event = {.events = events, .data.ptr = client};
+    if (client->events == events) {
+        return;
+    }
+    client->events = events;
     if (epoll_ctl(epoll_fd, operation, client->fd, &event) != 0) {
         fail("epoll_ctl");
     }

@@ -1,5 +1,6 @@
 /*
- * What the servers share: one thread, one epoll, until SIGTERM or SIGINT.
+ * What the servers share: one thread, one epoll (or one ring, see loop_chain.h), until SIGTERM or
+ * SIGINT.
  *
  * A watch is part of whatever waits for a descriptor. It is not freed while events that were
  * fetched may still name it: loop_end puts that off until they have been handled.
@@ -17,6 +18,7 @@ struct watch {
     void (*ended)(struct watch *watch);                  /* frees it */
     struct watch *next;                                  /* of all, or of those that have ended */
     struct watch **link;
+    void *side; /* what a loop keeps of it */
 };
 
 /* The structure that a watch, or whatever else, is a member of. */

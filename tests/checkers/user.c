@@ -55,6 +55,18 @@ static void a_slice_is_written_after_its_release(void) {
     ((volatile unsigned char *)data)[5000] = 1;
 }
 
+/* All of its block's class, so that what is behind it is another block, which nobody has. */
+static void a_slice_is_written_behind_its_end(void) {
+    struct berth_slice slice;
+    check(berth_slice_alloc(pool, 112, &slice));
+    unsigned char *data = berth_slice_try_write(&slice);
+    ((volatile unsigned char *)data)[112] = 1;
+}
+
+static void a_run_is_read_behind_its_end(void) {
+    read_from((char *)berth_alloc(pool, 65536) + 65536);
+}
+
 static void a_chain_is_read_after_it_was_sent(void) {
     struct berth_chain chain;
     struct berth_segment segment;
@@ -154,6 +166,8 @@ static const struct {
     CASE(a_run_is_read_after_its_free),
     CASE(a_slice_is_read_after_its_release),
     CASE(a_slice_is_written_after_its_release),
+    CASE(a_slice_is_written_behind_its_end),
+    CASE(a_run_is_read_behind_its_end),
     CASE(a_chain_is_read_after_it_was_sent),
     CASE(a_buffer_is_read_after_it_was_cleared),
     CASE(a_temporary_buffer_is_read_after_it_was_given_back),

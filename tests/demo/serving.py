@@ -65,7 +65,8 @@ def load(report, base, name):
 
 def files(report, build, folder):
     directory = os.path.join(ROOT, "docs")
-    program = compiled(build, folder, "files", "files_server.c", "files.c", "http.c", "loop.c")
+    program = compiled(build, folder, "files", "files_server.c", "files.c", "http.c",
+                       "loop.c", "loop_chain.c")
     report.say(f"$ files {os.path.relpath(directory)}")
     process = subprocess.Popen([program, directory], stdout=subprocess.PIPE, text=True,
                                env=server.environment())

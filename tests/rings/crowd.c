@@ -11,7 +11,6 @@
 
 #include <berth/uring.h>
 
-#include <inttypes.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
@@ -56,16 +55,6 @@ static uint64_t said(const char *line, const char *name) {
     return strtoull(at + strlen(name) + strlen("\": "), NULL, 10);
 }
 
-static void visit_all(struct crowd *crowd) {
-    pthread_t clients[CLIENT_THREADS];
-    for (unsigned i = 0; i < CLIENT_THREADS; i++) {
-        clients[i] = start_thread(crowd_visit, crowd);
-    }
-    for (unsigned i = 0; i < CLIENT_THREADS; i++) {
-        join_thread(clients[i]);
-    }
-}
-
 int main(int argc, char **argv) {
     UNIT_CHECK(argc == 5);
     unsigned needed = BERTH_URING_HAS_BUFFERS | BERTH_URING_HAS_FIXED | BERTH_URING_HAS_MULTISHOT;
@@ -80,7 +69,7 @@ int main(int argc, char **argv) {
                                          .sin_port = htons(port_of(says)),
                                          .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     crowd.end_ms = crowd_now_ms() + (uint64_t)atoi(argv[3]) * 1000;
-    visit_all(&crowd);
+    crowd_visit_all(&crowd);
     UNIT_CHECK(kill(server, SIGTERM) == 0);
     char line[512] = "";
     while (strstr(line, "connections") == NULL) { /* behind the rest of the first */
@@ -89,13 +78,8 @@ int main(int argc, char **argv) {
     int status = -1;
     UNIT_CHECK(waitpid(server, &status, 0) == server);
     fclose(says);
-    printf("%u connections at once, %" PRIu64 " in all; %" PRIu64 " stalled, %" PRIu64
-           " reset, %" PRIu64 " closed by half; %" PRIu64 " bytes verified\n%s",
-           crowd.connections, crowd_counts.come, crowd_counts.stalled, crowd_counts.reset,
-           crowd_counts.half_closed, crowd_counts.verified_bytes, line);
+    fputs(line, stdout);
     UNIT_CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    UNIT_CHECK(crowd_counts.come > crowd.connections);
-    UNIT_CHECK(crowd_counts.verified_bytes > crowd.connections * (uint64_t)1000);
     UNIT_CHECK(said(line, "starved") > 0); /* or this looks at half of it */
     UNIT_CHECK(said(line, "pool_live") == 0);
     return 0;

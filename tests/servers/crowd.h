@@ -1,6 +1,6 @@
 /*
- * A server and its clients in one process: connections that come, stall, reset and go while memory
- * runs short and system calls fail.
+ * A server and its clients: connections that come, stall, reset and go while memory runs short and
+ * system calls fail.
  */
 #ifndef BERTH_TESTS_SERVERS_CROWD_H
 #define BERTH_TESTS_SERVERS_CROWD_H
@@ -21,20 +21,17 @@ struct crowd {
     _Atomic bool clients_gone;
 };
 
-/* What the clients saw, by kinds of what they do. */
-struct crowd_counts {
-    _Atomic uint64_t come, ended_by_server, stalled, reset, half_closed, verified_bytes;
-};
-extern struct crowd_counts crowd_counts;
-
 static inline uint64_t crowd_now_ms(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-/* Threads; both take a struct crowd. */
+/* A thread of the server's; takes a struct crowd. */
 void *crowd_serve(void *crowd);
-void *crowd_visit(void *crowd);
+
+/* Has the clients come and go until the end, in threads; then says what they saw, and checks that
+ * it was all there is to see. */
+void crowd_visit_all(struct crowd *crowd);
 
 #endif

@@ -4,7 +4,14 @@
  */
 #include "crowd.h"
 
-enum { PIECE_MAX = 32 << 10, STALL_MS = 300, LENGTH_MAX = 200 << 10 };
+#include <inttypes.h>
+
+enum {
+    PIECE_MAX = 32 << 10,
+    STALL_MS = 300,
+    LENGTH_MAX = 200 << 10,
+    SOURCES = 16, /* addresses, 127.0.0.2 and on: each has ports of its own */
+};
 
 enum plan { ECHOES, STALLS, RESETS, LEAVES_UNREAD, HALF_CLOSES, PLANS };
 
@@ -25,7 +32,11 @@ struct visit {
     struct unit_random random;
 };
 
-struct crowd_counts crowd_counts;
+/* What the clients saw, by kinds of what they do. */
+static struct {
+    _Atomic uint64_t come, most, ended_by_server, stalled, reset, half_closed, verified_bytes;
+    _Atomic unsigned open;
+} counts;
 
 static void watch(struct visit *visit, struct client *client, int operation) {
     struct epoll_event event = {.data.ptr = client};
@@ -35,24 +46,36 @@ static void watch(struct visit *visit, struct client *client, int operation) {
     UNIT_CHECK(epoll_ctl(visit->epoll, operation, client->fd, &event) == 0);
 }
 
+static void count_open(void) {
+    uint64_t now = atomic_fetch_add(&counts.open, 1) + 1, most = atomic_load(&counts.most);
+    while (now > most && !atomic_compare_exchange_weak(&counts.most, &most, now)) {
+    }
+}
+
 static void come(struct visit *visit, struct client *client) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) { /* those that the server still drains have the descriptors: later */
         UNIT_CHECK(errno == EMFILE || errno == ENFILE || errno == ENOBUFS);
         return;
     }
+    int late = 1; /* a port is chosen when it is known to whom */
+    struct sockaddr_in from = {.sin_family = AF_INET};
+    from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + atomic_load(&counts.come) % SOURCES);
+    (void)setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &late, sizeof(late));
+    (void)bind(fd, (struct sockaddr *)&from, sizeof(from)); /* else it has the one address */
     if (connect(fd, (struct sockaddr *)&visit->crowd->address, sizeof(visit->crowd->address)) !=
             0 &&
         errno != EINPROGRESS) {
         close(fd); /* no port, or no room in the backlog: later */
         return;
     }
-    uint64_t number = atomic_fetch_add(&crowd_counts.come, 1);
+    uint64_t number = atomic_fetch_add(&counts.come, 1);
     *client = (struct client){.fd = fd,
                               .plan = (enum plan)unit_random_below(&visit->random, PLANS),
                               .start = number * UINT64_C(1000003),
                               .length = 1 + unit_random_below(&visit->random, LENGTH_MAX)};
     visit->open++;
+    count_open();
     watch(visit, client, EPOLL_CTL_ADD);
 }
 
@@ -64,6 +87,7 @@ static void go(struct visit *visit, struct client *client, bool by_reset) {
     }
     client->fd = -1;
     visit->open--;
+    atomic_fetch_sub(&counts.open, 1);
 }
 
 /* False: the server has ended it, which it may. */
@@ -84,7 +108,7 @@ static bool receive_some(struct client *client) {
         UNIT_CHECK(client->got + (uint64_t)now <= client->sent);
         UNIT_CHECK(stream_is(piece, client->start + client->got, (size_t)now));
         client->got += (uint64_t)now;
-        atomic_fetch_add(&crowd_counts.verified_bytes, (uint64_t)now);
+        atomic_fetch_add(&counts.verified_bytes, (uint64_t)now);
     }
     return now > 0 || (now < 0 && errno == EAGAIN);
 }
@@ -97,17 +121,17 @@ static bool misbehave(struct visit *visit, struct client *client) {
     client->has_stalled = true;
     switch (client->plan) {
     case STALLS:
-        atomic_fetch_add(&crowd_counts.stalled, 1);
+        atomic_fetch_add(&counts.stalled, 1);
         client->stalled_until_ms =
             crowd_now_ms() + STALL_MS + unit_random_below(&visit->random, STALL_MS);
         return true;
     case RESETS:
     case LEAVES_UNREAD:
-        atomic_fetch_add(&crowd_counts.reset, 1);
+        atomic_fetch_add(&counts.reset, 1);
         go(visit, client, client->plan == RESETS);
         return false;
     case HALF_CLOSES:
-        atomic_fetch_add(&crowd_counts.half_closed, 1);
+        atomic_fetch_add(&counts.half_closed, 1);
         client->length = client->sent;
         UNIT_CHECK(shutdown(client->fd, SHUT_WR) == 0 || errno == ENOTCONN);
         return true;
@@ -124,7 +148,7 @@ static void on_ready(struct visit *visit, struct client *client, uint32_t events
         alive = receive_some(client);
     }
     if (!alive || (client->stalled_until_ms != 0 && (events & EPOLLERR) != 0)) {
-        atomic_fetch_add(&crowd_counts.ended_by_server, 1);
+        atomic_fetch_add(&counts.ended_by_server, 1);
         go(visit, client, false);
     } else if (client->got == client->length) {
         go(visit, client, false);
@@ -148,7 +172,7 @@ static void look_around(struct visit *visit) {
     }
 }
 
-void *crowd_visit(void *argument) {
+static void *visit_some(void *argument) {
     struct visit visit = {.crowd = argument, .epoll = epoll_create1(EPOLL_CLOEXEC)};
     struct epoll_event events[EVENTS_MAX];
     uint64_t looked_ms = 0;
@@ -176,4 +200,23 @@ void *crowd_visit(void *argument) {
     free(visit.clients);
     close(visit.epoll);
     return NULL;
+}
+
+void crowd_visit_all(struct crowd *crowd) {
+    pthread_t clients[CLIENT_THREADS];
+    for (unsigned i = 0; i < CLIENT_THREADS; i++) {
+        clients[i] = start_thread(visit_some, crowd);
+    }
+    for (unsigned i = 0; i < CLIENT_THREADS; i++) {
+        join_thread(clients[i]);
+    }
+    printf("%" PRIu64 " connections at once, %" PRIu64 " in all; %" PRIu64 " stalled, %" PRIu64
+           " reset, %" PRIu64 " closed by half, %" PRIu64 " ended by the server; %" PRIu64
+           " bytes verified\n",
+           counts.most, counts.come, counts.stalled, counts.reset, counts.half_closed,
+           counts.ended_by_server, counts.verified_bytes);
+    fflush(stdout);
+    UNIT_CHECK(counts.come > crowd->connections && counts.most > crowd->connections / 2);
+    UNIT_CHECK(counts.stalled > 0 && counts.reset > 0 && counts.half_closed > 0);
+    UNIT_CHECK(counts.verified_bytes > crowd->connections * (uint64_t)1000);
 }

@@ -371,6 +371,90 @@ static void a_child_finds_the_list_free(void **state) {
     berth_slice_release(&slice);
 }
 
+/* ---- what is kept for how little ---- */
+
+static void expect_kept(uint64_t held, uint64_t viewed) {
+    struct berth_process_metrics all = figures();
+    UNIT_CHECK(all.slices_held_bytes == held);
+    UNIT_CHECK(all.slices_viewed_bytes == viewed);
+}
+
+static void small_slices_of_large_blocks_are_told(void **state) {
+    /* A server that keeps 100 bytes of each packet would hold all of them, and nobody knew. */
+    (void)state;
+    struct berth_slice whole, part, head;
+    expect_kept(0, 0);
+    assert_int_equal(berth_slice_alloc(pool, 64 * KiB, &whole), 0);
+    expect_kept(64 * KiB, 64 * KiB);
+    assert_int_equal(berth_slice_sub(&whole, 5, 100, &part), 0);
+    expect_kept(64 * KiB, 64 * KiB); /* no byte twice */
+    berth_slice_release(&whole);
+    expect_kept(64 * KiB, 100);
+    assert_int_equal(berth_slice_split(&part, 30, &head), 0);
+    expect_kept(64 * KiB, 100);
+    berth_slice_release(&part);
+    expect_kept(64 * KiB, 30);
+    assert_int_equal(berth_slice_compact(pool, &head, 2), 1);
+    expect_kept(30, 30);
+    berth_slice_release(&head);
+    expect_kept(0, 0);
+}
+
+static void chains_and_buffers_tell_what_they_view(void **state) {
+    (void)state;
+    struct berth_chain chain, front;
+    berth_chain_init(&chain, pool);
+    berth_chain_init(&front, pool);
+    struct berth_slice slice;
+    assert_int_equal(berth_slice_alloc(pool, 10000, &slice), 0);
+    assert_int_equal(berth_chain_append(&chain, &slice), 0);
+    assert_int_equal(berth_chain_consume(&chain, 6000), 0);
+    expect_kept(10000, 4000);
+    assert_int_equal(berth_chain_split(&chain, 1000, &front), 0);
+    expect_kept(10000, 4000);
+    berth_chain_clear(&chain);
+    expect_kept(10000, 1000);
+    berth_chain_clear(&front);
+    expect_kept(0, 0);
+
+    struct berth_buf buf;
+    berth_buf_init(&buf, pool, 4096, 0);
+    assert_int_equal(berth_buf_append(&buf, "0123456789", 10), 0);
+    expect_kept(4096, 4096); /* it may write all of it */
+    assert_int_equal(berth_buf_take_slice(&buf, 4, &slice), 0);
+    berth_buf_clear(&buf);
+    expect_kept(4096, 4);
+    berth_slice_release(&slice);
+    expect_kept(0, 0);
+}
+
+static void what_a_pool_takes_with_it_is_kept_no_more(void **state) {
+    /* The figures would grow for ever. */
+    (void)state;
+    berth_pool *other = berth_pool_create("other", NULL);
+    struct berth_slice slice;
+    assert_int_equal(berth_slice_alloc(other, 1000, &slice), 0);
+    expect_kept(1000, 1000);
+    assert_int_equal(berth_pool_destroy(other, BERTH_FORCE), 0);
+    expect_kept(0, 0);
+}
+
+static void drawn_records_stand_for_the_others(void **state) {
+    (void)state;
+    enum { MANY = 4096, EACH = 1000 };
+    static struct berth_slice slices[MANY];
+    assert_int_equal(berth_leak_level_set(BERTH_LEAK_SIMPLE), 0);
+    for (unsigned i = 0; i < MANY; i++) {
+        assert_int_equal(berth_slice_alloc(pool, EACH, &slices[i]), 0);
+    }
+    struct berth_process_metrics all = figures();
+    assert_in_range(all.slices_held_bytes, MANY * EACH / 3, MANY * EACH * 3);
+    for (unsigned i = 0; i < MANY; i++) {
+        berth_slice_release(&slices[i]);
+    }
+    expect_kept(0, 0);
+}
+
 int main(int count, char **arguments) {
     if (count > 1 && strcmp(arguments[1], "exit") == 0) {
         leak_and_exit(NULL);
@@ -385,6 +469,10 @@ int main(int count, char **arguments) {
         TEST(simple_records_one_in_128_without_a_period),
         TEST(nothing_is_on_record_when_off),
         TEST(reports_and_uses_in_threads_at_once_are_whole),
+        TEST(small_slices_of_large_blocks_are_told),
+        TEST(chains_and_buffers_tell_what_they_view),
+        TEST(what_a_pool_takes_with_it_is_kept_no_more),
+        TEST(drawn_records_stand_for_the_others),
         cmocka_unit_test(the_options_print_leaks_at_exit),
         TEST(a_child_goes_on_with_the_records),
         TEST(a_child_finds_the_list_free),

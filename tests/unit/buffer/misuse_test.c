@@ -162,6 +162,13 @@ static void one_reference_in_two_threads(void *unused) {
     run_threads(2, retain_for_long, &slice);
 }
 
+static void use_a_chain_of_zeros(void *unused) {
+    (void)unused;
+    struct berth_chain chain;
+    memset(&chain, 0, sizeof(chain));
+    (void)berth_chain_append_bytes(&chain, "abc", 3);
+}
+
 static struct misuse {
     void (*commit)(void *);
     const char *line;
@@ -183,6 +190,7 @@ static struct misuse {
     {lose_a_pin, "berth: releasing the last reference to pinned memory", false, false},
     {commit_beyond_the_room, "berth: commit of ", false, false},
     {commit_without_a_block, "berth: commit of 1 bytes to a buffer with room for 0", false, false},
+    {use_a_chain_of_zeros, "berth: use of a chain that was not initialised", false, false},
     {count_below_zero, "berth: releasing a slice that was released", false, false},
     {count_without_end, "berth: more references than can be counted", false, false},
     {another_thread_in_a_pool_of_one,

@@ -231,6 +231,39 @@ static void a_pause_ends_where_the_kernel_does_not_copy(void **state) {
     assert_int_equal(sender->pace.copies_left, BERTH_PAUSE_COPIED);
 }
 
+static void send_piece(unsigned in_flight) {
+    append_stream(&out, 0, PIECE);
+    UNIT_CHECK(berth_sender_send(sender, &out, UINT64_MAX) == PIECE);
+    UNIT_CHECK(berth_sender_in_flight(sender) == in_flight);
+}
+
+static void both_ways_are_compared_now_and_then(void **state) {
+    /* Whoever gave no threshold would have one of another machine. */
+    (void)state;
+    assert_int_equal(berth_sender_close(sender, 1000), 0);
+    close(peer);
+    connect_sender(0);
+    struct berth__ways_of *of = &sender->ways.of[5]; /* PIECE */
+    of->until = 1;
+    send_piece(1);
+    assert_int_equal(sender->ways.state, BERTH_WAYS_ALOFT);
+    drop_received(PIECE);
+    collect_all(); /* on loopback the kernel has copied: that says nothing of the other way */
+    assert_int_equal(sender->ways.state, BERTH_WAYS_IDLE);
+    assert_int_equal(of->pairs, 0);
+    sender->pace.copies_left = 0;
+    of->until = 1;
+    send_piece(1);
+    berth__sender_notified(sender, 1, 1, false); /* as a device would have it */
+    (void)berth_sender_collect(sender);
+    assert_int_equal(sender->ways.state, BERTH_WAYS_LANDED);
+    drop_received(PIECE);
+    send_piece(0);
+    assert_int_equal(of->pairs, 1);
+    assert_int_equal(sender->ways.state, BERTH_WAYS_IDLE);
+    drop_received(PIECE);
+}
+
 /* Without the right to lock more memory than that, which is counted for each user. */
 static void send_with_few_locked_pages(void *unused) {
     (void)unused;
@@ -427,6 +460,7 @@ int main(void) {
         SENDER_TEST(short_sends_copy),
         SENDER_TEST(where_the_kernel_copies_it_is_not_tried_again_soon),
         SENDER_TEST(a_pause_ends_where_the_kernel_does_not_copy),
+        SENDER_TEST(both_ways_are_compared_now_and_then),
         SENDER_TEST(too_many_locked_pages_copy),
         SENDER_TEST(too_many_notifications_copy),
         SENDER_TEST(beyond_the_pool_s_bound_it_copies),

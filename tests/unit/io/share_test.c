@@ -121,6 +121,7 @@ static void a_message_that_nobody_takes_lets_go(void **state) {
     assert_int_equal(berth_export_send(ends[0], &slice, &export), 0);
     assert_int_equal(berth_export_send(ends[0], &slice, &forced), 0);
     berth_slice_release(&slice);
+    assert_int_equal(berth_export_end(forced, 2), -EINVAL);
     assert_int_equal(berth_export_end(forced, 0), -EBUSY);
     assert_int_equal(berth_export_end(forced, BERTH_FORCE), 0);
     close(ends[1]);

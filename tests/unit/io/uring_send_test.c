@@ -358,6 +358,28 @@ static unsigned char opcode_of_next(size_t length) {
     return opcode;
 }
 
+static uint64_t allocations(void) {
+    berth_thread_flush(); /* so that all are counted */
+    return figures_of(pool).allocations;
+}
+
+static void one_send_after_another_allocates_nothing(void **state) {
+    /* A record would be made and freed for each message. */
+    (void)state;
+    static const unsigned char bytes[2000];
+    uint64_t before = 0;
+    for (unsigned i = 0; i < 20; i++) {
+        struct berth_slice slice;
+        struct io_uring_sqe sqe;
+        assert_int_equal(berth_slice_wrap_static(bytes, sizeof(bytes), &slice), 0);
+        assert_int_equal(berth_chain_append(&out, &slice), 0);
+        assert_int_equal(berth_uring_sender_send(sender, &out, UINT64_MAX, &sqe), 0);
+        complete(sqe.user_data, sizeof(bytes), 0);
+        before = i == 0 ? allocations() : before;
+    }
+    assert_int_equal(allocations(), before);
+}
+
 static void short_sends_copy(void **state) {
     (void)state;
     berth_uring_sender_end(sender);
@@ -492,6 +514,7 @@ int main(void) {
         SEND_TEST(nothing_is_reused_while_the_peer_stalls),
         SEND_TEST(a_reset_by_the_peer_gives_all_back),
         SEND_TEST(a_ring_that_is_torn_down_leaves_memory_pinned),
+        SEND_TEST(one_send_after_another_allocates_nothing),
         SEND_TEST(short_sends_copy),
         SEND_TEST(where_the_kernel_copies_it_is_not_tried_again_soon),
         SEND_TEST(a_socket_that_cannot_is_answered_by_copying),

@@ -2,6 +2,7 @@
  * that it is out of use. */
 #include "rings.h"
 
+#include "buffer/chain.h"
 #include "heap/io.h"
 #include "io/uring_table.h"
 #include "pool/api.h"
@@ -197,7 +198,9 @@ static void registered_memory_is_sent_as_such(void **state) {
 }
 
 static void a_long_slice_among_others_goes_alone(void **state) {
+    /* Where the kernel takes one registered slice at a time. */
     (void)state;
+    berth__uring_pretend(berth_uring_features() & ~(unsigned)BERTH_URING_HAS_FIXED_MANY);
     struct berth_chain out;
     berth_chain_init(&out, pool);
     berth_uring_sender *sender = make_sender();
@@ -218,6 +221,83 @@ static void a_long_slice_among_others_goes_alone(void **state) {
     berth_uring_sender_complete(sqe.user_data, PIECE, 0, &sent);
     berth_chain_clear(&out);
     berth_uring_sender_end(sender);
+    berth__uring_pretend(UINT32_MAX);
+}
+
+static const struct msghdr *message_of(const struct io_uring_sqe *sqe) {
+    return (const struct msghdr *)(uintptr_t)sqe->addr;
+}
+
+static void several_slices_of_a_chunk_go_at_once(void **state) {
+    /* Messages of a head and a body would cost two sends, or be looked up page by page. */
+    (void)state;
+    struct berth_chain out;
+    berth_chain_init(&out, pool);
+    berth_uring_sender *sender = make_sender();
+    for (unsigned i = 0; i < 3; i++) {
+        append_stream(&out, i * UINT64_C(8000), 8000);
+    }
+    struct berth_slice aside; /* in no slot, and so not part of it */
+    static unsigned char elsewhere[3000];
+    stream_fill(elsewhere, 24000, sizeof(elsewhere));
+    assert_int_equal(berth_slice_wrap_static(elsewhere, sizeof(elsewhere), &aside), 0);
+    (void)berth_uring_table_sync(table);
+    const struct berth_slice *first = berth__chain_at(&out, 0);
+    int slot = berth__uring_table_slot(table, first->data, first->length);
+    bool many = (berth_uring_features() & BERTH_URING_HAS_FIXED_MANY) != 0;
+    struct io_uring_sqe *sqe = ring_entry();
+    assert_int_equal(berth_uring_sender_send(sender, &out, UINT64_MAX, sqe), 0);
+    assert_int_equal(sqe->opcode, IORING_OP_SENDMSG_ZC);
+    assert_int_equal((sqe->ioprio & IORING_RECVSEND_FIXED_BUF) != 0, many);
+    assert_int_equal(sqe->buf_index, many ? slot : 0);
+    ring_submit();
+    receive_stream(0, 24000);
+    struct berth_uring_sent sent;
+    do {
+        complete_one(&sent);
+    } while (berth_uring_sender_in_flight(sender) > 0);
+    assert_int_equal(berth_chain_length(&out), 0);
+    berth_uring_sender_end(sender);
+    sender = make_sender();
+    for (unsigned i = 0; i < 5; i++) {
+        append_stream(&out, i * UINT64_C(8000), 8000);
+    }
+    assert_int_equal(berth_chain_append(&out, &aside), 0);
+    struct io_uring_sqe other;
+    assert_int_equal(berth_uring_sender_send(sender, &out, UINT64_MAX, &other), 0);
+    assert_int_equal((other.ioprio & IORING_RECVSEND_FIXED_BUF) != 0, many);
+    assert_int_equal(message_of(&other)->msg_iovlen, many ? 5 : 6);
+    berth_uring_sender_complete(other.user_data, -ECONNRESET, 0, &sent);
+    berth_chain_clear(&out);
+    berth_uring_sender_end(sender);
+}
+
+static void beyond_the_pool_s_bound_no_slot_is_named(void **state) {
+    /* What a sender sends in spite of the bound is another batch than the one that was looked up.
+     */
+    (void)state;
+    struct berth_pool_options options = BERTH_POOL_OPTIONS_INIT;
+    options.io = 1;
+    options.in_flight = 1;
+    berth_pool *bounded = berth_pool_create("bounded", &options);
+    berth_uring_table *of_bounded = berth_uring_table_create(bounded, test_ring.ring_fd, 64, MARK);
+    assert_null(of_bounded); /* the ring has a table: the sender has that of another pool */
+    struct berth_uring_sender_options with = BERTH_URING_SENDER_INIT;
+    with.table = table;
+    berth_uring_sender *sender = berth_uring_sender_create(bounded, ends[0], &with);
+    struct berth_chain out;
+    berth_chain_init(&out, pool);
+    append_stream(&out, 0, PIECE);
+    append_stream(&out, PIECE, PIECE);
+    (void)berth_uring_table_sync(table);
+    struct io_uring_sqe sqe;
+    struct berth_uring_sent sent;
+    assert_int_equal(berth_uring_sender_send(sender, &out, UINT64_MAX, &sqe), 0);
+    assert_int_equal(sqe.ioprio & IORING_RECVSEND_FIXED_BUF, 0);
+    berth_uring_sender_complete(sqe.user_data, -ECONNRESET, 0, &sent);
+    berth_uring_sender_end(sender);
+    berth_chain_clear(&out);
+    assert_int_equal(berth_pool_destroy(bounded, 0), 0);
 }
 
 static void nothing_is_out_of_use_while_it_is_in_flight(void **state) {
@@ -273,6 +353,52 @@ static void a_further_ring_has_the_same(void **state) {
     io_uring_queue_exit(&further);
     assert_true(berth_uring_table_has(table, block, PIECE));
     berth_free(block);
+}
+
+static void what_comes_after_a_clone_is_in_both(void **state) {
+    /* The further ring would go without registered memory as the pool grows. */
+    (void)state;
+    void *first = berth_alloc(pool, PIECE);
+    (void)berth_uring_table_sync(table);
+    struct io_uring further;
+    UNIT_CHECK(io_uring_queue_init(4, &further, 0) == 0);
+    berth_uring_table *clone = berth_uring_table_clone(table, further.ring_fd, MARK);
+    assert_non_null(clone);
+    unsigned before = berth_uring_table_sync(clone);
+    void *later[64];
+    for (unsigned i = 0; i < 64; i++) { /* more than a chunk */
+        later[i] = berth_alloc(pool, PIECE);
+    }
+    assert_true(berth_uring_table_sync(clone) > before);
+    assert_int_equal(berth_uring_table_sync(table), berth_uring_table_sync(clone));
+    for (unsigned i = 0; i < 64; i++) {
+        assert_true(berth_uring_table_has(table, later[i], PIECE));
+        assert_true(berth_uring_table_has(clone, later[i], PIECE));
+    }
+    int slot = berth__uring_table_slot(clone, later[63], PIECE);
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&further);
+    stream_fill(later[63], 0, PIECE);
+    io_uring_prep_send_zc_fixed(sqe, ends[0], later[63], PIECE, MSG_WAITALL, 0, (unsigned)slot);
+    sqe->user_data = 0;
+    UNIT_CHECK(io_uring_submit(&further) == 1);
+    receive_stream(0, PIECE);
+    for (unsigned turn = 0; turn < 2; turn++) {
+        struct io_uring_cqe *cqe;
+        UNIT_CHECK(io_uring_wait_cqe(&further, &cqe) == 0);
+        assert_true(cqe->user_data == 0 && (turn == 1 || cqe->res == PIECE));
+        io_uring_cqe_seen(&further, cqe);
+    }
+    berth_free(first);
+    for (unsigned i = 0; i < 64; i++) {
+        berth_free(later[i]);
+    }
+    while (berth_uring_table_destroy(clone, 0) == -EBUSY) {
+        struct io_uring_cqe *cqe;
+        UNIT_CHECK(io_uring_wait_cqe(&further, &cqe) == 0);
+        berth_uring_table_complete(cqe->user_data);
+        io_uring_cqe_seen(&further, cqe);
+    }
+    io_uring_queue_exit(&further);
 }
 
 static void a_ring_that_is_gone_gives_its_chunks_up(void **state) {
@@ -353,8 +479,11 @@ int main(void) {
         TABLE_TEST(a_table_may_be_smaller_than_the_pool),
         TABLE_TEST(registered_memory_is_sent_as_such),
         TABLE_TEST(a_long_slice_among_others_goes_alone),
+        TABLE_TEST(several_slices_of_a_chunk_go_at_once),
+        TABLE_TEST(beyond_the_pool_s_bound_no_slot_is_named),
         TABLE_TEST(nothing_is_out_of_use_while_it_is_in_flight),
         TABLE_TEST(a_further_ring_has_the_same),
+        TABLE_TEST(what_comes_after_a_clone_is_in_both),
         TABLE_TEST(a_ring_that_is_gone_gives_its_chunks_up),
         TABLE_TEST(beyond_the_limit_of_locked_memory_it_does_without),
         TABLE_TEST(what_cannot_be_is_refused),

@@ -4,6 +4,7 @@
 
 #include "chunk/ledger.h"
 #include "heap/io.h"
+#include "heap/stash.h"
 #include "os/fault.h"
 #include "pool/api.h"
 #include "pool/pool.h"
@@ -208,12 +209,29 @@ static void a_full_ledger_gets_registered_memory_back(void **state) {
 
 /* ---- forks ---- */
 
+static void never_called(void *context, void *data, size_t length) {
+    (void)context;
+    (void)data;
+    (void)length;
+    abort();
+}
+
 static void use_as_a_child(void *block) {
     unsigned char *bytes = block;
     UNIT_CHECK(berth_alloc(pool, 100) == NULL && errno == EOWNERDEAD);
     UNIT_CHECK(berth_alloc(pool, PIECE) == NULL && errno == EOWNERDEAD);
     UNIT_CHECK(berth_realloc(NULL, block, 2 * PIECE) == NULL && errno == EOWNERDEAD);
     UNIT_CHECK(berth_pool_destroy(pool, BERTH_FORCE) == -EOWNERDEAD);
+    struct berth_slice slice;
+    struct berth_chain chain;
+    struct berth_buf buf;
+    berth_chain_init(&chain, pool);
+    berth_buf_init(&buf, pool, 0, 0);
+    UNIT_CHECK(berth_slice_alloc(pool, 100, &slice) == -EOWNERDEAD);
+    UNIT_CHECK(berth_slice_wrap(pool, block, 1, never_called, NULL, &slice) == -EOWNERDEAD);
+    UNIT_CHECK(berth_chain_append_bytes(&chain, "abc", 3) == -EOWNERDEAD);
+    UNIT_CHECK(berth_chain_append_file(&chain, 0, 0, 1, false) == -EOWNERDEAD);
+    UNIT_CHECK(berth_buf_append(&buf, "abc", 3) == -EOWNERDEAD);
     UNIT_CHECK(berth_pool_reset(pool, BERTH_FORCE) == -EOWNERDEAD);
     UNIT_CHECK(berth_pool_io_hold(pool, block) == -EOWNERDEAD);
     UNIT_CHECK(bytes[0] == 0 && bytes[PIECE - 1] == 0); /* no page is shared with the parent */
@@ -252,6 +270,51 @@ static void a_child_has_no_part_in_it(void **state) {
     berth_free(block);
     assert_non_null(berth_alloc(pool, 100));
     check_balance(pool);
+}
+
+enum { STASHED = 20000, MANY = 256 };
+
+/* What the rest of a berth_free or berth_alloc does whose signal handler has forked. */
+static void go_on_with_the_parent_s_stash(void *stale) {
+    struct berth__cache *cache = stale;
+    uint64_t count = berth__load_relaxed(&cache->stash->table.count);
+    UNIT_CHECK(!berth__stash_make_room(cache, cache->stash, berth__normal_class(STASHED)));
+    cache->stash->fuel_bytes = 0;
+    UNIT_CHECK(berth__stash_pop_slow(cache, berth__normal_class(STASHED)) == NULL);
+    UNIT_CHECK(berth__load_relaxed(&cache->stash->table.count) == count);
+}
+
+static void an_interrupted_call_leaves_the_stash_alone(void **state) {
+    /* What lies in it would go back to a pool that is the parent's. */
+    (void)state;
+    void *blocks[MANY];
+    for (unsigned turn = 0; turn < 2; turn++) { /* the first makes the stash, the second fills it */
+        for (unsigned i = 0; i < MANY; i++) {
+            blocks[i] = berth_alloc(pool, STASHED);
+            assert_non_null(blocks[i]);
+        }
+        berth_free_batch(blocks, MANY);
+    }
+    struct berth__cache *cache = berth__cache_peek(berth__pool_arenas(pool));
+    assert_true(berth__stash_bytes(cache) > 0);
+    assert_int_equal(unit_in_child(go_on_with_the_parent_s_stash, cache), 0);
+    assert_true(berth__stash_make_room(cache, cache->stash, berth__normal_class(STASHED)));
+}
+
+static void use_the_parent_s_slice(void *slice) {
+    (void)berth_slice_try_write(slice);
+}
+
+static void a_child_is_told_whose_slices_it_has(void **state) {
+    /* What is in the record reads as zero: it would look for a release that there was not. */
+    (void)state;
+    struct berth_slice slice;
+    char line[256];
+    assert_int_equal(berth_slice_alloc(pool, PIECE, &slice), 0);
+    assert_int_equal(unit_in_child_line(use_the_parent_s_slice, &slice, line, sizeof(line)),
+                     -SIGABRT);
+    assert_non_null(strstr(line, "use of a slice that is the parent's, or was released"));
+    berth_slice_release(&slice);
 }
 
 static void expect_inherited(void *block) {
@@ -345,6 +408,8 @@ int main(void) {
         IO_TEST(parts_of_chunks_are_not_purged),
         IO_TEST(a_full_ledger_gets_registered_memory_back),
         IO_TEST(a_child_has_no_part_in_it),
+        IO_TEST(a_child_is_told_whose_slices_it_has),
+        IO_TEST(an_interrupted_call_leaves_the_stash_alone),
         IO_TEST(memory_that_has_left_is_inherited_again),
         IO_TEST(memory_that_cannot_be_inherited_is_not_used_again),
         IO_TEST(bytes_in_flight_have_a_bound),

@@ -308,6 +308,10 @@ static void a_pool_with_any_live_block_is_not_destroyed(void **state) {
         assert_int_equal(berth_pool_destroy(pool, 0), 0);
     }
     assert_int_equal(berth_pool_destroy(NULL, 0), -EINVAL);
+    berth_pool *ended = berth_pool_create("ended", NULL);
+    assert_int_equal(berth_pool_destroy(ended, 0), 0);
+    assert_int_equal(berth_pool_destroy(ended, 0), -EINVAL);
+    assert_int_equal(berth_pool_reset(ended, BERTH_FORCE), -EINVAL);
     assert_int_equal(berth_pool_destroy(berth_pool_default(), BERTH_FORCE), -EINVAL);
     assert_int_equal(berth_pool_reset(berth_pool_default(), BERTH_FORCE), -EINVAL);
     assert_int_equal(berth_pool_destroy(berth_pool_default(), 2), -EINVAL);
