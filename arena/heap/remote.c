@@ -4,6 +4,7 @@
 
 #include "heap/arenas.h"
 #include "heap/misuse.h"
+#include "heap/mixed.h"
 #include "os/fault.h"
 #include "os/probe.h"
 
@@ -32,7 +33,7 @@ static uint64_t word_of(struct message *top, unsigned depth) {
 }
 
 static uint64_t entry_of(const void *block) {
-    return berth__load_relaxed(berth__entry_find(block));
+    return berth__plain_entry(block, berth__load_relaxed(berth__entry_find(block)));
 }
 
 static uint32_t size_of(const void *block) {

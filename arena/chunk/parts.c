@@ -1,0 +1,148 @@
+#include "chunk/parts.h"
+
+#include "base/check.h"
+#include "chunk/meta.h"
+
+#include <string.h>
+
+enum {
+    PART_MIN = 64,  /* smaller ones would need large bitmaps */
+    OVER_SHARE = 4, /* of a block, at most one in so many bytes is over */
+    PER_BLOCK_MAX = UINT8_MAX,
+};
+
+static size_t bitmap_words(const struct berth__slab *slab, unsigned per_block) {
+    return (berth__slab_class(slab)->blocks * (size_t)per_block + 63) / 64;
+}
+
+static unsigned part_size(const struct berth__parts *parts) {
+    return berth__classes[parts->small_class].size;
+}
+
+unsigned berth__parts_per_block(unsigned small_class, unsigned part_class) {
+    const struct berth__class *class = &berth__classes[small_class];
+    uint32_t size = berth__classes[part_class].size;
+    unsigned count = class->size / size;
+    bool wasteful = class->size - count * size > class->size / OVER_SHARE;
+    bool possible = size >= PART_MIN && class->blocks <= BERTH_PARTS_BLOCKS_MAX &&
+                    count <= PER_BLOCK_MAX && small_class != part_class;
+    return possible && !wasteful ? count : 0;
+}
+
+bool berth__parts_begin(struct berth__slab *slab, unsigned part_class) {
+    struct berth__parts *parts = berth__parts_of(slab);
+    unsigned per_block = berth__parts_per_block(slab->small_class, part_class);
+    parts->ready = berth__meta_alloc(bitmap_words(slab, per_block) * sizeof(uint64_t));
+    if (parts->ready == NULL) {
+        return false;
+    }
+    berth__list_init(&parts->link);
+    parts->ready_count = 0;
+    parts->cut_count = 0;
+    parts->small_class = (uint8_t)part_class;
+    parts->per_block = (uint8_t)per_block;
+    slab->mixed = 1;
+    return true;
+}
+
+void berth__parts_end(struct berth__slab *slab) {
+    struct berth__parts *parts = berth__parts_of(slab);
+    berth__meta_free(parts->ready, bitmap_words(slab, parts->per_block) * sizeof(uint64_t));
+    parts->ready = NULL;
+    slab->mixed = 0;
+}
+
+void berth__parts_cut(struct berth__slab *slab) {
+    struct berth__parts *parts = berth__parts_of(slab);
+    const unsigned blocks = berth__slab_class(slab)->blocks;
+    unsigned block = (unsigned)berth__bits_next_set(slab->ready, 0, blocks);
+    BERTH_CHECK(block < blocks, "a slab's count of ready blocks is wrong");
+    berth__bits_clear(slab->ready, block, 1);
+    slab->ready_count--;
+    uint64_t bits = berth__load_relaxed(&parts->cut[block / 64]);
+    berth__store_relaxed(&parts->cut[block / 64], bits | UINT64_C(1) << (block % 64));
+    parts->cut_count++;
+    berth__bits_set(parts->ready, (size_t)block * parts->per_block, parts->per_block);
+    parts->ready_count = (uint16_t)(parts->ready_count + parts->per_block);
+}
+
+unsigned berth__parts_lend(struct berth__slab *slab, unsigned count, void **out) {
+    struct berth__parts *parts = berth__parts_of(slab);
+    const unsigned lent = (unsigned)berth__min(count, parts->ready_count);
+    const size_t end = bitmap_words(slab, parts->per_block) * 64;
+    size_t at = 0;
+    for (unsigned i = 0; i < lent; i++) {
+        at = berth__bits_next_set(parts->ready, at, end);
+        BERTH_CHECK(at < end, "a slab's count of ready parts is wrong");
+        berth__bits_clear(parts->ready, at, 1);
+        out[i] = slab->base + at / parts->per_block * berth__slab_class(slab)->size +
+                 at % parts->per_block * part_size(parts);
+    }
+    parts->ready_count = (uint16_t)(parts->ready_count - lent);
+    return lent;
+}
+
+struct berth__part berth__part_find(struct berth__slab *slab, const void *address) {
+    const struct berth__parts *parts = berth__parts_of(slab);
+    const struct berth__class *class = berth__slab_class(slab);
+    uint32_t offset = (uint32_t)((const char *)address - slab->base);
+    struct berth__part part = {.small_class = slab->small_class,
+                               .block = berth__divide(offset, class->reciprocal)};
+    uint32_t into = offset - part.block * class->size;
+    if (part.block >= class->blocks) {
+        return part; /* behind the last block */
+    }
+    uint64_t bits = berth__load_relaxed(&parts->cut[part.block / 64]);
+    if ((bits >> (part.block % 64) & 1) == 0) {
+        part.is_start = into == 0;
+        return part;
+    }
+    part.is_part = true;
+    part.small_class = parts->small_class;
+    part.index = into / part_size(parts);
+    part.is_start = into % part_size(parts) == 0 && part.index < parts->per_block;
+    return part;
+}
+
+bool berth__parts_take_back(struct berth__slab *slab, struct berth__part part, bool *joined) {
+    struct berth__parts *parts = berth__parts_of(slab);
+    const size_t first = (size_t)part.block * parts->per_block;
+    if (berth__bit_test(parts->ready, first + part.index)) {
+        return false;
+    }
+    berth__bits_set(parts->ready, first + part.index, 1);
+    parts->ready_count++;
+    *joined = berth__bits_count(parts->ready, first, parts->per_block) == parts->per_block;
+    if (*joined) {
+        berth__bits_clear(parts->ready, first, parts->per_block);
+        parts->ready_count = (uint16_t)(parts->ready_count - parts->per_block);
+        uint64_t bits = berth__load_relaxed(&parts->cut[part.block / 64]);
+        berth__store_relaxed(&parts->cut[part.block / 64],
+                             bits & ~(UINT64_C(1) << (part.block % 64)));
+        parts->cut_count--;
+        berth__bits_set(slab->ready, part.block, 1);
+        slab->ready_count++;
+    }
+    return true;
+}
+
+bool berth__parts_are_valid(const struct berth__slab *slab) {
+    const struct berth__slab_record *record =
+        BERTH_CONTAINER_OF((struct berth__slab *)(uintptr_t)slab, struct berth__slab_record, slab);
+    const struct berth__parts *parts = &record->parts;
+    const uint64_t *cold = berth__slab_cold(slab);
+    unsigned cut_count = 0;
+    unsigned ready_count = 0;
+    for (unsigned block = 0; block < berth__slab_class(slab)->blocks; block++) {
+        bool cut = (berth__load_relaxed(&parts->cut[block / 64]) >> (block % 64) & 1) != 0;
+        size_t ready =
+            berth__bits_count(parts->ready, (size_t)block * parts->per_block, parts->per_block);
+        bool free = berth__bit_test(slab->ready, block) || berth__bit_test(cold, block);
+        if ((!cut && ready != 0) || (cut && (free || ready == parts->per_block))) {
+            return false;
+        }
+        cut_count += cut;
+        ready_count += (unsigned)ready;
+    }
+    return cut_count == parts->cut_count && ready_count == parts->ready_count && cut_count != 0;
+}
