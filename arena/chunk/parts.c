@@ -6,23 +6,42 @@
 #include <string.h>
 
 enum {
-    PART_MIN = 64,  /* smaller ones would need large bitmaps */
-    OVER_SHARE = 4, /* of a block, at most one in so many bytes is over */
+    PART_MIN = 64,  /* bytes; smaller ones would need large bitmaps */
+    OVER_SHARE = 4, /* at most one byte in so many of a block is over */
     PER_BLOCK_MAX = UINT8_MAX,
 };
+
+static uint32_t lowest_bit_of(uint32_t value) {
+    return value & (~value + 1);
+}
+
+/* What every block of a class is a multiple of: aligned requests rely on it. */
+static uint32_t alignment_of(unsigned small_class) {
+    return (uint32_t)berth__min(lowest_bit_of(berth__classes[small_class].size), BERTH_PAGE);
+}
 
 static size_t bitmap_words(const struct berth__slab *slab, unsigned per_block) {
     return (berth__slab_class(slab)->blocks * (size_t)per_block + 63) / 64;
 }
 
-static unsigned part_size(const struct berth__parts *parts) {
+static uint32_t part_size(const struct berth__parts *parts) {
     return berth__classes[parts->small_class].size;
+}
+
+/* Offset in the slab of a block's first part. */
+static uint32_t first_part(const struct berth__slab *slab, const struct berth__parts *parts,
+                           unsigned block) {
+    uint32_t offset = block * berth__slab_class(slab)->size;
+    return (uint32_t)berth__round_up(offset, alignment_of(parts->small_class));
 }
 
 unsigned berth__parts_per_block(unsigned small_class, unsigned part_class) {
     const struct berth__class *class = &berth__classes[small_class];
     uint32_t size = berth__classes[part_class].size;
-    unsigned count = class->size / size;
+    uint32_t alignment = alignment_of(part_class);
+    uint32_t skipped = alignment - (uint32_t)berth__min(alignment, alignment_of(small_class));
+    uint32_t usable = class->size > skipped ? class->size - skipped : 0;
+    uint32_t count = usable / size;
     bool wasteful = class->size - count * size > class->size / OVER_SHARE;
     bool possible = size >= PART_MIN && class->blocks <= BERTH_PARTS_BLOCKS_MAX &&
                     count <= PER_BLOCK_MAX && small_class != part_class;
@@ -75,7 +94,7 @@ unsigned berth__parts_lend(struct berth__slab *slab, unsigned count, void **out)
         at = berth__bits_next_set(parts->ready, at, end);
         BERTH_CHECK(at < end, "a slab's count of ready parts is wrong");
         berth__bits_clear(parts->ready, at, 1);
-        out[i] = slab->base + at / parts->per_block * berth__slab_class(slab)->size +
+        out[i] = slab->base + first_part(slab, parts, (unsigned)(at / parts->per_block)) +
                  at % parts->per_block * part_size(parts);
     }
     parts->ready_count = (uint16_t)(parts->ready_count - lent);
@@ -88,19 +107,20 @@ struct berth__part berth__part_find(struct berth__slab *slab, const void *addres
     uint32_t offset = (uint32_t)((const char *)address - slab->base);
     struct berth__part part = {.small_class = slab->small_class,
                                .block = berth__divide(offset, class->reciprocal)};
-    uint32_t into = offset - part.block * class->size;
     if (part.block >= class->blocks) {
         return part; /* behind the last block */
     }
     uint64_t bits = berth__load_relaxed(&parts->cut[part.block / 64]);
     if ((bits >> (part.block % 64) & 1) == 0) {
-        part.is_start = into == 0;
+        part.is_start = offset == part.block * class->size;
         return part;
     }
+    uint32_t first = first_part(slab, parts, part.block);
     part.is_part = true;
     part.small_class = parts->small_class;
-    part.index = into / part_size(parts);
-    part.is_start = into % part_size(parts) == 0 && part.index < parts->per_block;
+    part.index = offset < first ? 0 : (offset - first) / part_size(parts);
+    part.is_start =
+        offset == first + part.index * part_size(parts) && part.index < parts->per_block;
     return part;
 }
 

@@ -2,8 +2,9 @@
  * Parts: free blocks of a slab, cut for a smaller class.
  *
  * When many blocks of one class are free and another class needs memory, holes between blocks that
- * live on can serve it: a block is cut into as many parts of the other class as fit, and what is
- * over stays unused. All parts of a slab are of one class; a slab with such blocks is mixed.
+ * live on can serve it: a block is cut into as many parts of the other class as fit, aligned as
+ * that class's blocks are, and what is over stays unused. All parts of a slab are of one class; a
+ * slab with such blocks is mixed.
  *
  * For the slab's own bitmaps a cut block is lent. Guarded by its heap's lock; nothing here locks.
  *

@@ -5,6 +5,12 @@
 #include "heap/heap_inside.h"
 #include "heap/misuse.h"
 
+struct berth__mixed_policy berth__mixed_policy = {
+    .free_bytes = 4 << 20,
+    .free_share = 64,
+    .slabs = 16,
+};
+
 static struct berth__slab *slab_at(const void *block) {
     struct berth__chunk *chunk = berth__chunk_of(block);
     return &chunk->slabs[(size_t)((const char *)block - chunk->at) / BERTH_UNIT].slab;
@@ -110,8 +116,8 @@ static uint64_t to_spare(struct berth__heap *heap, unsigned small_class, unsigne
     uint64_t free_bytes =
         berth__load_relaxed(&class->free_blocks) * berth__classes[small_class].size;
     uint64_t slab_bytes = (uint64_t)berth__load_relaxed(&class->slabs) * BERTH_UNIT;
-    bool rich = free_bytes >= BERTH_MIXED_FREE_MIN &&
-                free_bytes >= slab_bytes / BERTH_MIXED_FREE_SHARE &&
+    bool rich = free_bytes >= berth__mixed_policy.free_bytes &&
+                free_bytes >= slab_bytes / berth__mixed_policy.free_share &&
                 berth__parts_per_block(small_class, part_class) > 0;
     return rich ? free_bytes : 0;
 }
@@ -146,9 +152,10 @@ static struct berth__slab *slab_to_mix_locked(struct berth__heap *heap, unsigned
 
 static struct berth__slab *mix_another_locked(struct berth__heap *heap, unsigned part_class)
     BERTH_REQUIRES(heap->lock) {
+    const struct berth__mixed_policy *policy = &berth__mixed_policy;
     bool sampled = BERTH_ENTRY_KIND(heap->mark) == BERTH_UNIT_SAMPLED;
-    if (sampled || berth__load_relaxed(&heap->totals->free_bytes) < BERTH_MIXED_FREE_MIN ||
-        berth__load_relaxed(&heap->classes[part_class].slabs) < BERTH_MIXED_SLABS_MIN) {
+    if (sampled || berth__load_relaxed(&heap->totals->free_bytes) < policy->free_bytes ||
+        berth__load_relaxed(&heap->classes[part_class].slabs) < policy->slabs) {
         return NULL;
     }
     struct berth__slab *slab = slab_to_mix_locked(heap, part_class);

@@ -25,11 +25,13 @@
 #include "chunk/parts.h"
 #include "heap/heap.h"
 
-enum {
-    BERTH_MIXED_FREE_MIN = 4 << 20, /* bytes that must be free in a class that gives parts, */
-    BERTH_MIXED_FREE_SHARE = 64,    /* and one in so many of its slabs' bytes */
-    BERTH_MIXED_SLABS_MIN = 16,     /* of a class that takes parts */
+/* When parts are worth it. Written by tests only. */
+struct berth__mixed_policy {
+    uint32_t free_bytes; /* that must be free in a class that gives parts, */
+    uint32_t free_share; /* and one in so many of its slabs' bytes */
+    uint32_t slabs;      /* that a class has before it takes parts */
 };
+extern struct berth__mixed_policy berth__mixed_policy;
 
 /* Made when the first slab of a heap becomes mixed, and part of it from then on. */
 struct berth__heap_mixed {
