@@ -158,7 +158,7 @@ bool berth__parts_are_valid(const struct berth__slab *slab) {
         size_t ready =
             berth__bits_count(parts->ready, (size_t)block * parts->per_block, parts->per_block);
         bool free = berth__bit_test(slab->ready, block) || berth__bit_test(cold, block);
-        if ((!cut && ready != 0) || (cut && (free || ready == parts->per_block))) {
+        if ((!cut && ready != 0) || (cut && free)) {
             return false;
         }
         cut_count += cut;
