@@ -28,10 +28,8 @@ static uint32_t part_size(const struct berth__parts *parts) {
     return berth__classes[parts->small_class].size;
 }
 
-/* Offset in the slab of a block's first part. */
-static uint32_t first_part(const struct berth__slab *slab, const struct berth__parts *parts,
-                           unsigned block) {
-    uint32_t offset = block * berth__slab_class(slab)->size;
+/* Offset of the first part of the block that begins at an offset. */
+static uint32_t first_part(const struct berth__parts *parts, uint32_t offset) {
     return (uint32_t)berth__round_up(offset, alignment_of(parts->small_class));
 }
 
@@ -94,18 +92,18 @@ unsigned berth__parts_lend(struct berth__slab *slab, unsigned count, void **out)
         at = berth__bits_next_set(parts->ready, at, end);
         BERTH_CHECK(at < end, "a slab's count of ready parts is wrong");
         berth__bits_clear(parts->ready, at, 1);
-        out[i] = slab->base + first_part(slab, parts, (unsigned)(at / parts->per_block)) +
-                 at % parts->per_block * part_size(parts);
+        uint32_t block = (uint32_t)(at / parts->per_block) * berth__slab_class(slab)->size;
+        out[i] = slab->base + first_part(parts, block) + at % parts->per_block * part_size(parts);
     }
     parts->ready_count = (uint16_t)(parts->ready_count - lent);
     return lent;
 }
 
-struct berth__part berth__part_find(struct berth__slab *slab, const void *address) {
-    const struct berth__parts *parts = berth__parts_of(slab);
-    const struct berth__class *class = berth__slab_class(slab);
-    uint32_t offset = (uint32_t)((const char *)address - slab->base);
-    struct berth__part part = {.small_class = slab->small_class,
+struct berth__part berth__part_find(const struct berth__parts *parts, unsigned small_class,
+                                    const void *address) {
+    const struct berth__class *class = &berth__classes[small_class];
+    uint32_t offset = (uint32_t)((uintptr_t)address % BERTH_UNIT);
+    struct berth__part part = {.small_class = small_class,
                                .block = berth__divide(offset, class->reciprocal)};
     if (part.block >= class->blocks) {
         return part; /* behind the last block */
@@ -115,12 +113,13 @@ struct berth__part berth__part_find(struct berth__slab *slab, const void *addres
         part.is_start = offset == part.block * class->size;
         return part;
     }
-    uint32_t first = first_part(slab, parts, part.block);
+    const struct berth__class *part_class = &berth__classes[parts->small_class];
+    uint32_t first = first_part(parts, part.block * class->size);
     part.is_part = true;
     part.small_class = parts->small_class;
-    part.index = offset < first ? 0 : (offset - first) / part_size(parts);
+    part.index = offset < first ? 0 : berth__divide(offset - first, part_class->reciprocal);
     part.is_start =
-        offset == first + part.index * part_size(parts) && part.index < parts->per_block;
+        offset == first + part.index * part_class->size && part.index < parts->per_block;
     return part;
 }
 

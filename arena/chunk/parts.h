@@ -41,7 +41,7 @@ void berth__parts_cut(struct berth__slab *slab);
 /* Lends up to `count` ready parts, lowest addresses first, into out[0..]; returns how many. */
 unsigned berth__parts_lend(struct berth__slab *slab, unsigned count, void **out);
 
-/* What lies at an address in a mixed slab. */
+/* What lies at an address in a mixed slab. Reads one line of its record. */
 struct berth__part {
     unsigned small_class; /* of the block, or the part */
     unsigned block;
@@ -49,7 +49,8 @@ struct berth__part {
     bool is_part;
     bool is_start; /* the address is that of its first byte */
 };
-struct berth__part berth__part_find(struct berth__slab *slab, const void *address);
+struct berth__part berth__part_find(const struct berth__parts *parts, unsigned small_class,
+                                    const void *address);
 
 /* Takes a part back; false: it is free already. *joined: its block was cut, and now is ready. */
 bool berth__parts_take_back(struct berth__slab *slab, struct berth__part part, bool *joined);

@@ -35,7 +35,7 @@ uint64_t berth__mixed_entry(const void *block) {
     }
     struct berth__part part = {.small_class = (unsigned)(BERTH_ENTRY_BIN(entry) / BERTH_BIN_BYTES)};
     if (BERTH_ENTRY_KIND(entry) == BERTH_UNIT_MIXED) {
-        part = berth__part_find(slab_at(block), block);
+        part = berth__part_find(berth__parts_of(slab_at(block)), part.small_class, block);
     } else { /* it became plain just now */
         part.is_start = berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT),
                                        berth__classes[part.small_class].reciprocal);
@@ -212,7 +212,7 @@ static void joined_locked(struct berth__heap *heap, struct berth__slab *slab)
 
 unsigned berth__mixed_take_back_locked(struct berth__heap *heap, struct berth__slab *slab,
                                        void *block) {
-    struct berth__part part = berth__part_find(slab, block);
+    struct berth__part part = berth__part_find(berth__parts_of(slab), slab->small_class, block);
     bool joined = false;
     if (BERTH_UNLIKELY(!part.is_start)) {
         berth__misuse("free of a pointer inside a block", block);

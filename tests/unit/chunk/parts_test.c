@@ -45,6 +45,10 @@ static void make(unsigned small_class, unsigned of_parts) {
     memset(states, 0, sizeof(states));
 }
 
+static struct berth__part find(const void *address) {
+    return berth__part_find(berth__parts_of(slab), slab->small_class, address);
+}
+
 static unsigned parts_in(unsigned block) {
     const char *from = base + (size_t)block * class->size;
     unsigned count = 0;
@@ -95,14 +99,14 @@ static void lend_parts(unsigned count) {
     unsigned lent = berth__parts_lend(slab, count, out);
     for (unsigned i = 0; i < lent; i++) {
         char *part = out[i];
-        struct berth__part found = berth__part_find(slab, part);
+        struct berth__part found = find(part);
         assert_true(found.is_part && found.is_start);
         assert_int_equal(berth__classes[found.small_class].size, part_class->size);
         assert_int_equal(found.block, (unsigned)(part - base) / class->size);
         assert_true(states[found.block] == CUT);
         assert_true(part + part_class->size <= base + (found.block + 1) * class->size);
-        assert_false(berth__part_find(slab, part + 1).is_start);
-        assert_false(berth__part_find(slab, part + part_class->size - 16).is_start);
+        assert_false(find(part + 1).is_start);
+        assert_false(find(part + part_class->size - 16).is_start);
         for (unsigned j = 0; j < part_count; j++) {
             assert_true(part + part_class->size <= parts[j] || parts[j] + part_class->size <= part);
         }
@@ -112,7 +116,7 @@ static void lend_parts(unsigned count) {
 
 static void take_parts_back(void) {
     for (unsigned i = 0; i < part_count;) {
-        struct berth__part found = berth__part_find(slab, parts[i]);
+        struct berth__part found = find(parts[i]);
         bool joined = false;
         if (unit_random_below(&random_state, 3) == 0) {
             i++;
@@ -177,7 +181,7 @@ static void parts_of_every_pair_lie_in_their_block_and_are_aligned(void **state)
                             (char *)block + class->size);
                 for (unsigned i = 0; i < per_block; i++) {
                     assert_int_equal((uintptr_t)out[i] % berth__min(alignment, BERTH_PAGE), 0);
-                    assert_true(berth__part_find(slab, out[i]).is_start);
+                    assert_true(find(out[i]).is_start);
                 }
             }
             berth__slab_retire(&record);
@@ -201,9 +205,9 @@ static void what_lies_behind_the_last_block_is_no_block(void **state) {
     /* A wrong pointer would be taken for a block behind the bitmaps. */
     (void)state;
     make(berth__class_of_size(1056), berth__class_of_size(320));
-    assert_false(berth__part_find(slab, base + (size_t) class->blocks * class->size).is_start);
-    assert_true(berth__part_find(slab, base).is_start);
-    assert_false(berth__part_find(slab, base + 16).is_start);
+    assert_false(find(base + (size_t) class->blocks * class->size).is_start);
+    assert_true(find(base).is_start);
+    assert_false(find(base + 16).is_start);
     berth__slab_retire(&record);
 }
 
