@@ -51,8 +51,7 @@ enum berth__unit_kind {
 #define BERTH_ENTRY_IS_SLAB(entry)                                                                 \
     (BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SLAB ||                                                 \
      BERTH_ENTRY_KIND(entry) == BERTH_UNIT_POOL_SLAB ||                                            \
-     BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SAMPLED ||                                              \
-     BERTH_ENTRY_KIND(entry) == BERTH_UNIT_MIXED)
+     BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SAMPLED || BERTH_ENTRY_KIND(entry) == BERTH_UNIT_MIXED)
 
 enum { BERTH_RECORD_BYTES = 24576, BERTH_SPANS_MAX = 256 };
 
