@@ -28,11 +28,6 @@ static uint32_t part_size(const struct berth__parts *parts) {
     return berth__classes[parts->small_class].size;
 }
 
-/* Offset of the first part of the block that begins at an offset. */
-static uint32_t first_part(const struct berth__parts *parts, uint32_t offset) {
-    return (uint32_t)berth__round_up(offset, alignment_of(parts->small_class));
-}
-
 unsigned berth__parts_per_block(unsigned small_class, unsigned part_class) {
     const struct berth__class *class = &berth__classes[small_class];
     uint32_t size = berth__classes[part_class].size;
@@ -93,7 +88,8 @@ unsigned berth__parts_lend(struct berth__slab *slab, unsigned count, void **out)
         BERTH_CHECK(at < end, "a slab's count of ready parts is wrong");
         berth__bits_clear(parts->ready, at, 1);
         uint32_t block = (uint32_t)(at / parts->per_block) * berth__slab_class(slab)->size;
-        out[i] = slab->base + first_part(parts, block) + at % parts->per_block * part_size(parts);
+        out[i] = slab->base + berth__parts_first(part_size(parts), block) +
+                 at % parts->per_block * part_size(parts);
     }
     parts->ready_count = (uint16_t)(parts->ready_count - lent);
     return lent;
@@ -114,7 +110,7 @@ struct berth__part berth__part_find(const struct berth__parts *parts, unsigned s
         return part;
     }
     const struct berth__class *part_class = &berth__classes[parts->small_class];
-    uint32_t first = first_part(parts, part.block * class->size);
+    uint32_t first = berth__parts_first(part_class->size, part.block * class->size);
     part.is_part = true;
     part.small_class = parts->small_class;
     part.index = offset < first ? 0 : berth__divide(offset - first, part_class->reciprocal);

@@ -26,6 +26,12 @@ BERTH_INLINE struct berth__parts *berth__parts_of(struct berth__slab *slab) {
     return &BERTH_CONTAINER_OF(slab, struct berth__slab_record, slab)->parts;
 }
 
+/* Offset in the slab of the first part of the block that begins at an offset. */
+BERTH_INLINE uint32_t berth__parts_first(uint32_t part_size, uint32_t block_offset) {
+    uint32_t alignment = (uint32_t)berth__min(part_size & (~part_size + 1), BERTH_PAGE);
+    return (uint32_t)berth__round_up(block_offset, alignment);
+}
+
 /* How many parts of a class a block of another gives; 0: too much would be over, or it cannot be.
  */
 unsigned berth__parts_per_block(unsigned small_class, unsigned part_class);

@@ -104,7 +104,7 @@ static void lend_parts(unsigned count) {
         assert_int_equal(berth__classes[found.small_class].size, part_class->size);
         assert_int_equal(found.block, (unsigned)(part - base) / class->size);
         assert_true(states[found.block] == CUT);
-        assert_true(part + part_class->size <= base + (found.block + 1) * class->size);
+        assert_true(part + part_class->size <= base + (found.block + (size_t)1) * class->size);
         assert_false(find(part + 1).is_start);
         assert_false(find(part + part_class->size - 16).is_start);
         for (unsigned j = 0; j < part_count; j++) {
