@@ -286,8 +286,47 @@ static unsigned batch_of(struct berth__bin *bin, uint32_t size) {
     return (unsigned)berth__min(batch, bin->capacity);
 }
 
-/* Lends into the empty bin, and hands the first block out. If one of the others is drawn for a
- * sample, lending ends there, with a mark behind. */
+/* The bin where a block of this cache's heap is to be kept; NULL: nowhere. A quarter of a bin, and
+ * the slot of a free that is under way, are left for its own thread. */
+static struct berth__bin *bin_to_keep(struct berth__cache *cache, const void *block) {
+    uint64_t entry = berth__load_relaxed(berth__entry_find(block));
+    if (BERTH_UNLIKELY(entry - cache->mark >= sizeof(cache->bins))) {
+        return NULL; /* its slab has moved, or is none */
+    }
+    struct berth__bin *bin = (struct berth__bin *)(void *)((char *)cache + BERTH_ENTRY_BIN(entry));
+    bool full = bin->top - bin->low <= 1 + bin->capacity / 4;
+    bool bad = !berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT), bin->reciprocal) ||
+               bin->top[0] == block || bin->top[1] == block;
+    return full || bad ? NULL : bin;
+}
+
+BERTH_NO_TSA
+unsigned berth__cache_keep_locked(struct berth__cache *cache, void **blocks, unsigned count,
+                                  bool counted) {
+    if (BERTH_HARDENED || cache->sample_interval != 0) {
+        return count;
+    }
+    unsigned rest = 0;
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < count; i++) {
+        struct berth__bin *bin = bin_to_keep(cache, blocks[i]);
+        if (bin == NULL) {
+            blocks[rest++] = blocks[i];
+            continue;
+        }
+        *--bin->top = blocks[i];
+        bin->settled++;
+        unsigned small_class = berth__bin_class(cache, bin);
+        berth__heap_count_locked(cache->heap, small_class, 0, counted ? 0 : 1);
+        bytes += berth__bin_class_size(small_class);
+    }
+    berth__count_add(&cache->heap->remote_drained, bytes);
+    return rest;
+}
+
+/* Lends into the bin, and hands the first block out. If one of the others is drawn for a sample,
+ * lending ends there, with a mark behind. The bin has room for them, and blocks only while no
+ * samples are taken. */
 static void *lend_to_bin_locked(struct berth__cache *cache, struct berth__bin *bin, unsigned batch,
                                 bool anywhere, struct berth__warmed *warmed)
     BERTH_REQUIRES(cache->heap->lock) {
@@ -296,7 +335,8 @@ static void *lend_to_bin_locked(struct berth__cache *cache, struct berth__bin *b
     unsigned unmarked = batch > 1 ? 1 + berth__bin_draw(cache, bin, batch - 1) : 1;
     bool marks = unmarked < batch;
     batch = unmarked;
-    void **out = batch > 1 ? berth__bin_end(bin) - marks - batch : &single;
+    void **end = bin->top;
+    void **out = batch > 1 ? end - marks - batch : &single;
     unsigned lent = berth__heap_lend_locked(cache->heap, small_class, batch > 1 ? batch : 1, out,
                                             anywhere, warmed);
     if (lent == 0) {
@@ -305,13 +345,33 @@ static void *lend_to_bin_locked(struct berth__cache *cache, struct berth__bin *b
     void *block = out[0];
     marks = marks && lent == batch;
     if (batch > 1 || marks) {
-        void **blocks_end = berth__bin_end(bin) - marks;
+        void **blocks_end = end - marks;
         memmove(blocks_end - (lent - 1), out + 1, (lent - 1) * sizeof(void *));
-        *blocks_end = NULL; /* the mark, or the end */
+        if (marks) {
+            *blocks_end = NULL;
+        }
         bin->top = blocks_end - (lent - 1);
     }
     berth__heap_count_locked(cache->heap, small_class, 1, 0);
     bin->settled = (uint16_t)berth__bin_count(bin);
+    return block;
+}
+
+/* The next block of a bin that holds what was kept of a drain, or nothing. It holds `batch` after
+ * this, if the heap has so many. */
+static void *fill_locked(struct berth__cache *cache, struct berth__bin *bin, unsigned batch,
+                         bool anywhere, struct berth__warmed *warmed)
+    BERTH_REQUIRES(cache->heap->lock) {
+    unsigned kept = berth__bin_count(bin);
+    void *block = NULL;
+    if (kept == 0 || kept < batch) {
+        block = lend_to_bin_locked(cache, bin, batch - kept, anywhere, warmed);
+    }
+    if (block == NULL && kept > 0) {
+        block = *bin->top++;
+        berth__heap_count_locked(cache->heap, berth__bin_class(cache, bin), 1, 0);
+        bin->settled = (uint16_t)berth__bin_count(bin);
+    }
     return block;
 }
 
@@ -327,10 +387,10 @@ void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool
     struct berth__heap *heap = cache->heap;
     berth__lock_acquire(&heap->lock);
     if (berth__remote_pending(heap)) {
-        berth__remote_drain_locked(heap);
+        berth__remote_drain_locked(heap, cache, BERTH_REMOTE_STEP);
     }
     settle_bin_locked(cache, bin);
-    void *block = lend_to_bin_locked(cache, bin, batch, anywhere, &warmed);
+    void *block = fill_locked(cache, bin, batch, anywhere, &warmed);
     berth__count_add(&heap->totals->refills, 1);
     berth__lock_release(&heap->lock);
     BERTH_PROBE3(refill, cache->arenas->number, berth__bin_class_size(small_class),
@@ -375,7 +435,7 @@ static void take_own(struct berth__cache *cache, struct berth__bin *bin, void *b
     struct berth__heap *heap = cache->heap;
     berth__lock_acquire(&heap->lock);
     if (berth__remote_pending(heap)) {
-        berth__remote_drain_locked(heap);
+        berth__remote_drain_locked(heap, cache, BERTH_REMOTE_STEP);
     }
     settle_bin_locked(cache, bin);
     if (full && !grown && bin->capacity > 0) {

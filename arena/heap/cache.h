@@ -262,6 +262,11 @@ void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry);
 /* The same for what is known to be the start of a block. */
 void berth__cache_take_block(struct berth__cache *cache, void *block, uint64_t entry);
 
+/* Caches those of its heap's blocks that others freed for which there is room; returns the number
+ * of the rest, which are the first. Under the heap's lock. */
+unsigned berth__cache_keep_locked(struct berth__cache *cache, void **blocks, unsigned count,
+                                  bool counted);
+
 /* When there is no room for another block to be gathered: sends what there is, or makes room. */
 void berth__cache_gather_slow(struct berth__cache *cache, struct berth__remote_block block);
 

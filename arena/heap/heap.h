@@ -69,7 +69,8 @@ struct berth__heap {
 
     _Atomic uint64_t remote BERTH_LINE_ALIGNED; /* see remote.h */
     _Atomic uint64_t remote_sent;               /* bytes pushed there, ever */
-    berth__count remote_drained;                /* bytes taken from there, ever; under `lock` */
+    _Atomic uint64_t remote_rest; /* taken from there, to be looked at; under `lock` */
+    berth__count remote_drained;  /* bytes taken from there, ever; under `lock` */
 
     struct berth__heap_class classes[BERTH_SMALL_CLASS_COUNT] BERTH_LINE_ALIGNED;
     struct berth__heap_traffic traffic[BERTH_SMALL_CLASS_COUNT];

@@ -150,7 +150,7 @@ struct berth__heap *berth__heap_adopt(struct berth__arena *arena) {
 
 void berth__heap_orphan(struct berth__heap *heap) {
     berth__lock_acquire(&heap->lock);
-    berth__remote_drain_locked(heap);
+    berth__remote_drain_locked(heap, NULL, BERTH_REMOTE_ALL);
     berth__lock_release(&heap->lock);
     berth__heap_return_empty(heap);
     struct berth__arena *arena = heap->arena;
@@ -202,7 +202,7 @@ void berth__heaps_collect(struct berth__arena *arena) {
     berth__lock_release(&arena->heaps_lock);
     for (unsigned i = 0; i < count; i++) {
         if (berth__try_lock(&heaps[i]->lock)) {
-            berth__remote_drain_locked(heaps[i]);
+            berth__remote_drain_locked(heaps[i], NULL, BERTH_REMOTE_STEP);
             berth__lock_release(&heaps[i]->lock);
         }
     }

@@ -49,7 +49,7 @@ static void drain_heaps(struct berth__arena *arena) {
             if (berth__remote_pending(heap)) {
                 again = true;
                 berth__lock_acquire(&heap->lock);
-                berth__remote_drain_locked(heap);
+                berth__remote_drain_locked(heap, NULL, BERTH_REMOTE_ALL);
                 berth__lock_release(&heap->lock);
             }
             berth__heap_return_empty(heap);

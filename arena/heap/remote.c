@@ -3,6 +3,7 @@
 #include "base/poison.h"
 
 #include "heap/arenas.h"
+#include "heap/cache.h"
 #include "heap/misuse.h"
 #include "heap/mixed.h"
 #include "os/fault.h"
@@ -10,8 +11,6 @@
 
 #include <string.h>
 
-enum { DEPTH_SHIFT = 48, DEPTH_MAX = 0xffff };
-static const uint64_t ADDRESS_MASK = ((UINT64_C(1) << DEPTH_SHIFT) - 1) & ~UINT64_C(1);
 static const uint64_t COUNTED = 1; /* in a message's own word, not in the one on the stack */
 
 struct message {
@@ -20,16 +19,11 @@ struct message {
 };
 
 static struct message *top_of(uint64_t word) {
-    return (struct message *)(uintptr_t)(word & ADDRESS_MASK);
+    return (struct message *)(uintptr_t)(word & ~COUNTED);
 }
 
-static unsigned depth_of(uint64_t word) {
-    return (unsigned)(word >> DEPTH_SHIFT);
-}
-
-static uint64_t word_of(struct message *top, unsigned depth) {
-    uint64_t bounded = berth__min(depth, DEPTH_MAX);
-    return (uint64_t)(uintptr_t)top | bounded << DEPTH_SHIFT;
+static uint64_t word_of(const struct message *top) {
+    return (uintptr_t)top;
 }
 
 static uint64_t entry_of(const void *block) {
@@ -58,7 +52,7 @@ struct chain {
 };
 
 static void link_message(struct chain *chain, struct message *carrier, bool counted) {
-    carrier->next = word_of(chain->first, 0) | (counted ? COUNTED : 0);
+    carrier->next = word_of(chain->first) | (counted ? COUNTED : 0);
     chain->first = carrier;
     chain->last = chain->last == NULL ? carrier : chain->last;
     chain->messages++;
@@ -126,19 +120,19 @@ static struct chain pack(struct berth__remote_block *items, unsigned count, bool
 }
 
 /* A heap whose owner does not come round: whoever finds much on its stack drains it. */
-static void help(struct berth__heap *heap, unsigned depth) {
+static void help(struct berth__heap *heap) {
     uint64_t pile =
         berth__load_relaxed(&heap->remote_sent) - berth__load_relaxed(&heap->remote_drained);
-    if ((depth >= BERTH_REMOTE_DEEP || (int64_t)pile > BERTH_REMOTE_PILE) &&
-        berth__try_lock(&heap->lock)) {
-        berth__remote_drain_locked(heap);
+    uint64_t half = berth__load_relaxed(&heap->totals->slabs) * (BERTH_UNIT / 2);
+    uint64_t bound = berth__max(berth__min(half, BERTH_REMOTE_PILE_MAX), BERTH_REMOTE_PILE_MIN);
+    if ((int64_t)pile > (int64_t)bound && berth__try_lock(&heap->lock)) {
+        berth__remote_drain_locked(heap, NULL, BERTH_REMOTE_STEP);
         berth__lock_release(&heap->lock);
     }
 }
 
-/* Returns the depth of the stack now. */
-static unsigned push(struct berth__heap *heap, struct berth__remote_block *items, unsigned count,
-                     bool counted) {
+static void push(struct berth__heap *heap, struct berth__remote_block *items, unsigned count,
+                 bool counted) {
     uint64_t bytes = 0;
     bool alike = true;
     for (unsigned i = 0; i < count; i++) {
@@ -148,13 +142,10 @@ static unsigned push(struct berth__heap *heap, struct berth__remote_block *items
     berth__add_relaxed(&heap->remote_sent, bytes);
     struct chain chain = pack(items, count, counted, alike);
     uint64_t below = berth__load_relaxed(&heap->remote);
-    uint64_t above;
     do {
         chain.last->next = below | (counted ? COUNTED : 0);
-        above = word_of(chain.first, depth_of(below) + chain.messages);
         berth__delay_point();
-    } while (!berth__cas_weak_release(&heap->remote, &below, above)); /* R1 */
-    return depth_of(above);
+    } while (!berth__cas_weak_release(&heap->remote, &below, word_of(chain.first))); /* R1 */
 }
 
 /* Moves the items of the first one's heap to the front; returns how many they are. */
@@ -174,13 +165,14 @@ void berth__remote_send(struct berth__remote_block *items, unsigned count, bool 
     for (unsigned from = 0; from < count;) {
         unsigned same = gather_one_heap(items + from, count - from);
         struct berth__heap *heap = berth__load_acquire(&berth__heaps[items[from].heap]);
-        help(heap, push(heap, items + from, same, counted));
+        push(heap, items + from, same, counted);
+        help(heap);
         from += same;
     }
 }
 
 void berth__remote_forward(struct berth__remote_block block, bool counted) {
-    (void)push(berth__load_acquire(&berth__heaps[block.heap]), &block, 1, counted);
+    push(berth__load_acquire(&berth__heaps[block.heap]), &block, 1, counted);
 }
 
 /* Reads a message out; its carrier comes first. Returns the number of blocks. */
@@ -194,33 +186,59 @@ static unsigned unpack(struct message *message, void **blocks) {
     return count;
 }
 
-static void give_locked(struct berth__heap *heap, void *const *blocks, unsigned count, bool counted)
-    BERTH_REQUIRES(heap->lock) {
+/* What a drainer has read out and is to give to the heap, or to keep. */
+struct drain {
+    struct berth__cache *cache; /* that keeps some; or NULL */
+    unsigned left;              /* blocks to read out yet */
+    unsigned count;
+    bool counted;
+    void *blocks[2 * BERTH_REMOTE_BLOCKS + 1];
+};
+
+static void give_locked(struct berth__heap *heap, struct drain *drain) BERTH_REQUIRES(heap->lock) {
+    unsigned count = drain->count;
     berth__count_add(&heap->totals->remote_batches, 1);
     berth__count_add(&heap->totals->remote_blocks, count);
     BERTH_PROBE2(remote_batch, heap->arenas->number, count);
-    berth__heap_give_locked(heap, blocks, count,
-                            counted ? BERTH_GIVE_REMOTE_COUNTED : BERTH_GIVE_REMOTE);
+    if (drain->cache != NULL) {
+        count = berth__cache_keep_locked(drain->cache, drain->blocks, count, drain->counted);
+    }
+    berth__heap_give_locked(heap, drain->blocks, count,
+                            drain->counted ? BERTH_GIVE_REMOTE_COUNTED : BERTH_GIVE_REMOTE);
+    drain->count = 0;
 }
 
-void berth__remote_drain_locked(struct berth__heap *heap) {
-    uint64_t word = berth__exchange_acquire(&heap->remote, 0); /* A1 */
-    void *blocks[2 * BERTH_REMOTE_BLOCKS + 1];
-    unsigned count = 0;
-    bool counted = false;
-    while (top_of(word) != NULL) {
+/* Returns the word of the message where it stopped; 0 at the end. */
+static uint64_t walk_locked(struct berth__heap *heap, struct drain *drain, uint64_t word)
+    BERTH_REQUIRES(heap->lock) {
+    while (drain->left > 0 && top_of(word) != NULL) {
         struct message *message = top_of(word);
         word = message->next;
-        bool next_counted = (word & COUNTED) != 0;
-        if (count > 0 && (next_counted != counted || count > BERTH_REMOTE_BLOCKS)) {
-            give_locked(heap, blocks, count, counted);
-            count = 0;
+        bool counted = (word & COUNTED) != 0;
+        if (drain->count > 0 && (counted != drain->counted || drain->count > BERTH_REMOTE_BLOCKS)) {
+            give_locked(heap, drain);
         }
-        counted = next_counted;
-        count += unpack(message, blocks + count);
+        drain->counted = counted;
+        unsigned unpacked = unpack(message, drain->blocks + drain->count);
+        drain->count += unpacked;
+        drain->left -= (unsigned)berth__min(unpacked, drain->left);
         berth__poison(message, size_of(message));
     }
-    if (count > 0) {
-        give_locked(heap, blocks, count, counted);
+    return word_of(top_of(word));
+}
+
+void berth__remote_drain_locked(struct berth__heap *heap, struct berth__cache *cache,
+                                unsigned blocks_max) {
+    struct drain drain;
+    drain.cache = cache;
+    drain.left = blocks_max;
+    drain.count = 0;
+    uint64_t word = walk_locked(heap, &drain, berth__load_relaxed(&heap->remote_rest));
+    if (drain.left > 0 && berth__load_relaxed(&heap->remote) != 0) {
+        word = walk_locked(heap, &drain, berth__exchange_acquire(&heap->remote, 0)); /* A1 */
+    }
+    berth__store_relaxed(&heap->remote_rest, word);
+    if (drain.count > 0) {
+        give_locked(heap, &drain);
     }
 }

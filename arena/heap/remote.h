@@ -7,24 +7,26 @@
  *
  * A message lies in one of the freed blocks, the carrier, and names others of its group: so a batch
  * costs the heap's owner one cache miss per carrier, not one per block.
- *     word 0: the next message on the stack, with a depth in the upper 16 bits; bit 0 says that the
- *     blocks are counted as freed already
- *     then 32-bit signed distances, in granules of 16 bytes, from the carrier to the other blocks;
- *     0 ends the list early. A carrier of `size` bytes names up to (size - 8) / 4 others.
+ *     word 0: the next message on the stack; bit 0 says that the blocks are counted as freed
+ * already then 32-bit signed distances, in granules of 16 bytes, from the carrier to the other
+ * blocks; 0 ends the list early. A carrier of `size` bytes names up to (size - 8) / 4 others.
  *
- * Protocol. The stack's word holds the address of the top message and the depth of the stack.
+ * Protocol. The stack's word holds the address of the top message.
  *   R1 push: write the messages, then compare-and-set the word (release).
- *   A1 drain: exchange the word with 0 (acquire), under the heap's lock; reads what R1 wrote.
- * A push whose top was drained and pushed again in between (ABA) is harmless: it links to the word
+ *   A1 take: exchange the word with 0 (acquire), under the heap's lock; reads what R1 wrote.
+ * A push whose top was taken and pushed again in between (ABA) is harmless: it links to the word
  * it compared, which is the stack's present content by definition. There is no moment between two
  * steps at which a pushed message cannot be reached, so a thread may die, or fork, at any point:
- * before its compare-and-set nothing happened, after it everything did.
+ * before its compare-and-set nothing happened, after it everything did. What was taken and not
+ * looked at yet hangs on a word of its own, under the lock, and comes first the next time: so no
+ * slow path takes in more than it has time for.
  * Memory stays valid: a carrier is lent until the drainer gives it back, and its slab cannot be
  * returned before.
  *
- * Bounds. A thread gathers at most BERTH_REMOTE_BYTES. A heap whose owner does not come round is
- * drained by a pusher that finds the stack deeper than BERTH_REMOTE_DEEP messages: it tries the
- * lock.
+ * Bounds. A thread gathers at most BERTH_REMOTE_BYTES. Where the owner does not come round, and
+ * half as many bytes as the heap's slabs have, within bounds, wait for it, a pusher drains: it
+ * tries the lock. While the owner does come round it is better left to it, whose cache has use for
+ * the blocks.
  */
 #ifndef BERTH_HEAP_REMOTE_H
 #define BERTH_HEAP_REMOTE_H
@@ -35,8 +37,10 @@ enum {
     BERTH_REMOTE_BLOCKS = 128,     /* gathered per thread before they are sent */
     BERTH_REMOTE_BYTES = 16 << 10, /* likewise, in bytes */
     BERTH_REMOTE_BYTES_MIN = 1 << 10,
-    BERTH_REMOTE_DEEP = 64,        /* messages on a stack that its owner leaves lying, */
-    BERTH_REMOTE_PILE = 256 << 10, /* or bytes */
+    BERTH_REMOTE_STEP = 512, /* blocks that a slow path takes in */
+    BERTH_REMOTE_ALL = INT32_MAX,
+    BERTH_REMOTE_PILE_MIN = 256 << 10, /* bytes that may wait for a heap's owner, */
+    BERTH_REMOTE_PILE_MAX = 4 << 20,   /* however much its slabs have */
 };
 
 /* A block to send, with what the address table said of it. */
@@ -61,11 +65,15 @@ void berth__remote_send(struct berth__remote_block *blocks, unsigned count, bool
 /* Sends one block on, under the lock of the heap that it was sent to first. */
 void berth__remote_forward(struct berth__remote_block block, bool counted);
 
-/* Takes everything on the stack back. */
-void berth__remote_drain_locked(struct berth__heap *heap) BERTH_REQUIRES(heap->lock);
+/* Takes blocks back that others freed, `blocks_max` of them, or some more that came with them: what
+ * it has room for, into the cache, if one is given, which must be the calling thread's and of this
+ * heap. */
+struct berth__cache;
+void berth__remote_drain_locked(struct berth__heap *heap, struct berth__cache *cache,
+                                unsigned blocks_max) BERTH_REQUIRES(heap->lock);
 
 BERTH_INLINE bool berth__remote_pending(struct berth__heap *heap) {
-    return berth__load_relaxed(&heap->remote) != 0;
+    return berth__load_relaxed(&heap->remote) != 0 || berth__load_relaxed(&heap->remote_rest) != 0;
 }
 
 #endif
