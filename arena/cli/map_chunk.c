@@ -113,7 +113,8 @@ static bool read_cuts(const struct chunk *chunk, unsigned unit,
     bool any = false;
     memset(cuts, 0, sizeof(*cuts));
     for (unsigned w = 0; class->blocks <= BERTH_PARTS_BLOCKS_MAX && w < class->words; w++) {
-        cuts->blocks[w] = slab_number(chunk, unit, AT(chunk->map, slab_cut) + w * 8, 8, 0);
+        cuts->blocks[w] =
+            slab_number(chunk, unit, AT(chunk->map, slab_cut) + w * UINT64_C(8), 8, 0);
         any = any || cuts->blocks[w] != 0;
     }
     if (!any) {
