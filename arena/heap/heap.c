@@ -49,8 +49,12 @@ void berth__heap_relist_locked(struct berth__heap *heap, struct berth__slab *sla
     berth__list_remove(&slab->link);
     slab->list = list & 0x7fu;
     if (list != BERTH_SLAB_FULL) {
-        struct berth__heap_class *class = &heap->classes[slab->small_class];
-        berth__list_push_front(&class->lists[list - 1], &slab->link);
+        struct berth__list *head = &heap->classes[slab->small_class].lists[list - 1];
+        if (slab->mixed) { /* where who looks for a plain one comes last */
+            berth__list_push_back(head, &slab->link);
+        } else {
+            berth__list_push_front(head, &slab->link);
+        }
     }
 }
 

@@ -122,10 +122,13 @@ static uint64_t to_spare(struct berth__heap *heap, unsigned small_class, unsigne
     return rich ? free_bytes : 0;
 }
 
+/* A plain slab with a ready block, if there is one among the first, where plain ones are. */
 static struct berth__slab *ready_slab(struct berth__heap_class *class) {
+    enum { LOOKS_MAX = 8 };
     for (unsigned list = BERTH_SLAB_DENSE; list <= BERTH_SLAB_SPARSE; list++) {
         struct berth__list *head = &class->lists[list - 1];
-        for (struct berth__list *at = head->next; at != head; at = at->next) {
+        struct berth__list *at = head->next;
+        for (unsigned i = 0; i < LOOKS_MAX && at != head; i++, at = at->next) {
             struct berth__slab *slab = BERTH_LIST_ENTRY(at, struct berth__slab, link);
             if (!slab->mixed) {
                 return slab;
@@ -164,6 +167,9 @@ static struct berth__slab *mix_another_locked(struct berth__heap *heap, unsigned
         return NULL;
     }
     berth__entries_set(slab->base, 1, berth__slab_entry(heap, slab)); /* M1 */
+    struct berth__list *head = &heap->classes[slab->small_class].lists[slab->list - 1];
+    berth__list_remove(&slab->link);
+    berth__list_push_back(head, &slab->link);
     return slab;
 }
 
