@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "chunk/handed.h"
 #include "chunk/meta.h"
+#include "chunk/parts.h"
 
 #include <string.h>
 
@@ -66,11 +67,20 @@ bool berth__slab_init(struct berth__slab_record *record, struct berth__heap *hea
     slab->cold_count = class->blocks;
     slab->resident = resident;
     slab->list = BERTH_SLAB_FULL;
+    slab->mixed = 0;
+    if (class->blocks <= BERTH_PARTS_BLOCKS_MAX) {
+        for (unsigned w = 0; w < BERTH_PARTS_BLOCKS_MAX / 64; w++) {
+            berth__store_relaxed(&record->parts.cut[w], 0);
+        }
+    }
     return true;
 }
 
 void berth__slab_retire(struct berth__slab_record *record) {
     struct berth__slab *slab = &record->slab;
+    if (slab->mixed) {
+        berth__parts_end(slab);
+    }
     if (slab->ready != record->inline_bits) {
         berth__meta_free(slab->ready, 2 * sizeof(uint64_t) * berth__slab_class(slab)->words);
     }

@@ -46,14 +46,35 @@ struct berth__slab {
     uint16_t cold_count;
     uint16_t resident; /* bit per page of 4 KiB that may hold memory */
     uint8_t small_class;
-    uint8_t list; /* enum berth__slab_list */
+    uint8_t list : 7;  /* enum berth__slab_list */
+    uint8_t mixed : 1; /* some of its blocks are cut into parts (chunk/parts.h) */
 };
 _Static_assert(sizeof(struct berth__slab) == BERTH_CACHE_LINE, "one line");
 
-/* A slab and room for its bitmaps; those of the classes below 128 bytes lie in metadata memory. */
+/* Blocks of a slab that are cut into parts; see chunk/parts.h. */
+enum { BERTH_PARTS_BLOCKS_MAX = 64 * BERTH_SLAB_INLINE_WORDS / 2 };
+struct berth__parts {
+    struct berth__list link; /* in its heap's list for the parts' class, or linked to itself */
+    uint64_t *ready;         /* bitmap of free parts: part p of block b is bit b * per_block + p */
+    _Atomic uint64_t cut[BERTH_PARTS_BLOCKS_MAX / 64]; /* bitmap of blocks; changed as `ready` */
+    uint16_t ready_count;
+    uint16_t cut_count;
+    uint8_t small_class; /* of the parts */
+    uint8_t per_block;
+};
+_Static_assert(sizeof(struct berth__parts) == BERTH_CACHE_LINE, "half of the bitmaps");
+
+/* A slab and room for its bitmaps; those of the classes below 128 bytes lie in metadata memory. Of
+ * those of 256 and more, half of the room is left. */
 struct berth__slab_record {
     struct berth__slab slab;
-    uint64_t inline_bits[2 * BERTH_SLAB_INLINE_WORDS];
+    union {
+        uint64_t inline_bits[2 * BERTH_SLAB_INLINE_WORDS];
+        struct {
+            uint64_t half[BERTH_SLAB_INLINE_WORDS];
+            struct berth__parts parts;
+        };
+    };
 };
 _Static_assert(sizeof(struct berth__slab_record) == 3 * BERTH_CACHE_LINE, "whole lines");
 

@@ -175,7 +175,7 @@ struct berth__chunk *berth__chunk_find(const void *address) {
 void berth__entries_set(const void *at, size_t units, uint64_t entry) {
     berth__entry *entries = berth__entry_find(at);
     for (size_t i = 0; i < units; i++) {
-        berth__store_relaxed(&entries[i], entry);
+        berth__store_release(&entries[i], entry); /* M1, of a mixed slab; relaxed would do else */
     }
 }
 

@@ -40,6 +40,7 @@ enum berth__unit_kind {
     BERTH_UNIT_HUGE = 2,    /* first unit of a huge block; the others have no entry */
     BERTH_UNIT_SAMPLED = 4, /* a slab of blocks that a profile follows */
     BERTH_UNIT_POOL_SLAB = 5,
+    BERTH_UNIT_MIXED = 6, /* a slab of whichever pool, of which some blocks are cut into parts */
 };
 
 #define BERTH_ENTRY_KIND(entry) ((enum berth__unit_kind)(((entry) >> 24) & 0xff))
@@ -50,7 +51,7 @@ enum berth__unit_kind {
 #define BERTH_ENTRY_IS_SLAB(entry)                                                                 \
     (BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SLAB ||                                                 \
      BERTH_ENTRY_KIND(entry) == BERTH_UNIT_POOL_SLAB ||                                            \
-     BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SAMPLED)
+     BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SAMPLED || BERTH_ENTRY_KIND(entry) == BERTH_UNIT_MIXED)
 
 enum { BERTH_RECORD_BYTES = 24576, BERTH_SPANS_MAX = 256 };
 

@@ -2,6 +2,7 @@
 
 #include "base/bits.h"
 #include "chunk/chunk.h"
+#include "chunk/parts.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -79,16 +80,76 @@ static void mark_cached(const struct chunk *chunk, uint64_t base,
     }
 }
 
+static void note_pages(uint8_t flags[BERTH_UNIT_PAGES], uint64_t offset, uint64_t size,
+                       uint8_t has) {
+    uint64_t last = (offset + size - 1) / BERTH_PAGE;
+    for (uint64_t page = offset / BERTH_PAGE; page <= last && page < BERTH_UNIT_PAGES; page++) {
+        flags[page] = (uint8_t)(flags[page] | has);
+    }
+}
+
 static void note_block(struct berth__map_thing *slab, uint8_t flags[BERTH_UNIT_PAGES],
                        uint64_t offset, uint64_t size, uint8_t has) {
     slab->live += has == HAS_LIVE;
     slab->cached += has == HAS_CACHED;
     slab->ready += has == HAS_READY;
     slab->cold += has == HAS_COLD;
-    uint64_t last = (offset + size - 1) / BERTH_PAGE;
-    for (uint64_t page = offset / BERTH_PAGE; page <= last && page < BERTH_UNIT_PAGES; page++) {
-        flags[page] = (uint8_t)(flags[page] | has);
+    note_pages(flags, offset, size, has);
+}
+
+/* Blocks that are cut, and what is free of them. */
+enum { PARTS_WORDS_MAX = BITMAP_WORDS_MAX };
+struct cuts {
+    uint64_t blocks[BERTH_PARTS_BLOCKS_MAX / 64];
+    uint64_t ready[PARTS_WORDS_MAX];
+    uint32_t size, per_block; /* of parts */
+};
+
+/* False if what is there makes no sense. */
+static bool read_cuts(const struct chunk *chunk, unsigned unit,
+                      const struct berth__seen_class *class, struct cuts *cuts) {
+    const struct berth__seen *engine = chunk->map->engine;
+    const struct berth__memory *memory = &engine->memory;
+    bool any = false;
+    memset(cuts, 0, sizeof(*cuts));
+    for (unsigned w = 0; class->blocks <= BERTH_PARTS_BLOCKS_MAX && w < class->words; w++) {
+        cuts->blocks[w] =
+            slab_number(chunk, unit, AT(chunk->map, slab_cut) + w * UINT64_C(8), 8, 0);
+        any = any || cuts->blocks[w] != 0;
     }
+    if (!any) {
+        return true;
+    }
+    uint64_t number = slab_number(chunk, unit, AT(chunk->map, slab_parts_class), 1, UINT8_MAX);
+    uint64_t at = slab_number(chunk, unit, AT(chunk->map, slab_parts_ready), 8, 0);
+    cuts->per_block =
+        (uint32_t)slab_number(chunk, unit, AT(chunk->map, slab_parts_per_block), 1, 0);
+    cuts->size = number < engine->class_count ? engine->classes[number].size : UINT32_MAX;
+    size_t words = (class->blocks * (size_t)cuts->per_block + 63) / 64;
+    return (uint64_t)cuts->size * cuts->per_block <= class->size && words <= PARTS_WORDS_MAX &&
+           at != 0 && memory->read(memory->context, at, cuts->ready, words * sizeof(uint64_t));
+}
+
+/* A cut block is one in use; the sums are those of its parts. */
+static void note_cut_block(const struct chunk *chunk, struct berth__map_thing *slab,
+                           uint8_t flags[BERTH_UNIT_PAGES], const struct cuts *cuts, uint32_t i) {
+    const struct berth__seen *engine = chunk->map->engine;
+    struct berth__map_sums *sums = chunk->sums;
+    uint32_t block_size = engine->classes[slab->small_class].size;
+    uint64_t base = chunk->stretch->at + slab->page * (uint64_t)BERTH_PAGE;
+    uint64_t offset = berth__parts_first(cuts->size, i * block_size);
+    for (uint32_t p = 0; p < cuts->per_block; p++, offset += cuts->size) {
+        size_t first;
+        bool ready = berth__bit_test(cuts->ready, i * (size_t)cuts->per_block + p);
+        bool cached =
+            !ready && berth__seen_cached_in(engine, base + offset, base + offset + 1, &first) > 0;
+        note_pages(flags, offset, cuts->size, ready ? HAS_READY : cached ? HAS_CACHED : HAS_LIVE);
+        *(ready ? &sums->slab_free_bytes : &sums->slab_lent_bytes) += cuts->size;
+        sums->slab_cached_bytes += cached ? cuts->size : 0;
+    }
+    sums->slab_tail_bytes += block_size - (uint64_t)cuts->per_block * cuts->size;
+    sums->slab_lent_bytes -= block_size; /* sum_slab adds it */
+    slab->live++;
 }
 
 static enum berth__map_state state_of(uint8_t flags) {
@@ -128,8 +189,10 @@ static bool add_slab(struct chunk *chunk, unsigned unit) {
     uint64_t heap = slab_number(chunk, unit, AT(chunk->map, slab_heap), 8, 0);
     uint64_t number = slab_number(chunk, unit, AT(chunk->map, slab_small_class), 1, UINT8_MAX);
     size_t first_page = (size_t)unit * BERTH_UNIT_PAGES;
+    struct cuts cuts;
     if (number >= engine->class_count ||
-        !read_bitmaps(chunk, unit, engine->classes[number].words, bits)) {
+        !read_bitmaps(chunk, unit, engine->classes[number].words, bits) ||
+        !read_cuts(chunk, unit, &engine->classes[number], &cuts)) {
         return add_unknown(chunk, first_page, BERTH_UNIT_PAGES);
     }
     const struct berth__seen_class *class = &engine->classes[number];
@@ -140,6 +203,10 @@ static bool add_slab(struct chunk *chunk, unsigned unit) {
     slab.heap = (uint32_t)berth__seen_number(engine, heap + AT(chunk->map, heap_number), 4, 0);
     mark_cached(chunk, chunk->stretch->at + first_page * BERTH_PAGE, class, cached);
     for (uint32_t i = 0; i < class->blocks; i++) {
+        if (i < BERTH_PARTS_BLOCKS_MAX && berth__bit_test(cuts.blocks, i)) {
+            note_cut_block(chunk, &slab, flags, &cuts, i);
+            continue;
+        }
         uint8_t has = berth__bit_test(bits, i)                  ? HAS_READY
                       : berth__bit_test(bits + class->words, i) ? HAS_COLD
                       : berth__bit_test(cached, i)              ? HAS_CACHED

@@ -209,6 +209,23 @@ BERTH_INLINE void *berth__cache_pop(struct berth__cache *cache, size_t size) {
     return block;
 }
 
+/* Caches a block of the bin's class and the cache's heap, if there is room and it was not freed
+ * just now; false: nothing was done. */
+BERTH_INLINE bool berth__bin_push(struct berth__cache *cache, struct berth__bin *bin, void *block) {
+    void **top = bin->top;
+    if (BERTH_UNLIKELY(top[0] == block) || /* freed just now */
+        BERTH_UNLIKELY(top[1] == block) || /* or just before */
+        BERTH_UNLIKELY(top == bin->low) || BERTH_UNLIKELY(--bin->fuel < 0)) {
+        return false;
+    }
+    berth__misuse_if_free(block);
+    top[-1] = block;
+    atomic_signal_fence(memory_order_release); /* a fork in a handler may look in between */
+    bin->top = top - 1;
+    berth__poison(block, berth__classes[berth__bin_class(cache, bin)].size);
+    return true;
+}
+
 /* Caches a block if it is one of `*mark`'s heap, is at least `size` bytes long unless any size will
  * do, and there is room; false: nothing was done. By address, so that both are read where they are
  * needed. */
@@ -230,19 +247,8 @@ BERTH_INLINE bool berth__cache_push_sized(struct berth__cache *const *owner, con
     struct berth__cache *cache = *owner;
     struct berth__bin *bin = (struct berth__bin *)(void *)((char *)cache + offset);
     uint32_t into_unit = (uint32_t)((uintptr_t)block % BERTH_UNIT);
-    void **top = bin->top;
-    if (BERTH_UNLIKELY(!berth__divides(into_unit, bin->reciprocal)) ||
-        BERTH_UNLIKELY(top[0] == block) || /* freed just now */
-        BERTH_UNLIKELY(top[1] == block) || /* or just before */
-        BERTH_UNLIKELY(top == bin->low) || BERTH_UNLIKELY(--bin->fuel < 0)) {
-        return false;
-    }
-    berth__misuse_if_free(block);
-    top[-1] = block;
-    atomic_signal_fence(memory_order_release); /* a fork in a handler may look in between */
-    bin->top = top - 1;
-    berth__poison(block, berth__classes[berth__bin_class(cache, bin)].size);
-    return true;
+    return BERTH_LIKELY(berth__divides(into_unit, bin->reciprocal)) &&
+           berth__bin_push(cache, bin, block);
 }
 
 BERTH_INLINE bool berth__cache_push(struct berth__cache *const *owner, const uint64_t *mark,
@@ -259,6 +265,9 @@ void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool
 /* Takes a small block that the fast path refused: not ours, or the bin is full, or settlement is
  * due. `entry` describes it. */
 void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry);
+
+/* The same for what is known to be the start of a block. */
+void berth__cache_take_block(struct berth__cache *cache, void *block, uint64_t entry);
 
 /* Caches those of its heap's blocks that others freed for which there is room; returns the number
  * of the rest, which are the first. Under the heap's lock. */

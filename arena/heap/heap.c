@@ -5,7 +5,9 @@
 #include "chunk/wait.h"
 #include "heap/arenas.h"
 #include "heap/decay.h"
+#include "heap/heap_inside.h"
 #include "heap/misuse.h"
+#include "heap/mixed.h"
 #include "heap/remote.h"
 #include "os/fault.h"
 
@@ -36,34 +38,39 @@ static enum berth__slab_list list_for(const struct berth__slab *slab) {
     return sparse ? BERTH_SLAB_SPARSE : BERTH_SLAB_DENSE;
 }
 
-static void relist_locked(struct berth__heap *heap, struct berth__slab *slab)
-    BERTH_REQUIRES(heap->lock) {
+void berth__heap_relist_locked(struct berth__heap *heap, struct berth__slab *slab) {
+    if (BERTH_UNLIKELY(slab->mixed)) {
+        berth__mixed_relist_locked(heap, slab);
+    }
     enum berth__slab_list list = list_for(slab);
     if (list == slab->list) {
         return;
     }
     berth__list_remove(&slab->link);
-    slab->list = (uint8_t)list;
+    slab->list = list & 0x7fu;
     if (list != BERTH_SLAB_FULL) {
-        struct berth__heap_class *class = &heap->classes[slab->small_class];
-        berth__list_push_front(&class->lists[list - 1], &slab->link);
+        struct berth__list *head = &heap->classes[slab->small_class].lists[list - 1];
+        if (slab->mixed) { /* where who looks for a plain one comes last */
+            berth__list_push_back(head, &slab->link);
+        } else {
+            berth__list_push_front(head, &slab->link);
+        }
     }
 }
 
-static struct berth__slab *first_in(struct berth__heap_class *class, enum berth__slab_list list) {
+struct berth__slab *berth__heap_first_slab(struct berth__heap_class *class,
+                                           enum berth__slab_list list) {
     struct berth__list *first = berth__list_first(&class->lists[list - 1]);
     return first == NULL ? NULL : BERTH_LIST_ENTRY(first, struct berth__slab, link);
 }
 
-/* Free blocks of a class appear, or, less than 0, disappear. */
-static void count_free_locked(struct berth__heap *heap, unsigned small_class, int64_t blocks)
-    BERTH_REQUIRES(heap->lock) {
+void berth__heap_count_free_locked(struct berth__heap *heap, unsigned small_class, int64_t blocks) {
     uint64_t more = (uint64_t)blocks; /* modulo 2^64 */
     berth__count_add(&heap->classes[small_class].free_blocks, more);
     berth__count_add(&heap->totals->free_bytes, more * berth__classes[small_class].size);
 }
 
-/* The same for slabs, with the tail of each. */
+/* Slabs of a class appear or disappear, with the tail of each. */
 static void count_slabs_locked(struct berth__heap *heap, unsigned small_class, int32_t slabs)
     BERTH_REQUIRES(heap->lock) {
     const struct berth__class *class = &berth__classes[small_class];
@@ -77,11 +84,14 @@ static void count_slabs_locked(struct berth__heap *heap, unsigned small_class, i
 static void adopt_slab_locked(struct berth__heap *heap, struct berth__slab *slab)
     BERTH_REQUIRES(heap->lock) {
     berth__store_relaxed(&slab->heap, heap);
-    berth__entries_set(slab->base, 1, heap->mark + (uint64_t)slab->small_class * BERTH_BIN_BYTES);
+    berth__entries_set(slab->base, 1, berth__slab_entry(heap, slab));
     count_slabs_locked(heap, slab->small_class, 1);
-    count_free_locked(heap, slab->small_class, berth__slab_free_count(slab));
+    if (slab->mixed) {
+        berth__mixed_join_locked(heap, slab);
+    }
+    berth__heap_count_free_locked(heap, slab->small_class, berth__slab_free_count(slab));
     slab->list = BERTH_SLAB_FULL;
-    relist_locked(heap, slab);
+    berth__heap_relist_locked(heap, slab);
 }
 
 static void drop_slab_locked(struct berth__heap *heap, struct berth__slab *slab)
@@ -91,8 +101,11 @@ static void drop_slab_locked(struct berth__heap *heap, struct berth__slab *slab)
         berth__list_remove(&slab->purge_link);
         berth__sub_relaxed(&heap->arena->decay.queued_slabs, 1);
     }
+    if (slab->mixed) {
+        berth__mixed_leave_locked(heap, slab);
+    }
     count_slabs_locked(heap, slab->small_class, -1);
-    count_free_locked(heap, slab->small_class, -(int64_t)berth__slab_free_count(slab));
+    berth__heap_count_free_locked(heap, slab->small_class, -(int64_t)berth__slab_free_count(slab));
 }
 
 /* A unit from the heap's arena, or from whichever has one. */
@@ -170,18 +183,17 @@ static void warm_locked(struct berth__heap *heap, struct berth__slab *slab,
     }
 }
 
-static struct berth__slab *slab_to_lend_from_locked(struct berth__heap *heap, unsigned small_class,
-                                                    bool anywhere, struct berth__warmed *warmed)
+static struct berth__slab *ready_slab(struct berth__heap_class *class) {
+    struct berth__slab *slab = berth__heap_first_slab(class, BERTH_SLAB_DENSE);
+    return slab != NULL ? slab : berth__heap_first_slab(class, BERTH_SLAB_SPARSE);
+}
+
+/* A slab with cold blocks, or a new one, of which some were made ready. */
+static struct berth__slab *warm_slab_locked(struct berth__heap *heap, unsigned small_class,
+                                            bool anywhere, struct berth__warmed *warmed)
     BERTH_REQUIRES(heap->lock) {
     struct berth__heap_class *class = &heap->classes[small_class];
-    struct berth__slab *slab = first_in(class, BERTH_SLAB_DENSE);
-    if (slab == NULL) {
-        slab = first_in(class, BERTH_SLAB_SPARSE);
-    }
-    if (slab != NULL) {
-        return slab;
-    }
-    slab = first_in(class, BERTH_SLAB_COLD);
+    struct berth__slab *slab = berth__heap_first_slab(class, BERTH_SLAB_COLD);
     if (slab == NULL) {
         slab = new_slab_locked(heap, small_class, anywhere);
     }
@@ -200,14 +212,18 @@ unsigned berth__heap_lend_locked(struct berth__heap *heap, unsigned small_class,
             class->lists[BERTH_SLAB_DENSE - 1].next == &class->lists[BERTH_SLAB_DENSE - 1]) {
             break; /* one stretch of fresh pages a time is enough */
         }
-        struct berth__slab *slab = slab_to_lend_from_locked(heap, small_class, anywhere, warmed);
+        struct berth__slab *slab = ready_slab(class);
+        if (slab == NULL) {
+            lent += berth__mixed_lend_locked(heap, small_class, count - lent, out + lent);
+            slab = lent == count ? NULL : warm_slab_locked(heap, small_class, anywhere, warmed);
+        }
         if (slab == NULL) {
             break;
         }
         lent += berth__slab_lend(slab, count - lent, out + lent);
-        relist_locked(heap, slab);
+        berth__heap_relist_locked(heap, slab);
     }
-    count_free_locked(heap, small_class, -(int64_t)lent);
+    berth__heap_count_free_locked(heap, small_class, -(int64_t)lent);
     return lent;
 }
 
@@ -245,7 +261,7 @@ static void after_give_locked(struct berth__heap *heap, struct berth__slab *slab
             return;
         }
     }
-    relist_locked(heap, slab);
+    berth__heap_relist_locked(heap, slab);
     if (free_count >= *purge_from(slab)) {
         queue_for_purge_locked(heap, slab);
     }
@@ -271,13 +287,19 @@ BERTH_INLINE struct berth__slab *slab_of(const void *block) {
     return &chunk->slabs[(size_t)((const char *)block - chunk->at) / BERTH_UNIT].slab;
 }
 
-/* Sends on a block of a slab that has moved to another heap. */
-static void send_on(const struct berth__slab *slab, void *block, enum berth__give from) {
+/* Sends on a block of a slab that has moved to another heap. Returns its bytes. */
+static uint64_t send_on(const struct berth__slab *slab, void *block, enum berth__give from) {
     if (berth__load_relaxed(&slab->heap) == NULL) {
         bad_block(slab, block);
     }
     uint64_t entry = berth__load_relaxed(berth__entry_find(block));
-    berth__remote_forward(berth__remote_block(block, entry), from != BERTH_GIVE_REMOTE);
+    entry = berth__plain_entry(block, entry);
+    if (entry == 0) {
+        berth__misuse("free of a pointer inside a block", block);
+    }
+    struct berth__remote_block item = berth__remote_block(block, entry);
+    berth__remote_forward(item, from != BERTH_GIVE_REMOTE);
+    return item.size;
 }
 
 /* True if a slab with one free block more may have to move or go. */
@@ -287,6 +309,18 @@ BERTH_INLINE bool changes_place(const struct berth__slab *slab) {
             berth__slab_free_count(slab) >= *purge_from(slab));
 }
 
+/* Returns its bytes. */
+static BERTH_NOINLINE uint64_t give_mixed_locked(struct berth__heap *heap, struct berth__slab *slab,
+                                                 void *block, enum berth__give from)
+    BERTH_REQUIRES(heap->lock) {
+    unsigned small_class = berth__mixed_take_back_locked(heap, slab, block);
+    if (from == BERTH_GIVE_REMOTE) {
+        berth__heap_count_locked(heap, small_class, 0, 1);
+    }
+    after_give_locked(heap, slab);
+    return berth__classes[small_class].size;
+}
+
 void berth__heap_give_locked(struct berth__heap *heap, void *const *blocks, unsigned count,
                              enum berth__give from) {
     uint64_t bytes = 0;
@@ -294,8 +328,11 @@ void berth__heap_give_locked(struct berth__heap *heap, void *const *blocks, unsi
         struct berth__slab *slab = slab_of(*blocks);
         unsigned small_class = slab->small_class;
         if (BERTH_UNLIKELY(berth__load_relaxed(&slab->heap) != heap)) {
-            bytes += berth__classes[small_class].size;
-            send_on(slab, *blocks++, from);
+            bytes += send_on(slab, *blocks++, from);
+            continue;
+        }
+        if (BERTH_UNLIKELY(slab->mixed)) {
+            bytes += give_mixed_locked(heap, slab, *blocks++, from);
             continue;
         }
         unsigned taken = berth__slab_take_back(slab, blocks, (unsigned)(end - blocks));
@@ -303,7 +340,7 @@ void berth__heap_give_locked(struct berth__heap *heap, void *const *blocks, unsi
             bad_block(slab, *blocks);
         }
         blocks += taken;
-        count_free_locked(heap, small_class, taken);
+        berth__heap_count_free_locked(heap, small_class, taken);
         if (from == BERTH_GIVE_REMOTE) {
             berth__heap_count_locked(heap, small_class, 0, taken);
         }
@@ -332,9 +369,10 @@ static bool take_slab_from(struct berth__heap *heap, struct berth__heap *victim,
         struct berth__heap_class *class = &victim->classes[small_class];
         struct berth__slab *slab = NULL;
         for (unsigned l = BERTH_SLAB_DENSE; slab == NULL && l < BERTH_SLAB_LISTS; l++) {
-            slab = first_in(class, l);
+            slab = berth__heap_first_slab(class, l);
         }
-        if (slab != NULL) {
+        slab = slab != NULL ? slab : berth__mixed_first_locked(victim, small_class);
+        if (slab != NULL && (!slab->mixed || berth__mixed_prepare_locked(heap))) {
             drop_slab_locked(victim, slab);
             adopt_slab_locked(heap, slab);
             moved = true;
@@ -422,8 +460,8 @@ static void after_purge(struct berth__slab *slab, uint16_t pages, bool purged) B
     struct berth__heap *owner = lock_owner(slab);
     unsigned before = berth__slab_free_count(slab);
     berth__slab_show(slab, pages, purged);
-    count_free_locked(owner, slab->small_class, berth__slab_free_count(slab) - before);
-    relist_locked(owner, slab);
+    berth__heap_count_free_locked(owner, slab->small_class, berth__slab_free_count(slab) - before);
+    berth__heap_relist_locked(owner, slab);
     if (berth__slab_is_empty(slab)) {
         queue_for_purge_locked(owner, slab);
     }
@@ -449,8 +487,8 @@ size_t berth__heap_purge_some(struct berth__heap *heap, bool *more) {
             pages = 0; /* only pages behind the last block: nothing would keep the slab meanwhile */
         }
         *purge_from(slab) = (uint16_t)berth__min(before + capacity / 8 + 1, capacity);
-        count_free_locked(heap, slab->small_class, -(int64_t)hidden);
-        relist_locked(heap, slab);
+        berth__heap_count_free_locked(heap, slab->small_class, -(int64_t)hidden);
+        berth__heap_relist_locked(heap, slab);
     }
     *more = !berth__list_empty(&heap->purge_queue);
     struct berth__arena *arena = heap->arena;
@@ -508,7 +546,8 @@ static bool class_is_valid_locked(struct berth__heap *heap, unsigned small_class
             free_blocks += berth__slab_free_count(slab);
         }
     }
-    return free_blocks == berth__load_relaxed(&class->free_blocks);
+    uint64_t parts = berth__mixed_audit_locked(heap, small_class);
+    return parts != UINT64_MAX && free_blocks + parts == berth__load_relaxed(&class->free_blocks);
 }
 
 bool berth__heap_is_valid(struct berth__heap *heap) {

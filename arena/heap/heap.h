@@ -14,8 +14,8 @@
  * lives, so a reader of an address-table entry may always follow the number it finds there.
  *
  * Invariants, under the lock, per class:
- *     free_blocks = sum over its slabs of (ready + cold)
- *     slabs * blocks per slab = free_blocks + lent blocks
+ *     free_blocks = sum over its slabs of (ready + cold), and over mixed ones of ready parts
+ *     slabs * blocks per slab + parts - cut blocks = free_blocks + lent blocks
  * so what is lent, and what lies in the tails of slabs, is not counted but computed by readers.
  *
  * Lock order: a heap's lock before an arena's. Two heaps' locks are held together only by try_lock.
@@ -62,6 +62,7 @@ struct berth__heap {
     uint32_t number;
     struct berth__heap *older; /* made before this one in the arena; see arena->newest_heap */
     struct berth__heap_totals *totals;
+    struct berth__heap_mixed *_Atomic mixed; /* NULL: never had a mixed slab (mixed.h) */
 
     struct berth__lock lock BERTH_LINE_ALIGNED;
     struct berth__list link;                               /* in arena->heaps */

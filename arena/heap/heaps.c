@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "chunk/meta.h"
 #include "heap/arenas.h"
+#include "heap/mixed.h"
 #include "heap/remote.h"
 #include "os/cpu.h"
 
@@ -127,7 +128,11 @@ struct berth__heap *berth__heap_create(struct berth__arena *arena) {
 }
 
 void berth__heap_destroy(struct berth__heap *heap) {
+    struct berth__heap_mixed *mixed = berth__load_relaxed(&heap->mixed);
     give_number_back(heap);
+    if (mixed != NULL) {
+        berth__meta_free(mixed, sizeof(*mixed));
+    }
     berth__meta_free(heap, sizeof(*heap));
 }
 

@@ -37,7 +37,8 @@ static void describe(struct berth__text *text, const void *pointer) {
     switch (BERTH_ENTRY_KIND(entry)) {
     case BERTH_UNIT_SLAB:
     case BERTH_UNIT_POOL_SLAB:
-    case BERTH_UNIT_SAMPLED: describe_slab(text, pointer, entry); break;
+    case BERTH_UNIT_SAMPLED:
+    case BERTH_UNIT_MIXED: describe_slab(text, pointer, entry); break;
     case BERTH_UNIT_RUN: berth__text_string(text, "class of page runs"); break;
     case BERTH_UNIT_HUGE: berth__text_string(text, "class of huge blocks"); break;
     }

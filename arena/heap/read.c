@@ -1,6 +1,7 @@
 #include "heap/read.h"
 
 #include "heap/heap.h"
+#include "heap/mixed.h"
 #include "heap/request.h"
 
 #include <string.h>
@@ -144,7 +145,9 @@ static void add_class(struct berth__heap *heap, void *context) {
                            berth__load_relaxed(&heap->traffic[sum->small_class].vacant);
     sum->counts->slabs += slabs;
     sum->counts->free += free_blocks;
-    sum->counts->lent += minus(slabs * berth__classes[sum->small_class].blocks, free_blocks);
+    uint64_t blocks = slabs * berth__classes[sum->small_class].blocks +
+                      berth__mixed_extra(heap, sum->small_class);
+    sum->counts->lent += minus(blocks, free_blocks);
     sum->counts->lends += berth__load_relaxed(&heap->traffic[sum->small_class].lends);
     sum->counts->returns += berth__load_relaxed(&heap->traffic[sum->small_class].returns);
 }

@@ -5,6 +5,7 @@
 #include "heap/arenas.h"
 #include "heap/cache.h"
 #include "heap/misuse.h"
+#include "heap/mixed.h"
 #include "os/clock.h"
 #include "os/fault.h"
 #include "os/probe.h"
@@ -27,7 +28,7 @@ static uint64_t word_of(const struct message *top) {
 }
 
 static uint64_t entry_of(const void *block) {
-    return berth__load_relaxed(berth__entry_find(block));
+    return berth__plain_entry(block, berth__load_relaxed(berth__entry_find(block)));
 }
 
 static uint32_t size_of(const void *block) {
@@ -38,15 +39,24 @@ static unsigned capacity_of(uint32_t size) {
     return (size - (uint32_t)sizeof(struct message)) / (uint32_t)sizeof(int32_t);
 }
 
+static bool is_block(const void *at) {
+    berth__entry *place = berth__entry_find(at);
+    uint64_t entry = place == NULL ? 0 : berth__load_relaxed(place);
+    if (entry == 0 || !BERTH_ENTRY_IS_SLAB(entry)) {
+        return false;
+    }
+    if (BERTH_UNLIKELY(BERTH_ENTRY_KIND(entry) == BERTH_UNIT_MIXED)) {
+        entry = berth__mixed_entry(at);
+        return entry != 0;
+    }
+    return berth__divides((uint32_t)((uintptr_t)at % BERTH_UNIT),
+                          berth__classes[BERTH_ENTRY_BIN(entry) / BERTH_BIN_BYTES].reciprocal);
+}
+
 /* What is read from a block that a message is said to lie in may be anything, if the program freed
  * it twice and writes to it. */
 static void check_message(const struct message *message) {
-    berth__entry *at = berth__entry_find(message);
-    uint64_t entry = at == NULL ? 0 : berth__load_relaxed(at);
-    bool good = entry != 0 && BERTH_ENTRY_IS_SLAB(entry) &&
-                berth__divides((uint32_t)((uintptr_t)message % BERTH_UNIT),
-                               berth__classes[BERTH_ENTRY_BIN(entry) / BERTH_BIN_BYTES].reciprocal);
-    if (BERTH_UNLIKELY(!good)) {
+    if (BERTH_UNLIKELY(!is_block(message))) {
         berth__misuse("double free, or a write to a freed block", message);
     }
 }

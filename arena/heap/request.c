@@ -8,6 +8,7 @@
 #include "heap/fork.h"
 #include "heap/io.h"
 #include "heap/misuse.h"
+#include "heap/mixed.h"
 #include "heap/observer.h"
 #include "heap/sample.h"
 #include "heap/trace.h"
@@ -203,15 +204,19 @@ static bool is_small(uint64_t entry) {
     return entry != 0 && BERTH_ENTRY_IS_SLAB(entry);
 }
 
+static void send_uncached(void *block, uint64_t entry) {
+    berth__misuse_if_free(block);
+    struct berth__remote_block item = berth__remote_block(block, entry);
+    berth__poison(block, item.size);
+    berth__remote_send(&item, 1, false);
+}
+
 static void free_uncached(void *block, uint64_t entry) {
     const struct berth__class *class = &berth__classes[BERTH_ENTRY_BIN(entry) / BERTH_BIN_BYTES];
     if (!berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT), class->reciprocal)) {
         berth__misuse("free of a pointer inside a block", block);
     }
-    berth__misuse_if_free(block);
-    berth__poison(block, class->size);
-    struct berth__remote_block item = berth__remote_block(block, entry);
-    berth__remote_send(&item, 1, false);
+    send_uncached(block, entry);
 }
 
 static void free_small(void *block, uint64_t entry) {
@@ -221,6 +226,24 @@ static void free_small(void *block, uint64_t entry) {
         free_uncached(block, entry);
     } else if (cache == berth__tls.cache || !berth__cache_push(&cache, &cache->mark, block)) {
         berth__cache_take(cache, block, entry); /* if it serves malloc, it was tried before */
+    }
+}
+
+/* What lies in a mixed slab may not start on a multiple of its size. */
+static void free_mixed(void *block) {
+    uint64_t entry = berth__mixed_entry(block);
+    if (BERTH_UNLIKELY(entry == 0)) {
+        berth__misuse("free of a pointer inside a block", block);
+    }
+    struct berth__cache *cache = berth__cache_get(berth__heap_of_entry(entry)->arenas);
+    if (BERTH_UNLIKELY(cache == NULL)) {
+        send_uncached(block, entry);
+        return;
+    }
+    uint64_t offset = entry - cache->mark;
+    struct berth__bin *bin = (struct berth__bin *)(void *)((char *)cache + BERTH_ENTRY_BIN(entry));
+    if (offset >= sizeof(cache->bins) || !berth__bin_push(cache, bin, block)) {
+        berth__cache_take_block(cache, block, entry);
     }
 }
 
@@ -251,6 +274,7 @@ static BERTH_NOINLINE void free_by_kind(void *block, uint64_t entry) {
         (void)berth__tick(true);
         break;
     case BERTH_UNIT_SAMPLED: berth__sample_free(block, entry); break;
+    case BERTH_UNIT_MIXED: free_mixed(block); break;
     case BERTH_UNIT_RUN: /* not here */
     default: berth__misuse("free of a pointer inside a block", block);
     }
@@ -280,10 +304,21 @@ void berth__block_free(void *block) {
 
 /* ---- asking and changing ---- */
 
+static BERTH_NOINLINE uint32_t mixed_size(const void *block, const char *fault) {
+    uint64_t entry = berth__mixed_entry(block);
+    if (entry == 0) {
+        berth__misuse(fault, block);
+    }
+    return berth__classes[BERTH_ENTRY_BIN(entry) / BERTH_BIN_BYTES].size;
+}
+
 /* The size of a small block, which must start where the pointer points. One that is followed lies
  * in a larger block, but is what it would be otherwise: a program that asks, and makes the most of
  * what it has, must not treat it differently, or the samples would not be of what it does. */
 static uint32_t small_size(const void *block, uint64_t entry, const char *fault) {
+    if (BERTH_UNLIKELY(BERTH_ENTRY_KIND(entry) == BERTH_UNIT_MIXED)) {
+        return mixed_size(block, fault);
+    }
     const struct berth__class *class = &berth__classes[BERTH_ENTRY_BIN(entry) / BERTH_BIN_BYTES];
     if (BERTH_UNLIKELY(
             !berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT), class->reciprocal))) {
@@ -314,6 +349,7 @@ static BERTH_NOINLINE size_t size_by_kind(const void *block) {
     case BERTH_UNIT_SLAB:
     case BERTH_UNIT_POOL_SLAB:
     case BERTH_UNIT_SAMPLED:
+    case BERTH_UNIT_MIXED:
     default: berth__misuse("size of a pointer inside a block", block);
     }
 }
@@ -342,6 +378,7 @@ static bool resize_by_kind(void *block, size_t size) {
     case BERTH_UNIT_SLAB:
     case BERTH_UNIT_POOL_SLAB:
     case BERTH_UNIT_SAMPLED:
+    case BERTH_UNIT_MIXED:
     default: berth__misuse("realloc of a pointer inside a block", block);
     }
 }

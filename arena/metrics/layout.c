@@ -70,6 +70,10 @@ static const uint64_t constants[BERTH_LAYOUT_COUNT] = {
     PLACE(cache_stash) = OFFSET(berth__cache, stash),
     PLACE(stash_bytes) = OFFSET(berth__stash, table.bytes),
     PLACE(stash_count) = OFFSET(berth__stash, table.count),
+    PLACE(slab_cut) = OFFSET(berth__slab_record, parts.cut),
+    PLACE(slab_parts_ready) = OFFSET(berth__slab_record, parts.ready),
+    PLACE(slab_parts_class) = OFFSET(berth__slab_record, parts.small_class),
+    PLACE(slab_parts_per_block) = OFFSET(berth__slab_record, parts.per_block),
 };
 _Static_assert(offsetof(struct berth__cache, bins) == 0, "bins come first");
 

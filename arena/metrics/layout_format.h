@@ -39,7 +39,9 @@ enum { BERTH_LAYOUT_VERSION = 1 };
     X(cache_granted) X(cache_remote_bytes) X(cache_remote_count)                                   \
     X(bin_stride) X(bin_top) X(bin_low) X(bin_capacity)                                            \
     /* the stash of a cache (heap/stash.h), if it has one */                                       \
-    X(cache_stash) X(stash_bytes) X(stash_count)
+    X(cache_stash) X(stash_bytes) X(stash_count)                                                   \
+    /* blocks of a slab that are cut (chunk/parts.h) */                                            \
+    X(slab_cut) X(slab_parts_ready) X(slab_parts_class) X(slab_parts_per_block)
 /* clang-format on */
 
 enum berth__layout_item {

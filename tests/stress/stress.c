@@ -7,9 +7,11 @@
  * pattern that is checked when it is freed, and at the end nothing may be live and the balance of
  * the metrics must hold.
  *
- * Usage: stress [seconds [threads [seed [limit-MiB [page-KiB]]]]], 0 for the usual. Exit 0 or 1.
+ * Usage: stress [seconds [threads [seed [limit-MiB [page-KiB [holes]]]]]], 0 for the usual. With
+ * holes, free blocks are cut into parts wherever that can be. Exit 0 or 1.
  */
 #include "heap/engine.h"
+#include "heap/mixed.h"
 #include "os/fault.h"
 #include "pool/pool.h"
 
@@ -324,6 +326,10 @@ int main(int argc, char **argv) {
     unsigned seed = number(argc, argv, 3, (unsigned)time(NULL));
     unsigned limit_mib = number(argc, argv, 4, 0);
     unsigned page_kib = number(argc, argv, 5, 0);
+    if (number(argc, argv, 6, 0) != 0) {
+        berth__mixed_policy =
+            (struct berth__mixed_policy){.free_bytes = 1, .free_share = UINT32_MAX};
+    }
     printf("stress: seed %u\n", seed);
     fflush(stdout);
     if (page_kib != 0) {

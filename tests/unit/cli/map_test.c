@@ -4,6 +4,7 @@
 #include "cli/figures.h"
 #include "cli/map_write.h"
 #include "cli/outside.h"
+#include "heap/mixed.h"
 #include "os/clock.h"
 
 #include <berth/berth.h>
@@ -144,6 +145,46 @@ static void a_known_layout_is_seen_as_it_is(void **state) {
     live = 0;
     assert_int_equal(count_things(&map, BERTH_MAP_A_HUGE, HUGE / 4096, &live), HUGE_COUNT);
     end_look(&seen, &map);
+}
+
+static void parts_of_cut_blocks_are_in_the_sums(void **state) {
+    /* The map and the metrics would contradict each other. */
+    (void)state;
+    enum { BLOCKS = 2000, PARTS = 1500 };
+    static void *blocks[BLOCKS], *parts[PARTS];
+    struct berth__seen seen;
+    struct berth__map map;
+    struct berth_pool_options options = BERTH_POOL_OPTIONS_INIT;
+    options.arenas = 1;
+    berth_pool *cut = berth_pool_create("cut", &options);
+    struct berth__mixed_policy before = berth__mixed_policy;
+    berth__mixed_policy = (struct berth__mixed_policy){.free_bytes = 1, .free_share = UINT32_MAX};
+    assert_int_equal(berth_alloc_batch(cut, 1050, BLOCKS, blocks), BLOCKS);
+    for (unsigned i = 0; i < BLOCKS; i += 2) {
+        berth_free(blocks[i]);
+    }
+    berth_thread_flush();
+    assert_int_equal(berth_alloc_batch(cut, 320, PARTS, parts), PARTS);
+    unsigned mixed = 0;
+    for (unsigned i = 0; i < PARTS; i++) {
+        uint64_t entry = berth__load_relaxed(berth__entry_find(parts[i]));
+        mixed += BERTH_ENTRY_KIND(entry) == BERTH_UNIT_MIXED;
+    }
+    assert_true(mixed > PARTS / 2);
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = round; i < PARTS; i += 5) {
+            berth_free(parts[i]);
+        }
+        if (round == 0) {
+            berth_thread_flush(); /* the second time some lie in the cache */
+        }
+        look(&seen, &map);
+        check_sums_of(&map, cut, "cut");
+        assert_int_equal(sums_of(&map, "cut")->slab_cached_bytes > 0, round == 1);
+        end_look(&seen, &map);
+    }
+    berth__mixed_policy = before;
+    assert_int_equal(berth_pool_destroy(cut, BERTH_FORCE), 0);
 }
 
 /* What a page of this process is in the map, with whether it holds memory. */
@@ -397,6 +438,7 @@ static void other_layouts_are_told(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_known_layout_is_seen_as_it_is),
+        cmocka_unit_test(parts_of_cut_blocks_are_in_the_sums),
         cmocka_unit_test(what_was_freed_and_purged_is_shown_so),
         cmocka_unit_test(what_threads_keep_is_told_from_what_cpus_keep),
         cmocka_unit_test(files_and_memory_that_was_given_are_seen),

@@ -502,8 +502,8 @@ static void wrong_arguments_are_refused(void **state) {
     assert_int_equal(berth_metrics_read_arena(second, 64, &arena, sizeof(arena)), -ENOENT);
     assert_int_equal(berth_metrics_read_class(second, 0, NULL, sizeof(class)), -EINVAL);
     assert_int_equal(berth_metrics_read_class(NULL, 0, &class, sizeof(class)), -EINVAL);
-    assert_int_equal(berth_metrics_read_class(second, 91, &class, sizeof(class)), -ENOENT);
-    assert_int_equal(berth_metrics_read_class(second, 90, &class, sizeof(class)), 0);
+    assert_int_equal(berth_metrics_read_class(second, 92, &class, sizeof(class)), -ENOENT);
+    assert_int_equal(berth_metrics_read_class(second, 91, &class, sizeof(class)), 0);
     assert_int_equal(class.size_bytes, 16384);
     struct berth__row row;
     assert_false(berth__row_read(&row, BERTH_LEVEL_POOL, 1000, 0));
