@@ -7,7 +7,7 @@
 
 struct berth__mixed_policy berth__mixed_policy = {
     .free_bytes = 4 << 20,
-    .free_share = 64,
+    .free_share = 16,
     .slabs = 16,
 };
 
