@@ -144,8 +144,11 @@ static void print_cache(const struct berth__process *process, const struct berth
         snprintf(heap, sizeof(heap), "%" PRIu32, cache->heap);
     }
     printf("%8s %-15s  %-14.14s %-6s %6s %9s %8" PRIu64 " %9s %7" PRIu64 " %9s %9s\n", number, name,
-           seen->pools[cache->pool].name, cache->parked ? "parked" : "active", heap,
-           berth__short_size(text[0], cache->cached_bytes), cache->cached_blocks,
+           seen->pools[cache->pool].name,
+           cache->owner == 0 ? "vacant"
+           : cache->parked   ? "parked"
+                             : "active",
+           heap, berth__short_size(text[0], cache->cached_bytes), cache->cached_blocks,
            berth__short_size(text[3], cache->stash_bytes), cache->stash_blocks,
            berth__short_size(text[1], cache->remote_bytes),
            berth__short_size(text[2], cache->granted_bytes));

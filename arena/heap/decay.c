@@ -123,7 +123,7 @@ static bool look_at_clock(struct berth__arena *arena) {
     if (ticks) {
         berth__heaps_collect(arena);
         collect_elsewhere(arena->arenas);
-        berth__vacant_end(arena->arenas, BERTH_VACANT_MS);
+        berth__vacant_end_old();
     }
     (void)look(&berth__slots_decay, berth__retained_bytes(), BERTH_DECAY_SLACK, decay_ms, now_ms);
     if (BERTH_UNLIKELY(berth__load_relaxed(&berth__ledgers_over) != 0)) {

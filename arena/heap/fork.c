@@ -10,6 +10,7 @@
 #include "heap/observer.h"
 #include "heap/request.h"
 #include "heap/sample.h"
+#include "heap/vacant.h"
 #include "os/clock.h"
 #include "os/streams.h"
 
@@ -223,6 +224,10 @@ static void release(struct berth__lock *lock, void *context) BERTH_NO_TSA {
 
 static bool any_set_aside;
 
+bool berth__fork_has_set_aside(const struct berth__heap *heap) {
+    return berth__load_relaxed(&heap->lock.holder) == NOBODY;
+}
+
 /* A heap whose lock was left out is set aside: nobody meets it any more but by a block of its own,
  * its lock stays held, and what is freed to it lies on its stack. */
 static void set_aside(struct berth__lock *lock) BERTH_NO_TSA {
@@ -261,8 +266,7 @@ static void release_in_child(struct berth__lock *lock, void *context) BERTH_NO_T
 /* What the cache holds goes back, unless it may be half done, because its thread was on a slow path
  * or its heap is set aside: then its blocks stay lent. */
 static void bury_cache(struct berth__cache *cache) {
-    bool half_done = berth__load_relaxed(&cache->busy) ||
-                     berth__load_relaxed(&cache->heap->lock.holder) == NOBODY;
+    bool half_done = berth__load_relaxed(&cache->busy) || berth__fork_has_set_aside(cache->heap);
     berth__list_remove(&cache->link);
     berth__list_remove(&cache->vacant_link);
     if (!half_done && cache->owner == 0) {
@@ -336,7 +340,7 @@ static void bury_threads(struct berth__arenas *arenas) BERTH_NO_TSA {
         }
     }
     berth__store_relaxed(&arenas->thread_count, 0);
-    berth__store_relaxed(&arenas->vacant_count, 0);
+    berth__vacant_forget_in_child(arenas);
     struct berth__arena *arena;
     for (BERTH_EACH_ARENA(arena, arenas)) {
         orphan_heaps(arena);

@@ -41,6 +41,10 @@ void berth__fork_add_lock(struct berth__lock *lock);
 extern _Atomic bool berth__fork_interrupted;
 BERTH_NOINLINE bool berth__fork_still_interrupted(void);
 
+/* True in the child of a fork for a heap that stays locked. */
+struct berth__heap;
+bool berth__fork_has_set_aside(const struct berth__heap *heap);
+
 BERTH_INLINE bool berth__fork_must_detour(void) {
     return BERTH_UNLIKELY(berth__load_relaxed(&berth__fork_interrupted)) &&
            berth__fork_still_interrupted();

@@ -135,19 +135,18 @@ void berth__arenas_read(struct berth__arenas *arenas, struct berth__arenas_count
 struct class_sum {
     unsigned small_class;
     struct berth__class_counts *counts;
+    uint64_t blocks;
 };
 
 static void add_class(struct berth__heap *heap, void *context) {
     struct class_sum *sum = context;
     struct berth__heap_class *class = &heap->classes[sum->small_class];
     uint64_t slabs = berth__load_relaxed(&class->slabs);
-    uint64_t free_blocks = berth__load_relaxed(&class->free_blocks) +
-                           berth__load_relaxed(&heap->traffic[sum->small_class].vacant);
+    sum->blocks += slabs * berth__classes[sum->small_class].blocks +
+                   berth__mixed_extra(heap, sum->small_class);
     sum->counts->slabs += slabs;
-    sum->counts->free += free_blocks;
-    uint64_t blocks = slabs * berth__classes[sum->small_class].blocks +
-                      berth__mixed_extra(heap, sum->small_class);
-    sum->counts->lent += minus(blocks, free_blocks);
+    sum->counts->free += berth__load_relaxed(&class->free_blocks) +
+                         berth__load_relaxed(&heap->traffic[sum->small_class].vacant);
     sum->counts->lends += berth__load_relaxed(&heap->traffic[sum->small_class].lends);
     sum->counts->returns += berth__load_relaxed(&heap->traffic[sum->small_class].returns);
 }
@@ -160,4 +159,6 @@ void berth__class_read(struct berth__arenas *arenas, unsigned small_class,
     for (BERTH_EACH_ARENA(arena, arenas)) {
         each_heap(arena, add_class, &sum);
     }
+    /* Of all heaps together: what a cache has may be of a slab that another has taken. */
+    counts->lent = minus(sum.blocks, counts->free);
 }

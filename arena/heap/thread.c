@@ -218,10 +218,6 @@ void berth__caches_flush_own(void) {
             berth__engine_leave(arenas);
         }
     }
-    struct berth__arenas *each = NULL;
-    while ((each = berth__engine_next(each)) != NULL) {
-        berth__vacant_end(each, 0);
-    }
 }
 
 static void claim_one(struct berth__cache *cache) {
@@ -472,11 +468,10 @@ void berth__caches_disown(struct berth__arenas *arenas) {
         struct berth__list *link = arenas->caches.next;
         struct berth__cache *cache = BERTH_LIST_ENTRY(link, struct berth__cache, link);
         berth__list_remove(link);
-        berth__list_remove(&cache->vacant_link);
         bool vacant = cache->owner == 0;
         if (vacant) {
+            berth__vacant_take_off_locked(arenas, cache);
             berth__cache_unsettle(cache);
-            berth__sub_relaxed(&arenas->vacant_count, 1);
         }
         berth__cache_abandon(cache);
         if (vacant) {

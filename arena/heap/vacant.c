@@ -3,6 +3,8 @@
 #include "chunk/meta.h"
 #include "chunk/wait.h"
 #include "heap/bins.h"
+#include "heap/engine.h"
+#include "heap/fork.h"
 #include "heap/stash.h"
 #include "os/clock.h"
 #include "os/fault.h"
@@ -10,16 +12,23 @@
 
 #include <string.h>
 
+static _Atomic uint32_t total; /* of all pools */
+
+/* In the child of a fork the structures may be as the interrupted call left them, and a heap may be
+ * locked for good. */
+static bool may_be_taken(const struct berth__cache *cache) {
+    return !berth__fork_must_detour() && !berth__fork_has_set_aside(cache->heap);
+}
+
 static struct berth__cache *entry_of(struct berth__list *link) {
     return BERTH_LIST_ENTRY(link, struct berth__cache, vacant_link);
 }
 
-/* From now on nobody else meets it but a fork, to which it is busy. */
-static void take_off_locked(struct berth__arenas *arenas, struct berth__cache *cache)
-    BERTH_REQUIRES(arenas->lock) {
+void berth__vacant_take_off_locked(struct berth__arenas *arenas, struct berth__cache *cache) {
     (void)berth__cache_busy(cache);
     berth__list_remove(&cache->vacant_link);
     berth__sub_relaxed(&arenas->vacant_count, 1);
+    berth__sub_relaxed(&total, 1);
     berth__store_relaxed(&cache->state, BERTH_CACHE_ACTIVE);
 }
 
@@ -43,17 +52,22 @@ static bool leave(struct berth__cache *cache) {
     berth__cache_settle(cache);
     berth__delay_point();
     berth__lock_acquire(&arenas->lock);
-    bool room = berth__load_relaxed(&arenas->vacant_count) < berth__cpus_allowed;
+    /* Not listed: a fork in a handler of this thread has let go of it, in the child. */
+    bool room = berth__load_relaxed(&arenas->vacant_count) < berth__cpus_allowed &&
+                !berth__list_empty(&cache->link);
     if (room) {
         berth__list_push_front(&arenas->vacant, &cache->vacant_link);
         berth__add_relaxed(&arenas->vacant_count, 1);
+        berth__add_relaxed(&total, 1);
         cache->vacant_ms = (uint32_t)berth__clock_coarse_ms();
         cache->owner = 0;
         berth__store_relaxed(&cache->state, BERTH_CACHE_PARKED); /* by the lock, for K2 */
         berth__cache_idle(cache, false);
     }
     berth__lock_release(&arenas->lock);
-    if (!room) {
+    if (room) {
+        berth__wait_note();
+    } else {
         berth__cache_unsettle(cache);
     }
     return room;
@@ -77,9 +91,9 @@ struct berth__cache *berth__vacant_take(struct berth__arenas *arenas,
     }
     berth__lock_acquire(&arenas->lock);
     for (struct berth__list *at = arenas->vacant.next; at != &arenas->vacant; at = at->next) {
-        if (berth__arena_is_near(near, entry_of(at)->arena)) {
+        if (berth__arena_is_near(near, entry_of(at)->arena) && may_be_taken(entry_of(at))) {
             cache = entry_of(at);
-            take_off_locked(arenas, cache);
+            berth__vacant_take_off_locked(arenas, cache);
             cache->owner = berth__thread_self();
             break;
         }
@@ -100,8 +114,8 @@ static struct berth__cache *take_oldest(struct berth__arenas *arenas, uint32_t m
     berth__lock_acquire(&arenas->lock);
     if (!berth__list_empty(&arenas->vacant)) {
         cache = entry_of(arenas->vacant.prev);
-        if ((uint32_t)berth__clock_coarse_ms() - cache->vacant_ms >= ms) {
-            take_off_locked(arenas, cache);
+        if ((uint32_t)berth__clock_coarse_ms() - cache->vacant_ms >= ms && may_be_taken(cache)) {
+            berth__vacant_take_off_locked(arenas, cache);
         } else {
             cache = NULL;
         }
@@ -117,4 +131,22 @@ void berth__vacant_end(struct berth__arenas *arenas, uint32_t ms) {
         berth__cache_unsettle(cache);
         end_cache(cache);
     }
+}
+
+void berth__vacant_end_old(void) {
+    struct berth__arenas *arenas = NULL;
+    while (berth__load_relaxed(&total) > 0 && (arenas = berth__engine_next(arenas)) != NULL) {
+        berth__vacant_end(arenas, BERTH_VACANT_MS);
+    }
+    if (arenas != NULL) {
+        berth__engine_leave(arenas);
+    }
+}
+
+void berth__vacant_forget_in_child(struct berth__arenas *arenas) {
+    while (!berth__list_empty(&arenas->vacant)) {
+        berth__list_remove(arenas->vacant.next);
+    }
+    berth__store_relaxed(&arenas->vacant_count, 0);
+    berth__store_relaxed(&total, 0);
 }

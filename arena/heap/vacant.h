@@ -4,8 +4,8 @@
  * Where threads come and go, each would fill its bins from nothing, move to a heap of its own, and
  * empty all that again at its end. So a cache that owns a heap is left as it is, settled, in its
  * pool's list `vacant`, as many as the process has CPUs. The latest is taken first. What nobody
- * takes within BERTH_VACANT_MS is ended by whoever makes the next tick; sooner by a flush, a trim
- * or the ladder.
+ * takes within BERTH_VACANT_MS is ended by whoever makes the next tick, of whatever pool; sooner by
+ * a trim or the ladder.
  *
  * Protocol. A vacant cache is PARKED (cache.h), its owner is 0, and it stays in `caches`, so that
  * whoever empties or reads those finds it. Joining and leaving the list is under the pool's lock,
@@ -30,5 +30,15 @@ struct berth__cache *berth__vacant_take(struct berth__arenas *arenas,
 
 /* Ends those that are as old as that, or older; 0: all. */
 void berth__vacant_end(struct berth__arenas *arenas, uint32_t ms);
+
+/* Takes one off the list: from now on nobody else meets it but a fork, to which it is busy. */
+void berth__vacant_take_off_locked(struct berth__arenas *arenas, struct berth__cache *cache)
+    BERTH_REQUIRES(arenas->lock);
+
+/* Those of all pools that are BERTH_VACANT_MS old. Visits the pools (engine.h). */
+void berth__vacant_end_old(void);
+
+/* In the child of a fork, when its caches are buried: the pool has none. */
+void berth__vacant_forget_in_child(struct berth__arenas *arenas) BERTH_NO_TSA;
 
 #endif

@@ -119,7 +119,7 @@ static void all_caches_together_hold_no_more_than_the_budget_and_2_kib_each(void
     pthread_barrier_destroy(&turn);
     assert_int_equal(figures_of(pool).threads, 0);
     assert_int_equal(figures_of(pool).live_high_bytes, 0);
-    berth_thread_flush();
+    berth_trim(pool);
     assert_int_equal(figures().cache_granted_bytes, 0);
 }
 
@@ -286,7 +286,7 @@ static void traffic_earns_a_thread_a_heap_of_its_own(void **state) {
     assert_in_range(heaps, 2, 1 + BERTH_SHARED_HEAPS);
     for (unsigned i = 0; i < 30; i++) {
         run_threads(1, work_much, NULL);
-        berth_thread_flush(); /* or the next would go on with its cache */
+        berth_trim(pool); /* or the next would go on with its cache */
     }
     assert_in_range(figures_of(pool).heaps, heaps, heaps + 1 + BERTH_SHARED_HEAPS); /* adopted */
     berth_free(first);

@@ -236,7 +236,7 @@ static void a_thread_that_ends_empties_its_cache_where_a_fork_finds_it(void **st
     berth__lock_release(lock);
     join_other();
     assert_true(is_listed(other.cache)); /* left to others */
-    berth_thread_flush();
+    berth_trim(NULL);
     assert_false(is_listed(other.cache));
 }
 

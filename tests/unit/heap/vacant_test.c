@@ -136,12 +136,24 @@ static void nobody_keeps_one_for_long(void **state) {
     run_threads(1, work_until_it_is_gone, NULL);
 }
 
-static void a_flush_and_a_trim_end_them(void **state) {
-    /* What is asked to go would stay. */
+static void nor_does_a_pool_where_nobody_works_any_more(void **state) {
+    /* Its memory, and its part of the budget, would be kept for good. */
     (void)state;
     (void)leave_one();
-    berth_thread_flush();
+    berth_pool *other = berth_pool_create("at-work", NULL);
+    for (unsigned i = 0; i < 60000 && vacant() > 0; i++) {
+        void *blocks[BLOCKS];
+        UNIT_CHECK(berth_alloc_batch(other, SIZE, BLOCKS, blocks) == BLOCKS);
+        berth_free_batch(blocks, BLOCKS);
+        usleep(1000);
+    }
     assert_int_equal(vacant(), 0);
+    assert_int_equal(berth_pool_destroy(other, 0), 0);
+}
+
+static void a_trim_ends_them(void **state) {
+    /* What is asked to go would stay. */
+    (void)state;
     (void)leave_one();
     berth_trim(pool);
     assert_int_equal(vacant(), 0);
@@ -208,7 +220,8 @@ int main(void) {
         TEST(what_lies_in_it_is_free),
         TEST(there_are_no_more_than_cpus),
         TEST(nobody_keeps_one_for_long),
-        TEST(a_flush_and_a_trim_end_them),
+        TEST(nor_does_a_pool_where_nobody_works_any_more),
+        TEST(a_trim_ends_them),
         TEST(a_reset_ends_them),
         TEST(a_child_has_none),
         TEST(threads_may_come_and_go_at_once),
