@@ -13,18 +13,6 @@
 #include <string.h>
 #include <time.h>
 
-/* Sanitizers map memory of their own, and do not start threads in the child of a fork. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define UNIT_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define UNIT_SANITIZED 1
-#endif
-#endif
-#ifndef UNIT_SANITIZED
-#define UNIT_SANITIZED 0
-#endif
-
 #define MiB ((size_t)1 << 20)
 #define KiB ((size_t)1 << 10)
 

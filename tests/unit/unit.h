@@ -21,6 +21,18 @@
 
 #include <cmocka.h>
 
+/* Sanitizers map memory of their own, and do not start threads in the child of a fork. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define UNIT_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define UNIT_SANITIZED 1
+#endif
+#endif
+#ifndef UNIT_SANITIZED
+#define UNIT_SANITIZED 0
+#endif
+
 /* ThreadSanitizer maps its shadow as memory is touched: no test of scarce memory under it. */
 #if defined(__SANITIZE_THREAD__)
 #define UNIT_TSAN 1

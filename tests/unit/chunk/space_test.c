@@ -179,7 +179,9 @@ static void a_span_of_any_size_has_room_for_its_table_and_records(void **state) 
     (void)state;
     static const size_t slots[] = {4, 5, 31, 256, 4096, 8525, 16382, 17050, 23571, 262144};
     static const size_t pages[] = {0, 16384, 65536};
-    for (unsigned i = 0; i < BERTH_ARRAY_COUNT(slots); i++) {
+    /* A sanitizer's own memory may leave no room for the TiB of the last. */
+    unsigned cases = BERTH_ARRAY_COUNT(slots) - UNIT_SANITIZED;
+    for (unsigned i = 0; i < cases; i++) {
         for (unsigned p = 0; p < BERTH_ARRAY_COUNT(pages); p++) {
             size_t sizes[] = {slots[i], pages[p]};
             assert_int_equal(unit_in_child(shape, sizes), 0);
