@@ -3,8 +3,15 @@
 #include "base/check.h"
 #include "base/text.h"
 #include "chunk/chunk.h"
+#include "heap/mixed.h"
 
 static void describe_slab(struct berth__text *text, const void *pointer, uint64_t entry) {
+    uint64_t start = BERTH_ENTRY_KIND(entry) == BERTH_UNIT_MIXED ? berth__mixed_entry(pointer) : 0;
+    if (start != 0) { /* a part may start anywhere in a block */
+        const unsigned part_class = (unsigned)(BERTH_ENTRY_BIN(start) / BERTH_BIN_BYTES);
+        berth__text_format(text, "class %u bytes", berth__classes[part_class].size);
+        return;
+    }
     const struct berth__class *class = &berth__classes[BERTH_ENTRY_BIN(entry) / BERTH_BIN_BYTES];
     uint32_t offset = (uint32_t)((uintptr_t)pointer % BERTH_UNIT);
     berth__text_format(text, "class %u bytes", class->size);

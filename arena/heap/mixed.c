@@ -138,19 +138,21 @@ static struct berth__slab *ready_slab(struct berth__heap_class *class) {
     return NULL;
 }
 
-/* A slab of the class that has most to spare. */
+/* A slab of the class that has most to spare, of those that have a ready block: cold ones count as
+ * free, too. */
 static struct berth__slab *slab_to_mix_locked(struct berth__heap *heap, unsigned part_class)
     BERTH_REQUIRES(heap->lock) {
+    struct berth__slab *slab = NULL;
     uint64_t most = 0;
-    unsigned giver = part_class;
     for (unsigned c = part_class + 1; c < BERTH_SMALL_CLASS_COUNT; c++) {
         uint64_t spare = to_spare(heap, c, part_class);
-        if (spare > most) {
+        struct berth__slab *ready = spare > most ? ready_slab(&heap->classes[c]) : NULL;
+        if (ready != NULL) {
             most = spare;
-            giver = c;
+            slab = ready;
         }
     }
-    return most == 0 ? NULL : ready_slab(&heap->classes[giver]);
+    return slab;
 }
 
 static struct berth__slab *mix_another_locked(struct berth__heap *heap, unsigned part_class)

@@ -160,5 +160,6 @@ void berth__class_read(struct berth__arenas *arenas, unsigned small_class,
         each_heap(arena, add_class, &sum);
     }
     /* Of all heaps together: what a cache has may be of a slab that another has taken. */
-    counts->lent = minus(sum.blocks, counts->free);
+    int64_t lent = (int64_t)(sum.blocks - counts->free);
+    counts->lent = lent > 0 ? (uint64_t)lent : 0;
 }

@@ -70,7 +70,7 @@ void berth__lock_forget_sleepers(struct berth__lock *lock) {
 void berth__lock_slow(struct berth__lock *lock) {
     uint64_t self = berth__thread_self();
     long sleep_ns = SLEEP_FIRST_NS;
-    berth__store_relaxed(&lock->contended, berth__load_relaxed(&lock->contended) + 1);
+    berth__add_relaxed(&lock->contended, 1); /* readers count on it to grow */
     for (unsigned spins = 0;; spins++) {
         uint64_t holder = berth__load_relaxed(&lock->holder);
         if (holder == 0) {

@@ -51,7 +51,7 @@ enum berth__lock_rank {
 
 struct BERTH_CAPABILITY("lock") berth__lock {
     _Atomic uint64_t holder;     /* 0, or the holder's thread pointer */
-    _Atomic uint32_t contended;  /* times that a thread found it taken (may lose counts) */
+    _Atomic uint32_t contended;  /* times that a thread found it taken */
     _Atomic uint32_t sleepers;   /* threads that sleep, or are about to */
     _Atomic uint32_t waking;     /* 1 from a wake-up until the woken thread runs */
     _Atomic uint16_t rank;       /* enum berth__lock_rank; checked in debug builds */

@@ -98,6 +98,25 @@ static struct berth_class_metrics of_class(size_t size) {
     return class;
 }
 
+static void a_class_whose_holes_hold_no_memory_does_not_stand_in_the_way(void **state) {
+    /* It has the most to spare, and nothing that is ready: nobody's holes would be used. */
+    (void)state;
+    enum { OTHERS = 4000, OTHER = 8000 };
+    static void *others[OTHERS];
+    UNIT_CHECK(berth_alloc_batch(pool, OTHER, OTHERS, others) == OTHERS);
+    for (unsigned i = 0; i < OTHERS; i += 2) {
+        berth_free(others[i]);
+    }
+    berth_trim(pool);
+    make_holes();
+    unsigned parts = use_holes(SMALLS / 2);
+    assert_true(parts > SMALLS / 2 / 10 * 9);
+    check_content(SMALLS / 2);
+    for (unsigned i = 1; i < OTHERS; i += 2) {
+        berth_free(others[i]);
+    }
+}
+
 static void holes_between_blocks_serve_a_smaller_class(void **state) {
     /* Values that become smaller would need fresh memory beside the holes that they leave. */
     (void)state;
@@ -386,6 +405,7 @@ int main(void) {
     (void)berth_pool_default();
 #define TEST(function) cmocka_unit_test_setup_teardown(function, start_of_test, end_of_test)
     const struct CMUnitTest tests[] = {
+        TEST(a_class_whose_holes_hold_no_memory_does_not_stand_in_the_way),
         TEST(holes_between_blocks_serve_a_smaller_class),
         TEST(few_slabs_are_mixed_while_the_others_become_empty),
         TEST(figures_of_both_classes_are_exact),
