@@ -26,7 +26,7 @@ enum { EXTRA_LOCKS_MAX = 8, PATIENCE_MS = 20 };
  *   holder is self, otherwise  held by the call that our signal handler interrupted
  *   held by another, TAKEN     by another thread that prepares a fork: what it guards is whole
  *   held by another, otherwise what it guards may be half done */
-enum { TAKEN = 1 };
+enum { TAKEN = BERTH_LOCK_FORKED };
 
 /* The holder, for ever, of a heap that is set aside. No thread's number: those are addresses. */
 enum { NOBODY = 1 };

@@ -79,6 +79,10 @@ void berth__lock_slow(struct berth__lock *lock) {
             }
             continue;
         }
+        if (holder == self && berth__load_relaxed(&lock->fork_state) >= BERTH_LOCK_FORKED) {
+            berth__add_relaxed(&lock->fork_state, 1); /* a handler of somebody's, in a fork */
+            return;
+        }
         BERTH_CHECK(holder != self, "a thread waits for its own lock");
         if (spins < SPINS_BEFORE_SLEEP) {
             berth__pause();
@@ -108,6 +112,7 @@ static _Thread_local uint32_t held[BERTH_RANK_COUNT];
 
 void berth__lock_rank_push(const struct berth__lock *lock, bool ordered) {
     unsigned rank = berth__load_relaxed(&lock->rank);
+    ordered = ordered && held[BERTH_RANK_FORK] == 0; /* a fork has them all */
     for (unsigned above = rank; ordered && above < BERTH_RANK_COUNT; above++) {
         BERTH_CHECK(held[above] == 0, "locks taken out of order");
     }

@@ -58,6 +58,11 @@ struct BERTH_CAPABILITY("lock") berth__lock {
     _Atomic uint16_t fork_state; /* heap/fork.c; only while a fork is being prepared */
 };
 
+/* A fork_state: taken for a fork. Handlers of others, which run before the fork, or in the child
+ * before ours, may allocate: so the thread that forks may take the lock again, and each time adds
+ * one. What the lock guards is whole then, whoever else looks at it waits. */
+enum { BERTH_LOCK_FORKED = 1 };
+
 /* Unique among live threads, the same after fork for the thread that forked, never 0. */
 BERTH_INLINE uint64_t berth__thread_self(void) {
 #if defined(__x86_64__)
@@ -141,6 +146,11 @@ BERTH_INLINE void berth__lock_acquire(struct berth__lock *lock) BERTH_ACQUIRES(*
 
 BERTH_INLINE void berth__lock_release(struct berth__lock *lock) BERTH_RELEASES(*lock) BERTH_NO_TSA {
     berth__lock_rank_pop(lock);
+    uint16_t fork_state = berth__load_relaxed(&lock->fork_state);
+    if (BERTH_UNLIKELY(fork_state > BERTH_LOCK_FORKED)) {
+        berth__store_relaxed(&lock->fork_state, (uint16_t)(fork_state - 1));
+        return;
+    }
     berth__store_release(&lock->holder, 0);                          /* L2 */
     if (BERTH_UNLIKELY(berth__load_relaxed(&lock->sleepers) != 0)) { /* see above */
         berth__lock_wake(lock);

@@ -336,7 +336,37 @@ static void a_child_that_interrupted_a_lock_s_holder_gets_memory_all_the_same(vo
     assert_int_equal(berth_pool_destroy(pool, 0), 0);
 }
 
+/* ---- handlers of libraries that were there before ---- */
+
+static bool handlers_allocate;
+
+static void allocate_in_handler(void) {
+    if (handlers_allocate) {
+        use_everything(3);
+    }
+}
+
+static void use_everything_in_child(void *unused) {
+    (void)unused;
+    use_everything(4);
+    check_balance(pool);
+}
+
+static void handlers_that_were_registered_before_ours_may_allocate(void **state) {
+    /* They run while this thread holds all locks: it would wait for itself. */
+    (void)state;
+    pool = berth_pool_create("handlers", NULL);
+    handlers_allocate = true;
+    assert_int_equal(unit_in_child(use_everything_in_child, NULL), 0);
+    handlers_allocate = false;
+    berth_thread_flush();
+    check_balance(pool);
+    assert_int_equal(figures_of(pool).live_high_bytes, 0);
+    assert_int_equal(berth_pool_destroy(pool, 0), 0);
+}
+
 int main(void) {
+    pthread_atfork(allocate_in_handler, allocate_in_handler, allocate_in_handler);
     (void)berth_pool_default();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_child_works_on_what_it_inherited),
@@ -344,6 +374,7 @@ int main(void) {
         cmocka_unit_test(a_fork_while_threads_allocate_leaves_nothing_half_done),
         cmocka_unit_test(children_of_children_work),
         cmocka_unit_test(handlers_that_fork_inside_an_allocation_do_not_hang),
+        cmocka_unit_test(handlers_that_were_registered_before_ours_may_allocate),
         cmocka_unit_test(a_child_that_interrupted_a_lock_s_holder_gets_memory_all_the_same),
     };
     return UNIT_RUN(tests);
