@@ -11,28 +11,28 @@
  * It ends upon SIGTERM or SIGINT, says what it did, and whether anything was left: then its status
  * is 1.
  */
+#include "port.h"
+#include "ring.h"
+
 #include <berth/berth.h>
 
-#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <liburing.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 enum {
-    ENTRIES = 4096,
     BACKLOG_MAX = 128 << 10, /* unsent bytes from which on a connection is not read */
     GROUP = 1,
 };
 
 /* What a completion is of: the lowest bits of its user_data. */
-enum { OF_SEND = 1, OF_TABLE, OF_RECEIVE, OF_ACCEPT, OF_NOBODY, OF_MASK = 15 };
+enum { OF_SEND = 1, OF_TABLE, OF_RECEIVE, OF_ACCEPT, OF_STOP, OF_NOBODY, OF_MASK = 15 };
 
 struct connection {
     struct berth_chain out;
@@ -46,48 +46,22 @@ struct connection {
     bool has_failed;
 };
 
-static struct io_uring ring;
 static berth_pool *pool;
 static berth_uring_buffers *buffers;
 static berth_uring_table *table;
 static struct connection *all, *waiting, **last_waiting = &waiting;
 static unsigned waiting_count;
 static unsigned batch_max = 1;
-static bool accepting;
+static bool accepting, stopping;
 static uint64_t in_flight; /* sends */
-static volatile sig_atomic_t stop;
 static struct { uint64_t connections, messages, bytes, enters, starved; } counts;
-
-static void die(const char *what, int error) {
-    fprintf(stderr, "echo-uring: %s: %s\n", what, strerror(error));
-    exit(1);
-}
-
-static void on_signal(int number) {
-    (void)number;
-    stop = 1;
-}
-
-/* An entry; when the queue is full, it is submitted. */
-static struct io_uring_sqe *entry(void) {
-    struct io_uring_sqe *sqe;
-    while ((sqe = io_uring_get_sqe(&ring)) == NULL) {
-        counts.enters++;
-        io_uring_submit(&ring);
-    }
-    return sqe;
-}
-
-static void mark(struct io_uring_sqe *sqe, void *whose, unsigned kind) {
-    sqe->user_data = (uint64_t)(uintptr_t)whose | kind;
-}
 
 /* ---- a connection ---- */
 
 static void receive(struct connection *connection) {
-    struct io_uring_sqe *sqe = entry();
+    struct io_uring_sqe *sqe = ring_entry();
     berth_uring_buffers_receive(buffers, connection->fd, sqe);
-    mark(sqe, connection, OF_RECEIVE);
+    ring_mark(sqe, connection, OF_RECEIVE);
     connection->receiving = true;
 }
 
@@ -119,7 +93,7 @@ static void fail(struct connection *connection) {
 }
 
 static void send_some(struct connection *connection) {
-    struct io_uring_sqe *sqe = entry();
+    struct io_uring_sqe *sqe = ring_entry();
     int error = berth_uring_sender_send(connection->sender, &connection->out, UINT64_MAX, sqe);
     if (error == 0) {
         connection->sending = true;
@@ -127,16 +101,16 @@ static void send_some(struct connection *connection) {
         return;
     }
     io_uring_prep_nop(sqe);
-    mark(sqe, NULL, OF_NOBODY);
+    ring_mark(sqe, NULL, OF_NOBODY);
     if (error != -EAGAIN) { /* else something in flight will land */
         fail(connection);
     }
 }
 
 static void cancel_receive(struct connection *connection) {
-    struct io_uring_sqe *sqe = entry();
+    struct io_uring_sqe *sqe = ring_entry();
     io_uring_prep_cancel64(sqe, (uint64_t)(uintptr_t)connection | OF_RECEIVE, 0);
-    mark(sqe, NULL, OF_NOBODY);
+    ring_mark(sqe, NULL, OF_NOBODY);
     connection->cancelling = true;
 }
 
@@ -172,7 +146,7 @@ static void begin_connection(int fd) {
     options.context = connection;
     berth_uring_sender *sender = berth_uring_sender_create(pool, fd, &options);
     if (connection == NULL || sender == NULL) {
-        die("no memory for a connection", errno);
+        port_die("no memory for a connection", errno);
     }
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     connection->fd = fd;
@@ -185,7 +159,7 @@ static void begin_connection(int fd) {
     }
     all = connection;
     counts.connections++;
-    if (stop) {
+    if (stopping) {
         fail(connection);
     }
     go_on(connection);
@@ -231,9 +205,9 @@ static void on_sent(const struct io_uring_cqe *cqe) {
 }
 
 static void accept_all(int listener) {
-    struct io_uring_sqe *sqe = entry();
+    struct io_uring_sqe *sqe = ring_entry();
     io_uring_prep_multishot_accept(sqe, listener, NULL, NULL, SOCK_CLOEXEC);
-    mark(sqe, NULL, OF_ACCEPT);
+    ring_mark(sqe, NULL, OF_ACCEPT);
     accepting = true;
 }
 
@@ -242,7 +216,7 @@ static void on_accepted(const struct io_uring_cqe *cqe, int listener) {
     if (cqe->res >= 0) {
         begin_connection(cqe->res);
     }
-    if (!accepting && !stop) {
+    if (!accepting && !stopping) {
         accept_all(listener);
     }
 }
@@ -254,6 +228,7 @@ static void digest(const struct io_uring_cqe *cqe, int listener) {
     case OF_TABLE: berth_uring_table_complete(cqe->user_data); break;
     case OF_RECEIVE: on_received(whose, cqe); break;
     case OF_ACCEPT: on_accepted(cqe, listener); break;
+    case OF_STOP: stopping = true; break;
     default: break;
     }
 }
@@ -261,7 +236,7 @@ static void digest(const struct io_uring_cqe *cqe, int listener) {
 /* As many of those that wait receive again as there are buffers. */
 static void feed_waiting(void) {
     unsigned ready = waiting == NULL ? 0 : berth_uring_buffers_refill(buffers, waiting_count);
-    for (; waiting != NULL && (ready > 0 || stop); ready -= ready > 0) {
+    for (; waiting != NULL && (ready > 0 || stopping); ready -= ready > 0) {
         struct connection *connection = waiting;
         waiting = connection->next_waiting;
         if (waiting == NULL) {
@@ -285,7 +260,7 @@ static void submit_and_wait(void) {
                     ? io_uring_submit_and_wait(&ring, 1)
                     : io_uring_submit_and_wait_timeout(&ring, &first, wanted, &moment, NULL);
     if (error < 0 && error != -EINTR && error != -EBUSY && error != -ETIME) {
-        die("io_uring_enter", -error);
+        port_die("io_uring_enter", -error);
     }
     unsigned ready = io_uring_cq_ready(&ring);
     if (ready >= wanted) {
@@ -310,20 +285,6 @@ static void turn(int listener) {
 
 /* ---- beginning and end ---- */
 
-static void make_ring(void) {
-    struct io_uring_params parameters = {.flags = IORING_SETUP_SINGLE_ISSUER |
-                                                  IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE,
-                                         .cq_entries = 8 * ENTRIES};
-    int error = io_uring_queue_init_params(ENTRIES, &ring, &parameters);
-    if (error == -EINVAL) { /* before 6.1 */
-        parameters.flags = IORING_SETUP_CQSIZE;
-        error = io_uring_queue_init_params(ENTRIES, &ring, &parameters);
-    }
-    if (error != 0) {
-        die("no ring", -error);
-    }
-}
-
 static void make_memory(unsigned buffer_count, size_t buffer_bytes) {
     struct berth_pool_options of_pool = BERTH_POOL_OPTIONS_INIT;
     of_pool.io = 1;
@@ -337,23 +298,8 @@ static void make_memory(unsigned buffer_count, size_t buffer_bytes) {
     buffers = pool == NULL ? NULL : berth_uring_buffers_create(pool, ring.ring_fd, &of_buffers);
     table = buffers == NULL ? NULL : berth_uring_table_create(pool, ring.ring_fd, 0, OF_TABLE);
     if (table == NULL) {
-        die("no buffers", errno);
+        port_die("no buffers", errno);
     }
-}
-
-static int listen_on(uint16_t port) {
-    struct sockaddr_in address = {
-        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof(address);
-    int one = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (listener < 0 || setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0 ||
-        bind(listener, (struct sockaddr *)&address, length) != 0 || listen(listener, 4096) != 0 ||
-        getsockname(listener, (struct sockaddr *)&address, &length) != 0) {
-        die("cannot listen", errno);
-    }
-    printf("{\"port\": %u}\n", ntohs(address.sin_port));
-    fflush(stdout);
-    return listener;
 }
 
 static unsigned open_descriptors(void) {
@@ -373,9 +319,9 @@ static void wind_up(int listener) {
         fail(connection);
         go_on(connection);
     }
-    struct io_uring_sqe *sqe = entry();
+    struct io_uring_sqe *sqe = ring_entry();
     io_uring_prep_cancel64(sqe, OF_ACCEPT, 0);
-    mark(sqe, NULL, OF_NOBODY);
+    ring_mark(sqe, NULL, OF_NOBODY);
     while (all != NULL || accepting || in_flight > 0) {
         turn(listener);
     }
@@ -389,20 +335,19 @@ static void wind_up(int listener) {
 }
 
 int main(int argc, char **argv) {
-    const struct sigaction action = {.sa_handler = on_signal};
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGINT, &action, NULL);
     unsigned descriptors = open_descriptors();
+    int stop = port_begin();
     batch_max = argc > 4 ? (unsigned)atoi(argv[4]) : 1;
-    make_ring();
+    ring_begin(stop, OF_STOP);
     make_memory(argc > 2 ? (unsigned)atoi(argv[2]) : 128, argc > 3 ? (size_t)atoi(argv[3]) : 0);
-    int listener = listen_on(argc > 1 ? (uint16_t)atoi(argv[1]) : 0);
+    int listener = port_listen(argc > 1 ? (uint16_t)atoi(argv[1]) : 0, 0);
     accept_all(listener);
-    while (!stop) {
+    while (!stopping) {
         turn(listener);
     }
     wind_up(listener);
     close(listener);
+    close(stop);
     int left = berth_uring_buffers_destroy(buffers, 0);
     io_uring_queue_exit(&ring);
     berth_thread_flush();
@@ -412,7 +357,7 @@ int main(int argc, char **argv) {
     printf("{\"connections\": %ju, \"messages\": %ju, \"bytes\": %ju, \"enters\": %ju, "
            "\"starved\": %ju, \"pool_allocations\": %ju, \"pool_live\": %ju}\n",
            (uintmax_t)counts.connections, (uintmax_t)counts.messages, (uintmax_t)counts.bytes,
-           (uintmax_t)counts.enters, (uintmax_t)counts.starved, (uintmax_t)metrics.allocations,
-           (uintmax_t)metrics.live_high_bytes);
+           (uintmax_t)(counts.enters + ring_overruns), (uintmax_t)counts.starved,
+           (uintmax_t)metrics.allocations, (uintmax_t)metrics.live_high_bytes);
     return left == 0 && !lost && berth_pool_destroy(pool, 0) == 0 ? 0 : 1;
 }

@@ -1,67 +1,39 @@
 #include "loop.h"
 
+#include "port.h"
+#include "watches.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { EVENTS_MAX = 256, BACKLOG = 4096, ACCEPTS_MAX = 64 };
+enum { EVENTS_MAX = 256, ACCEPTS_MAX = 64 };
 
-struct loop_counts loop_counts;
-
-static int epoll_fd, listener = -1;
+static int epoll_fd, stop_fd, listener = -1;
 static void (*accepted_by)(int fd);
-static struct watch *all, *ended;
-static volatile sig_atomic_t stop;
-
-static void die(const char *what) {
-    perror(what);
-    exit(1);
-}
-
-static void on_signal(int number) {
-    (void)number;
-    stop = 1;
-}
 
 void loop_begin(void) {
-    const struct sigaction action = {.sa_handler = on_signal};
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGINT, &action, NULL);
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = &stop_fd};
+    stop_fd = port_begin();
     signal(SIGPIPE, SIG_IGN);
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (epoll_fd < 0) {
-        die("epoll_create1");
+    if (epoll_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, stop_fd, &event) != 0) {
+        port_die("epoll", errno);
     }
-}
-
-static struct sockaddr_in loopback(uint16_t port) {
-    return (struct sockaddr_in){
-        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 }
 
 void loop_listen(uint16_t port, void (*accepted)(int fd)) {
-    struct sockaddr_in address = loopback(port);
-    socklen_t length = sizeof(address);
-    int one = 1;
-    listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    accepted_by = accepted;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
-    if (listener < 0 || setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0 ||
-        bind(listener, (struct sockaddr *)&address, length) != 0 ||
-        listen(listener, BACKLOG) != 0 ||
-        getsockname(listener, (struct sockaddr *)&address, &length) != 0 ||
-        epoll_ctl(epoll_fd, EPOLL_CTL_ADD, listener, &event) != 0) {
-        die("cannot listen");
+    listener = port_listen(port, SOCK_NONBLOCK);
+    accepted_by = accepted;
+    if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, listener, &event) != 0) {
+        port_die("epoll_ctl", errno);
     }
-    printf("{\"port\": %u}\n", ntohs(address.sin_port));
-    fflush(stdout);
 }
 
 static void send_at_once(int fd) {
@@ -70,7 +42,8 @@ static void send_at_once(int fd) {
 }
 
 int loop_connect(uint16_t port) {
-    struct sockaddr_in address = loopback(port);
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0 &&
         errno != EINPROGRESS) {
@@ -85,20 +58,12 @@ int loop_connect(uint16_t port) {
 
 void loop_add(struct watch *watch, int fd, void (*ready)(struct watch *, uint32_t),
               void (*when_ended)(struct watch *)) {
-    *watch = (struct watch){.fd = fd,
-                            .events = EPOLLIN,
-                            .ready = ready,
-                            .ended = when_ended,
-                            .next = all,
-                            .link = &all};
+    *watch = (struct watch){.fd = fd, .events = EPOLLIN, .ready = ready, .ended = when_ended};
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = watch};
     if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
-        die("epoll_ctl");
+        port_die("epoll_ctl", errno);
     }
-    if (all != NULL) {
-        all->link = &watch->next;
-    }
-    all = watch;
+    watches_add(watch);
 }
 
 void loop_want(struct watch *watch, bool read, bool write) {
@@ -107,7 +72,7 @@ void loop_want(struct watch *watch, bool read, bool write) {
         struct epoll_event event = {.events = events, .data.ptr = watch};
         watch->events = events;
         if (epoll_ctl(epoll_fd, EPOLL_CTL_MOD, watch->fd, &event) != 0) {
-            die("epoll_ctl");
+            port_die("epoll_ctl", errno);
         }
     }
 }
@@ -118,20 +83,7 @@ void loop_end(struct watch *watch) {
     }
     close(watch->fd);
     watch->fd = -1;
-    *watch->link = watch->next;
-    if (watch->next != NULL) {
-        watch->next->link = watch->link;
-    }
-    watch->next = ended;
-    ended = watch;
-}
-
-static void free_ended(void) {
-    while (ended != NULL) {
-        struct watch *watch = ended;
-        ended = watch->next;
-        watch->ended(watch);
-    }
+    watches_end(watch);
 }
 
 static void accept_some(void) {
@@ -148,28 +100,24 @@ static void accept_some(void) {
 
 void loop_run(void) {
     struct epoll_event events[EVENTS_MAX];
-    while (!stop) {
+    bool goes_on = true;
+    while (goes_on) {
         int count = epoll_wait(epoll_fd, events, EVENTS_MAX, -1);
         for (int i = 0; i < count; i++) {
             struct watch *watch = events[i].data.ptr;
-            if (watch == NULL) {
+            if (events[i].data.ptr == &stop_fd) {
+                goes_on = false;
+            } else if (watch == NULL) {
                 accept_some();
             } else if (watch->fd >= 0) {
                 watch->ready(watch, events[i].events);
             }
         }
-        free_ended();
+        watches_free_ended();
     }
-    while (all != NULL) {
-        loop_end(all);
-    }
-    free_ended();
+    watches_end_all();
+    watches_free_ended();
     close(listener);
+    close(stop_fd);
     close(epoll_fd);
-}
-
-void loop_report(const char *more) {
-    printf("{\"connections\": %ju, \"messages\": %ju, \"bytes\": %ju%s%s}\n",
-           (uintmax_t)loop_counts.connections, (uintmax_t)loop_counts.messages,
-           (uintmax_t)loop_counts.bytes, more[0] == '\0' ? "" : ", ", more);
 }

@@ -5,25 +5,24 @@
  * fail in the ring instead of waiting there.
  */
 #include "loop_chain.h"
+#include "port.h"
+#include "ring.h"
+#include "watches.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <liburing.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { ENTRIES = 4096, BUFFERS = 128, BACKLOG = 4096, GROUP = 1 };
+enum { BUFFERS = 128, GROUP = 1 };
 
 /* What a completion is of: the lowest bits of its user_data. */
-enum { OF_SEND = 1, OF_RECEIVE, OF_POLL, OF_ACCEPT, OF_NOBODY, OF_MASK = 15 };
+enum { OF_SEND = 1, OF_RECEIVE, OF_POLL, OF_ACCEPT, OF_STOP, OF_NOBODY, OF_MASK = 15 };
 
 /* The ring's side of a watch, which it may outlive. */
 struct side {
@@ -38,60 +37,20 @@ struct side {
     bool is_over;    /* the peer sends no more */
 };
 
-struct loop_counts loop_counts;
-
-static struct io_uring ring;
 static berth_pool *pool;
 static berth_uring_buffers *buffers;
-static int listener = -1;
-static bool accepting;
+static int stop_fd, listener = -1;
+static bool accepting, stopping;
 static void (*accepted_by)(int fd);
-static struct watch *all, *ended;
 static struct side *waiting, **last_waiting = &waiting;
 static unsigned waiting_count, sides;
 static uint64_t in_flight; /* sends */
-static volatile sig_atomic_t stop;
-
-static void die(const char *what, int error) {
-    fprintf(stderr, "%s: %s\n", what, strerror(error));
-    exit(1);
-}
-
-static void on_signal(int number) {
-    (void)number;
-    stop = 1;
-}
-
-/* An entry; when the queue is full, it is submitted. */
-static struct io_uring_sqe *entry(void) {
-    struct io_uring_sqe *sqe;
-    while ((sqe = io_uring_get_sqe(&ring)) == NULL) {
-        io_uring_submit(&ring);
-    }
-    return sqe;
-}
-
-static void mark(struct io_uring_sqe *sqe, void *whose, unsigned kind) {
-    sqe->user_data = (uint64_t)(uintptr_t)whose | kind;
-}
 
 /* ---- beginning ---- */
 
 void loop_begin(void) {
-    const struct sigaction action = {.sa_handler = on_signal};
-    struct io_uring_params parameters = {.flags = IORING_SETUP_SINGLE_ISSUER |
-                                                  IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE,
-                                         .cq_entries = 8 * ENTRIES};
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGINT, &action, NULL);
-    int error = io_uring_queue_init_params(ENTRIES, &ring, &parameters);
-    if (error == -EINVAL) { /* before 6.1 */
-        parameters.flags = IORING_SETUP_CQSIZE;
-        error = io_uring_queue_init_params(ENTRIES, &ring, &parameters);
-    }
-    if (error != 0) {
-        die("no ring", -error);
-    }
+    stop_fd = port_begin();
+    ring_begin(stop_fd, OF_STOP);
 }
 
 void loop_memory(berth_pool *of_bytes) {
@@ -101,7 +60,7 @@ void loop_memory(berth_pool *of_bytes) {
     pool = of_bytes;
     buffers = berth_uring_buffers_create(pool, ring.ring_fd, &options);
     if (buffers == NULL) {
-        die("no buffers", errno);
+        port_die("no buffers", errno);
     }
 }
 
@@ -111,27 +70,15 @@ void loop_memory_end(void) {
 }
 
 static void accept_all(void) {
-    struct io_uring_sqe *sqe = entry();
+    struct io_uring_sqe *sqe = ring_entry();
     io_uring_prep_multishot_accept(sqe, listener, NULL, NULL, SOCK_CLOEXEC);
-    mark(sqe, NULL, OF_ACCEPT);
+    ring_mark(sqe, NULL, OF_ACCEPT);
     accepting = true;
 }
 
 void loop_listen(uint16_t port, void (*accepted)(int fd)) {
-    struct sockaddr_in address = {
-        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof(address);
-    int one = 1;
-    listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    listener = port_listen(port, 0);
     accepted_by = accepted;
-    if (listener < 0 || setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0 ||
-        bind(listener, (struct sockaddr *)&address, length) != 0 ||
-        listen(listener, BACKLOG) != 0 ||
-        getsockname(listener, (struct sockaddr *)&address, &length) != 0) {
-        die("cannot listen", errno);
-    }
-    printf("{\"port\": %u}\n", ntohs(address.sin_port));
-    fflush(stdout);
     accept_all();
 }
 
@@ -146,9 +93,9 @@ static void wait_for_buffer(struct side *side) {
 }
 
 static void receive(struct side *side) {
-    struct io_uring_sqe *sqe = entry();
+    struct io_uring_sqe *sqe = ring_entry();
     berth_uring_buffers_receive(buffers, side->watch->fd, sqe);
-    mark(sqe, side, OF_RECEIVE);
+    ring_mark(sqe, side, OF_RECEIVE);
     side->receiving = true;
 }
 
@@ -159,15 +106,15 @@ static void ask(struct side *side) {
         receive(side);
     }
     if (!reads && side->receiving && !side->cancelling) {
-        struct io_uring_sqe *sqe = entry();
+        struct io_uring_sqe *sqe = ring_entry();
         io_uring_prep_cancel64(sqe, (uint64_t)(uintptr_t)side | OF_RECEIVE, 0);
-        mark(sqe, NULL, OF_NOBODY);
+        ring_mark(sqe, NULL, OF_NOBODY);
         side->cancelling = true;
     }
     if (side->writes && side->is_blocked && !side->polling) {
-        struct io_uring_sqe *sqe = entry();
+        struct io_uring_sqe *sqe = ring_entry();
         io_uring_prep_poll_add(sqe, side->watch->fd, POLLOUT);
-        mark(sqe, side, OF_POLL);
+        ring_mark(sqe, side, OF_POLL);
         side->polling = true;
     }
 }
@@ -178,15 +125,11 @@ void loop_add(struct watch *watch, int fd, void (*ready)(struct watch *, uint32_
     struct berth_uring_sender_options options = BERTH_URING_SENDER_INIT;
     options.mark = OF_SEND;
     options.context = side;
-    *watch = (struct watch){
-        .fd = fd, .ready = ready, .ended = when_ended, .next = all, .link = &all, .side = side};
+    *watch = (struct watch){.fd = fd, .ready = ready, .ended = when_ended, .side = side};
     if (side == NULL || (side->sender = berth_uring_sender_create(pool, fd, &options)) == NULL) {
-        die("no memory for a connection", errno);
+        port_die("no memory for a connection", errno);
     }
-    if (all != NULL) {
-        all->link = &watch->next;
-    }
-    all = watch;
+    watches_add(watch);
     sides++;
     side->watch = watch;
     side->reads = true;
@@ -219,12 +162,7 @@ void loop_end(struct watch *watch) {
     shutdown(watch->fd, SHUT_RDWR); /* what is under way ends */
     close(watch->fd);
     watch->fd = -1;
-    *watch->link = watch->next;
-    if (watch->next != NULL) {
-        watch->next->link = watch->link;
-    }
-    watch->next = ended;
-    ended = watch;
+    watches_end(watch);
     side->watch = NULL;
     berth_chain_clear(&side->arrived);
     berth_uring_sender_end(side->sender);
@@ -260,11 +198,11 @@ int64_t loop_send(struct watch *watch, struct berth_chain *chain) {
     if (berth_chain_segment(chain, 0, &first) == 0 && first.data == NULL) {
         return send_region(side, chain);
     }
-    struct io_uring_sqe *sqe = entry();
+    struct io_uring_sqe *sqe = ring_entry();
     int error = berth_uring_sender_send(side->sender, chain, UINT64_MAX, sqe);
     if (error != 0) {
         io_uring_prep_nop(sqe);
-        mark(sqe, NULL, OF_NOBODY);
+        ring_mark(sqe, NULL, OF_NOBODY);
         return error;
     }
     side->sending = true;
@@ -338,14 +276,14 @@ static void on_room(struct side *side) {
 static void on_accepted(const struct io_uring_cqe *cqe) {
     int one = 1;
     accepting = (cqe->flags & IORING_CQE_F_MORE) != 0;
-    if (cqe->res >= 0 && stop) {
+    if (cqe->res >= 0 && stopping) {
         close(cqe->res);
     } else if (cqe->res >= 0) {
         (void)setsockopt(cqe->res, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
         loop_counts.connections++;
         accepted_by(cqe->res);
     }
-    if (!accepting && !stop) {
+    if (!accepting && !stopping) {
         accept_all();
     }
 }
@@ -357,6 +295,7 @@ static void digest(const struct io_uring_cqe *cqe) {
     case OF_RECEIVE: on_received(whose, cqe); break;
     case OF_POLL: on_room(whose); break;
     case OF_ACCEPT: on_accepted(cqe); break;
+    case OF_STOP: stopping = true; break;
     default: break;
     }
 }
@@ -366,7 +305,7 @@ static void digest(const struct io_uring_cqe *cqe) {
 /* As many of those that wait receive again as there are buffers; those that have ended go. */
 static void feed_waiting(void) {
     unsigned ready = waiting == NULL ? 0 : berth_uring_buffers_refill(buffers, waiting_count);
-    for (; waiting != NULL && (ready > 0 || stop); ready -= ready > 0) {
+    for (; waiting != NULL && (ready > 0 || stopping); ready -= ready > 0) {
         struct side *side = waiting;
         waiting = side->next_waiting;
         last_waiting = waiting == NULL ? &waiting : last_waiting;
@@ -385,7 +324,7 @@ static void turn(void) {
     unsigned head, count = 0;
     int error = io_uring_submit_and_wait(&ring, 1);
     if (error < 0 && error != -EINTR && error != -EBUSY) {
-        die("io_uring_enter", -error);
+        port_die("io_uring_enter", -error);
     }
     io_uring_for_each_cqe(&ring, head, cqe) {
         digest(cqe);
@@ -393,31 +332,20 @@ static void turn(void) {
     }
     io_uring_cq_advance(&ring, count);
     feed_waiting();
-    while (ended != NULL) {
-        struct watch *watch = ended;
-        ended = watch->next;
-        watch->ended(watch);
-    }
+    watches_free_ended();
 }
 
 void loop_run(void) {
-    while (!stop) {
+    while (!stopping) {
         turn();
     }
-    while (all != NULL) {
-        loop_end(all);
-    }
-    struct io_uring_sqe *sqe = entry();
+    watches_end_all();
+    struct io_uring_sqe *sqe = ring_entry();
     io_uring_prep_cancel64(sqe, OF_ACCEPT, 0);
-    mark(sqe, NULL, OF_NOBODY);
+    ring_mark(sqe, NULL, OF_NOBODY);
     while (sides > 0 || accepting || in_flight > 0) {
         turn();
     }
     close(listener);
-}
-
-void loop_report(const char *more) {
-    printf("{\"connections\": %ju, \"messages\": %ju, \"bytes\": %ju%s%s}\n",
-           (uintmax_t)loop_counts.connections, (uintmax_t)loop_counts.messages,
-           (uintmax_t)loop_counts.bytes, more[0] == '\0' ? "" : ", ", more);
+    close(stop_fd);
 }

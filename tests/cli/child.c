@@ -115,13 +115,6 @@ static int own(void) {
     return own_into("own.json", JSON) | own_into("own.openmetrics", OPENMETRICS);
 }
 
-static volatile sig_atomic_t goes_on;
-
-static void go_on(int unused) {
-    (void)unused;
-    goes_on = 1;
-}
-
 static size_t (*trim)(void *);
 
 /* Memory is trimmed now and then so that the page is written once more. */
@@ -137,15 +130,17 @@ static int settle(void) {
 
 static int hold(void) {
     char line[32];
+    sigset_t go_on;
+    int signal;
     settle();
-    signal(SIGUSR1, go_on);
+    sigemptyset(&go_on);
+    sigaddset(&go_on, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &go_on, NULL);
     int length = snprintf(line, sizeof(line), "ready %d\n", (int)getpid());
     if (write(STDOUT_FILENO, line, (size_t)length) != length) {
         return 1;
     }
-    while (!goes_on) {
-        pause();
-    }
+    sigwait(&go_on, &signal);
     static char *volatile more;
     more = malloc(200000);
     while (more != NULL) {
