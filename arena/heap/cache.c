@@ -323,7 +323,7 @@ static struct berth__bin *bin_to_keep(struct berth__cache *cache, const void *bl
     if (BERTH_UNLIKELY(entry - cache->mark >= sizeof(cache->bins))) {
         return NULL; /* its slab has moved, or is none */
     }
-    struct berth__bin *bin = (struct berth__bin *)(void *)((char *)cache + BERTH_ENTRY_BIN(entry));
+    struct berth__bin *bin = berth__bin_of_entry(cache, entry);
     if (BERTH_UNLIKELY(bin->top[0] == block || bin->top[1] == block)) {
         berth__misuse("double free", block); /* its slab knows it as lent */
     }
@@ -502,20 +502,16 @@ void berth__cache_gather_slow(struct berth__cache *cache, struct berth__remote_b
     berth__cache_idle(cache, before);
 }
 
-static struct berth__bin *bin_of(struct berth__cache *cache, uint64_t entry) {
-    return (struct berth__bin *)(void *)((char *)cache + BERTH_ENTRY_BIN(entry));
-}
-
 void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry) {
     if (BERTH_UNLIKELY(!berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT),
-                                       bin_of(cache, entry)->reciprocal))) {
+                                       berth__bin_of_entry(cache, entry)->reciprocal))) {
         berth__misuse("free of a pointer inside a block", block);
     }
     berth__cache_take_block(cache, block, entry);
 }
 
 void berth__cache_take_block(struct berth__cache *cache, void *block, uint64_t entry) {
-    struct berth__bin *bin = bin_of(cache, entry);
+    struct berth__bin *bin = berth__bin_of_entry(cache, entry);
     uint32_t size = berth__bin_class_size(berth__bin_class(cache, bin));
     berth__misuse_if_free(block);
     berth__poison(block, size);

@@ -169,6 +169,11 @@ BERTH_INLINE struct berth__bin *berth__bin_of_size(struct berth__cache *cache, s
     return (struct berth__bin *)(void *)((char *)cache + berth__bin_of_granules[(size + 15) / 16]);
 }
 
+/* Of a slab of the cache's own heap; of another's, the bin of the same class. */
+BERTH_INLINE struct berth__bin *berth__bin_of_entry(struct berth__cache *cache, uint64_t entry) {
+    return (struct berth__bin *)(void *)((char *)cache + BERTH_ENTRY_BIN(entry));
+}
+
 BERTH_INLINE unsigned berth__bin_class(const struct berth__cache *cache,
                                        const struct berth__bin *bin) {
     return (unsigned)(bin - cache->bins);

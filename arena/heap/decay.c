@@ -107,8 +107,8 @@ static uint64_t slack_of(struct berth__arenas *arenas) {
 /* For arenas where nobody allocates. */
 static void collect_elsewhere(struct berth__arenas *arenas) {
     uint32_t turn = berth__add_relaxed(&arenas->collect_turn, 1);
-    struct berth__arena *arena =
-        berth__arenas_at(arenas, turn % (unsigned)berth__load_relaxed(&arenas->arena_count));
+    uint32_t count = (uint32_t)berth__max(berth__load_relaxed(&arenas->arena_count), 1);
+    struct berth__arena *arena = berth__arenas_at(arenas, turn % count);
     if (arena != NULL) {
         berth__heaps_collect(arena);
     }

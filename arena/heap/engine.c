@@ -147,15 +147,25 @@ static void erase_visit(struct visit *visit) {
     berth__store_release(&visit->visitor, 0);
 }
 
+static bool is_mine(const struct visit *visit) {
+    return berth__load_relaxed(&visit->visitor) == berth__thread_self();
+}
+
 static void end_visit(uint32_t pool) {
-    uint64_t self = berth__thread_self();
     for (unsigned i = 0; i < BERTH_ARRAY_COUNT(visits); i++) {
-        if (berth__load_relaxed(&visits[i].visitor) == self &&
-            berth__load_relaxed(&visits[i].pool) == pool) {
+        if (is_mine(&visits[i]) && berth__load_relaxed(&visits[i].pool) == pool) {
             erase_visit(&visits[i]);
             return;
         }
     }
+}
+
+bool berth__engine_visits(void) {
+    unsigned i = 0;
+    while (i < BERTH_ARRAY_COUNT(visits) && !is_mine(&visits[i])) {
+        i++;
+    }
+    return i < BERTH_ARRAY_COUNT(visits);
 }
 
 struct berth__arenas *berth__engine_enter(unsigned number) {
@@ -207,9 +217,8 @@ static struct visit *find_visit(uint32_t number) {
 }
 
 void berth__engine_visits_reset_in_child(void) {
-    uint64_t self = berth__thread_self();
     for (unsigned i = 0; i < BERTH_ARRAY_COUNT(visits); i++) {
-        if (berth__load_relaxed(&visits[i].visitor) != self) {
+        if (!is_mine(&visits[i])) {
             erase_visit(&visits[i]);
         }
     }

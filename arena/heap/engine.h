@@ -64,9 +64,13 @@ extern void (*_Atomic berth__engine_configure)(struct berth__engine_config *conf
 struct berth__arenas *berth__engine_arenas(unsigned number);
 
 /* Visits a pool that others may be ending; NULL: there is none, or it is being ended. Any thread;
- * leave it soon, and visit no other one meanwhile. */
+ * leave it soon, and visit no other one meanwhile: there are BERTH_VISITS_MAX visits at a time, and
+ * threads that each hold one would wait for another for ever. */
 struct berth__arenas *berth__engine_enter(unsigned number);
 void berth__engine_leave(struct berth__arenas *arenas);
+
+/* Whether the calling thread visits a pool. */
+bool berth__engine_visits(void);
 
 /* Leaves a pool and enters the next one: from NULL to NULL, this visits every pool. */
 struct berth__arenas *berth__engine_next(struct berth__arenas *arenas);

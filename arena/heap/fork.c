@@ -268,13 +268,12 @@ static void release_in_child(struct berth__lock *lock, void *context) BERTH_NO_T
 static void bury_cache(struct berth__cache *cache) {
     bool half_done = berth__load_relaxed(&cache->busy) || berth__fork_has_set_aside(cache->heap);
     berth__list_remove(&cache->link);
-    berth__list_remove(&cache->vacant_link);
-    if (!half_done && cache->owner == 0) {
-        berth__cache_unsettle(cache);
-    }
     if (half_done) {
         berth__cache_forgo_grant(cache);
     } else {
+        if (cache->owner == 0) {
+            berth__cache_unsettle(cache);
+        }
         berth__cache_flush(cache, true);
         berth__meta_free(cache, BERTH_CACHE_BYTES);
     }
@@ -284,7 +283,6 @@ static void bury_cache(struct berth__cache *cache) {
  * interrupted, if there is one, goes on with it when the handler returns, at whatever point it
  * was. */
 static void leave_own_cache(struct berth__cache *cache) {
-    berth__list_remove(&cache->vacant_link);
     if (berth__load_relaxed(&cache->busy)) {
         berth__list_remove(&cache->link);
     } else {
@@ -330,6 +328,7 @@ static void count_queued_slabs(struct berth__arena *arena) BERTH_NO_TSA {
 static void bury_threads(struct berth__arenas *arenas) BERTH_NO_TSA {
     uint64_t self = berth__thread_self();
     struct berth__list *next;
+    berth__vacant_forget_in_child(arenas);
     for (struct berth__list *at = arenas->caches.next; at != &arenas->caches; at = next) {
         struct berth__cache *cache = BERTH_LIST_ENTRY(at, struct berth__cache, link);
         next = at->next;
@@ -340,7 +339,6 @@ static void bury_threads(struct berth__arenas *arenas) BERTH_NO_TSA {
         }
     }
     berth__store_relaxed(&arenas->thread_count, 0);
-    berth__vacant_forget_in_child(arenas);
     struct berth__arena *arena;
     for (BERTH_EACH_ARENA(arena, arenas)) {
         orphan_heaps(arena);

@@ -123,7 +123,7 @@ static uint64_t to_spare(struct berth__heap *heap, unsigned small_class, unsigne
 }
 
 /* A plain slab with a ready block, if there is one among the first, where plain ones are. */
-static struct berth__slab *ready_slab(struct berth__heap_class *class) {
+static struct berth__slab *plain_ready_slab(struct berth__heap_class *class) {
     enum { LOOKS_MAX = 8 };
     for (unsigned list = BERTH_SLAB_DENSE; list <= BERTH_SLAB_SPARSE; list++) {
         struct berth__list *head = &class->lists[list - 1];
@@ -146,7 +146,7 @@ static struct berth__slab *slab_to_mix_locked(struct berth__heap *heap, unsigned
     uint64_t most = 0;
     for (unsigned c = part_class + 1; c < BERTH_SMALL_CLASS_COUNT; c++) {
         uint64_t spare = to_spare(heap, c, part_class);
-        struct berth__slab *ready = spare > most ? ready_slab(&heap->classes[c]) : NULL;
+        struct berth__slab *ready = spare > most ? plain_ready_slab(&heap->classes[c]) : NULL;
         if (ready != NULL) {
             most = spare;
             slab = ready;

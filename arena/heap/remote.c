@@ -46,8 +46,7 @@ static bool is_block(const void *at) {
         return false;
     }
     if (BERTH_UNLIKELY(BERTH_ENTRY_KIND(entry) == BERTH_UNIT_MIXED)) {
-        entry = berth__mixed_entry(at);
-        return entry != 0;
+        return berth__mixed_entry(at) != 0;
     }
     return berth__divides((uint32_t)((uintptr_t)at % BERTH_UNIT),
                           berth__classes[BERTH_ENTRY_BIN(entry) / BERTH_BIN_BYTES].reciprocal);

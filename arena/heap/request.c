@@ -241,7 +241,7 @@ static void free_mixed(void *block) {
         return;
     }
     uint64_t offset = entry - cache->mark;
-    struct berth__bin *bin = (struct berth__bin *)(void *)((char *)cache + BERTH_ENTRY_BIN(entry));
+    struct berth__bin *bin = berth__bin_of_entry(cache, entry);
     if (offset >= sizeof(cache->bins) || !berth__bin_push(cache, bin, block)) {
         berth__cache_take_block(cache, block, entry);
     }

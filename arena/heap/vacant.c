@@ -135,6 +135,9 @@ void berth__vacant_end(struct berth__arenas *arenas, uint32_t ms) {
 
 void berth__vacant_end_old(void) {
     struct berth__arenas *arenas = NULL;
+    if (berth__load_relaxed(&total) == 0 || berth__engine_visits()) {
+        return;
+    }
     while (berth__load_relaxed(&total) > 0 && (arenas = berth__engine_next(arenas)) != NULL) {
         berth__vacant_end(arenas, BERTH_VACANT_MS);
     }

@@ -35,7 +35,7 @@ void berth__vacant_end(struct berth__arenas *arenas, uint32_t ms);
 void berth__vacant_take_off_locked(struct berth__arenas *arenas, struct berth__cache *cache)
     BERTH_REQUIRES(arenas->lock);
 
-/* Those of all pools that are BERTH_VACANT_MS old. Visits the pools (engine.h). */
+/* Those of all pools that are BERTH_VACANT_MS old, unless the caller visits a pool (engine.h). */
 void berth__vacant_end_old(void);
 
 /* In the child of a fork, when its caches are buried: the pool has none. */

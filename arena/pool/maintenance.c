@@ -6,6 +6,7 @@
 #include "heap/fork.h"
 #include "heap/observer.h"
 #include "heap/request.h"
+#include "heap/vacant.h"
 #include "os/clock.h"
 #include "os/fault.h"
 #include "os/file.h"
@@ -50,6 +51,7 @@ static bool is_alone(void) {
 static bool pay_all(void) {
     bool paid = false;
     struct berth__arenas *arenas = NULL;
+    berth__vacant_end_old();
     while ((arenas = berth__engine_next(arenas)) != NULL) {
         struct berth__arena *arena;
         for (BERTH_EACH_ARENA(arena, arenas)) {
