@@ -63,10 +63,18 @@ def load(report, base, name):
     return int(done[1])
 
 
+def compiled_files(build, folder):
+    return compiled(build, folder, "files", "files_server.c", "files.c", "http.c", "loop.c",
+                    "loop_chain.c", "port.c", "watches.c")
+
+
+def compiled_fanout(build, folder):
+    return compiled(build, folder, "fanout", "fanout.c", "queue.c")
+
+
 def files(report, build, folder):
     directory = os.path.join(ROOT, "docs")
-    program = compiled(build, folder, "files", "files_server.c", "files.c", "http.c",
-                       "loop.c", "loop_chain.c")
+    program = compiled_files(build, folder)
     report.say(f"$ files {os.path.relpath(directory)}")
     process = subprocess.Popen([program, directory], stdout=subprocess.PIPE, text=True,
                                env=server.environment())
@@ -91,7 +99,7 @@ def files(report, build, folder):
 
 
 def fanout(report, build, folder):
-    program = compiled(build, folder, "fanout", "fanout.c", "queue.c")
+    program = compiled_fanout(build, folder)
     for size, times in ((4096, 10), (65536, 100)):
         done = subprocess.run([program, str(size)], capture_output=True, text=True, check=True,
                               timeout=120, env=server.environment())
