@@ -3,7 +3,9 @@
  */
 #include "base/text.h"
 #include "cli/command.h"
-#include "cli/process.h"
+#include "cli/figures.h"
+#include "cli/mailbox.h"
+#include "pool/options.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -22,7 +24,7 @@ static bool parse_limit(const char *text, uint64_t *bytes) {
         *bytes = UINT64_MAX;
         return true;
     }
-    return berth__parse_size(text, strlen(text), bytes) && *bytes > 0;
+    return berth__parse_size(text, strlen(text), bytes) && *bytes > 0 && *bytes <= INT64_MAX;
 }
 
 static bool parse_ms(const char *text, uint64_t *ms) {
@@ -48,15 +50,32 @@ static bool parse_order(const char *text, struct order *order) {
     return strncmp(text, "decay_ms=", 9) == 0 && parse_ms(text + 9, &order->argument);
 }
 
-static int tell(const struct berth__command *command, const struct order *order, int outcome,
-                int64_t result) {
+/* As where a process begins: with less, it could not map a chunk. */
+static bool is_too_low(const struct berth__command *command, const struct order *order,
+                       const char *text) {
+    char least[BERTH_SIZE_TEXT];
+    uint64_t bytes = berth__option_infos[BERTH_OPTION_limit].least;
+    bool too_low = order->command == BERTH_MAIL_LIMIT && order->argument < bytes;
+    if (too_low) {
+        berth__cli_error(command, "\"%s\" is less than a limit can be: %s", text,
+                         berth__long_size(least, (double)bytes));
+    }
+    return too_low;
+}
+
+static int tell(const struct berth__command *command, pid_t pid, const struct order *order,
+                int outcome, int64_t result) {
     if (outcome == 1) {
         puts("pending: carried out when the process next allocates");
         return EXIT_PENDING;
     }
-    int error = outcome < 0 ? -outcome : result < 0 ? (int)-result : 0;
-    if (error != 0) {
-        berth__cli_error(command, "%s", strerror(error));
+    if (outcome < 0) {
+        berth__cli_error(command, "process %d was not asked: %s", (int)pid,
+                         berth__mailbox_error(outcome));
+        return BERTH_EXIT_FAILED;
+    }
+    if (result < 0) {
+        berth__cli_error(command, "process %d refused: %s", (int)pid, strerror((int)-result));
         return BERTH_EXIT_FAILED;
     }
     if (order->command == BERTH_MAIL_TRIM) {
@@ -73,8 +92,8 @@ static int carry(const struct berth__command *command, pid_t pid, const struct o
     if (berth__process_read(&process, pid) == BERTH_PROCESS_READ) {
         int64_t result = 0;
         int outcome =
-            berth__process_ask(&process, order->command, order->argument, WAIT_MS, &result);
-        status = tell(command, order, outcome, result);
+            berth__mailbox_ask(&process, order->command, order->argument, WAIT_MS, &result);
+        status = tell(command, pid, order, outcome, result);
     } else {
         berth__cli_error(command, "%s", process.why);
     }
@@ -102,6 +121,9 @@ static int ctl(const struct berth__command *command, int argc, char **argv) {
                          argv[first + 1]);
         return berth__cli_usage_error(command);
     }
+    if (is_too_low(command, &order, argv[first + 1])) {
+        return berth__cli_usage_error(command);
+    }
     return carry(command, pid, &order);
 }
 
@@ -116,6 +138,7 @@ const struct berth__command berth__command_ctl = {
         "  sample=SIZE   takes samples for heap profiles (`berth prof`), SIZE bytes apart on\n"
         "                average; 0 ends it. 512K costs next to nothing\n\n"
         "The process does it the next time that it takes a slow path, or its maintenance thread.\n"
-        "The exit status is 3 if that was not so within a second; it is done then when it is.\n",
+        "The exit status is 3 if that was not so within a second; it is done then when it is, and\n"
+        "until then nothing else can be asked of it.\n",
     .run = ctl,
 };

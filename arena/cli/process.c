@@ -1,7 +1,6 @@
 #include "cli/process.h"
 
 #include "base/bits.h"
-#include "os/clock.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -124,7 +123,12 @@ static bool is_kernel_thread(pid_t pid, const char *status) {
 
 static enum berth__process_outcome look_at_status(struct berth__process *process) {
     char status[2048];
-    if (read_file(process->pid, "status", status, sizeof(status)) <= 0) {
+    ssize_t length = read_file(process->pid, "status", status, sizeof(status));
+    if (length < 0 && errno != ENOENT && errno != ESRCH) { /* descriptors, memory */
+        return because(process, BERTH_PROCESS_REFUSED, "process %d cannot be read: %s",
+                       (int)process->pid, strerror(errno));
+    }
+    if (length <= 0) {
         return because(process, BERTH_PROCESS_GONE, "there is no process %d", (int)process->pid);
     }
     note_command(process, status_value(status, "Name"));
@@ -414,60 +418,6 @@ enum berth__process_outcome berth__process_read(struct berth__process *process, 
     if (outcome == BERTH_PROCESS_READ) {
         process->stats.snapshot.pid = (unsigned)pid;
     }
-    return outcome;
-}
-
-/* ---- the mailbox ---- */
-
-/* The page may be replaced by a larger one: then nothing is there to be written or read. */
-static int leave_mail(int memory, off_t at, const struct berth__stats_mail *mail) {
-    size_t asked = offsetof(struct berth__stats_mail, asked);
-    uint64_t ticket = mail->ticket;
-    bool left =
-        pwrite(memory, mail, asked, at) == (ssize_t)asked &&
-        pwrite(memory, &ticket, sizeof(ticket), at + (off_t)asked) == (ssize_t)sizeof(ticket);
-    return left ? 0 : -errno;
-}
-
-static int await_answer(int memory, off_t at, uint64_t ticket, unsigned wait_ms, int64_t *result) {
-    struct timespec pause = {.tv_nsec = 5000000};
-    uint64_t give_up_ns = berth__clock_ns() + wait_ms * UINT64_C(1000000);
-    for (;;) {
-        struct berth__stats_mail mail;
-        if (pread(memory, &mail, sizeof(mail), at) != (ssize_t)sizeof(mail)) {
-            return errno == 0 ? -ESRCH : -errno;
-        }
-        if (mail.answered == ticket) {
-            *result = mail.result;
-            return 0;
-        }
-        if (berth__clock_ns() >= give_up_ns) {
-            return 1;
-        }
-        nanosleep(&pause, NULL);
-    }
-}
-
-int berth__process_ask(struct berth__process *process, uint32_t command, uint64_t argument,
-                       unsigned wait_ms, int64_t *result) {
-    char path[64];
-    if (process->stats.mail == 0) {
-        return -ENOTSUP;
-    }
-    snprintf(path, sizeof(path), "/proc/%d/mem", (int)process->pid);
-    int memory = open(path, O_RDWR | O_CLOEXEC);
-    if (memory < 0) {
-        return -errno;
-    }
-    off_t at = (off_t)(process->page + process->stats.mail);
-    struct berth__stats_mail mail = {
-        .ticket = berth__clock_ns(), .command = command, .argument = argument};
-    errno = 0;
-    int outcome = leave_mail(memory, at, &mail);
-    if (outcome == 0) {
-        outcome = await_answer(memory, at, mail.ticket, wait_ms, result);
-    }
-    close(memory);
     return outcome;
 }
 

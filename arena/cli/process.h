@@ -54,10 +54,6 @@ bool berth__process_identify(pid_t pid, struct berth__identity *identity);
 /* Reads a process's page. berth__process_close must follow. */
 enum berth__process_outcome berth__process_read(struct berth__process *process, pid_t pid);
 
-/* Leaves a command (enum berth__mail_command) in the mailbox of a process that was read, and waits
- * `wait_ms` at most for its result. 0, with the result; 1, it was not taken; or -errno. */
-int berth__process_ask(struct berth__process *process, uint32_t command, uint64_t argument,
-                       unsigned wait_ms, int64_t *result);
 void berth__process_close(struct berth__process *process);
 
 #endif

@@ -1,9 +1,9 @@
 #include "cli/sampling.h"
 
+#include "cli/mailbox.h"
 #include "cli/profile.h"
 
 #include <signal.h>
-#include <string.h>
 #include <time.h>
 
 enum { INTERVAL = 512 << 10, WAIT_MS = 1000, PENDING = 3 };
@@ -11,7 +11,7 @@ enum { INTERVAL = 512 << 10, WAIT_MS = 1000, PENDING = 3 };
 static int ask(const struct berth__sampling *sampling, uint64_t interval) {
     int64_t result = 0;
     int outcome =
-        berth__process_ask(sampling->process, BERTH_MAIL_SAMPLE, interval, WAIT_MS, &result);
+        berth__mailbox_ask(sampling->process, BERTH_MAIL_SAMPLE, interval, WAIT_MS, &result);
     return outcome != 0 ? outcome : result < 0 ? (int)result : 0;
 }
 
@@ -32,7 +32,7 @@ int berth__sampling_begin(struct berth__sampling *sampling, const struct berth__
     }
     if (outcome < 0) {
         berth__cli_error(command, "samples of process %d cannot be switched on: %s", pid,
-                         strerror(-outcome));
+                         berth__mailbox_error(outcome));
         return BERTH_EXIT_FAILED;
     }
     sampling->switched = true;

@@ -53,8 +53,8 @@ struct berth__stats_head {
 /* Commands from outside. Who may write a process's memory may do anything with it; so this needs no
  * guard. The asker chooses a ticket that nobody else has, writes `ticket`, `command` and
  * `argument`, and then `asked`; the process carries out what it finds under the ticket that was
- * asked, once, and writes `result`, and then `answered`. A later asker takes the place of an
- * earlier one. */
+ * asked, once, and writes `result`, and then `answered`. Askers take turns, and none writes while
+ * `asked` is not `answered` (cli/mailbox.h). */
 struct berth__stats_mail {
     uint64_t ticket;
     uint32_t command; /* enum berth__mail_command */
