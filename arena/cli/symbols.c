@@ -3,6 +3,7 @@
 #include "base/bits.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -231,7 +232,9 @@ static void look_up(struct berth__symbols *symbols, uint64_t address,
 struct berth__symbols *berth__symbols_open(pid_t pid) {
     struct berth__symbols *symbols = calloc(1, sizeof(*symbols));
     if (symbols == NULL || !read_mappings(symbols, pid)) {
+        int error = errno;
         berth__symbols_close(symbols);
+        errno = error;
         return NULL;
     }
     symbols->runtime = dlopen("libstdc++.so.6", RTLD_LAZY);

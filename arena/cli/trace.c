@@ -20,6 +20,8 @@ struct request {
     pid_t pid;
     double seconds; /* 0: until it is interrupted */
     bool json;
+    int write_error;          /* errno */
+    void (*pipe_action)(int); /* of SIGPIPE, when the tool was started */
 };
 
 static volatile sig_atomic_t stopped;
@@ -29,36 +31,49 @@ static void stop(int signal) {
     stopped = 1;
 }
 
-static void stop_by_signals(void) {
+static void stop_by_signals(struct request *request) {
     struct sigaction action = {.sa_handler = stop};
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
     for (unsigned i = 0; i < BERTH_ARRAY_COUNT(signals); i++) {
         sigaction(signals[i], &action, NULL);
     }
-    signal(SIGPIPE, SIG_IGN); /* a write fails, and the trace is switched off */
+    request->pipe_action = signal(SIGPIPE, SIG_IGN); /* a write fails: the trace is switched off */
+}
+
+/* Now that the trace is off, the tool ends as its other commands do when nobody reads on: by the
+ * signal, without a word. */
+static void end_by_pipe(const struct request *request) {
+    signal(SIGPIPE, request->pipe_action);
+    if (request->write_error == EPIPE) {
+        raise(SIGPIPE);
+    }
+    errno = request->write_error;
 }
 
 /* What there is, 10 times a second. False: the process has ended. */
-static bool follow(const struct request *request, struct berth__trace_reader *reader,
+static bool follow(struct request *request, struct berth__trace_reader *reader,
                    struct berth__trace_writer *writer) {
     enum { PAUSE_NS = 100000000, RENEW_MS = 1000 };
     uint64_t begun_ms = berth__clock_coarse_ms();
     uint64_t renewed_ms = begun_ms;
     bool alive = true;
     bool over = false;
-    while (alive && !over && !ferror(writer->to)) {
+    while (alive && !over && request->write_error == 0) {
         struct timespec pause = {.tv_nsec = PAUSE_NS};
         nanosleep(&pause, NULL);
         uint64_t now_ms = berth__clock_coarse_ms();
         over = stopped ||
                (request->seconds > 0 && (double)(now_ms - begun_ms) >= request->seconds * 1000);
         berth__trace_writer_begin(writer);
+        errno = 0;
         alive = berth__trace_read(reader, berth__trace_write, writer);
+        if (fflush(writer->to) != 0 || ferror(writer->to)) {
+            request->write_error = errno != 0 ? errno : EIO;
+        }
         if (alive && now_ms - renewed_ms >= RENEW_MS) {
             alive = berth__trace_renew(reader);
             renewed_ms = now_ms;
         }
-        fflush(writer->to);
     }
     return alive;
 }
@@ -75,29 +90,44 @@ static void tell_sums(const struct request *request, const struct berth__trace_r
     }
 }
 
-static int trace_opened(const struct request *request, const struct berth__process *process,
-                        struct berth__trace_reader *reader) {
-    struct berth__trace_writer writer;
-    bool alive = false;
-    if (berth__trace_writer_open(&writer, process, stdout, request->json)) {
-        berth__cli_error(request->command, "process %d, %s: who takes chunks from now on%s",
-                         (int)process->pid, process->command,
-                         request->seconds > 0 ? "" : "; Ctrl-C ends it");
-        alive = follow(request, reader, &writer);
-        tell_sums(request, reader, &writer);
-    }
-    if (!alive) {
-        berth__cli_error(request->command, "process %d has ended", (int)process->pid);
-    }
-    bool written = !ferror(stdout);
-    if (!written) {
-        berth__cli_error(request->command, "cannot write");
-    }
-    berth__trace_writer_close(&writer);
-    return written ? BERTH_EXIT_DONE : BERTH_EXIT_FAILED;
+static void tell_ended(const struct request *request) {
+    berth__cli_error(request->command, "process %d has ended", (int)request->pid);
 }
 
-static int trace_process(const struct request *request, const struct berth__process *process) {
+static int trace_written(struct request *request, struct berth__trace_reader *reader,
+                         struct berth__trace_writer *writer) {
+    berth__cli_error(request->command, "process %d, %s: who takes chunks from now on%s",
+                     (int)request->pid, writer->process->command,
+                     request->seconds > 0 ? "" : "; Ctrl-C ends it");
+    bool alive = follow(request, reader, writer);
+    if (request->write_error != 0) {
+        return BERTH_EXIT_FAILED; /* main says why, or the signal does that was held back */
+    }
+    tell_sums(request, reader, writer);
+    if (!alive) {
+        tell_ended(request);
+    }
+    return BERTH_EXIT_DONE;
+}
+
+static int trace_opened(struct request *request, const struct berth__process *process,
+                        struct berth__trace_reader *reader) {
+    struct berth__trace_writer writer;
+    int status = BERTH_EXIT_FAILED;
+    int error = berth__trace_writer_open(&writer, process, stdout, request->json);
+    if (error == 0) {
+        status = trace_written(request, reader, &writer);
+    } else if (error == -ENOENT || error == -ESRCH) {
+        tell_ended(request);
+    } else {
+        berth__cli_error(request->command, "the mappings of process %d cannot be read: %s",
+                         (int)request->pid, strerror(-error));
+    }
+    berth__trace_writer_close(&writer);
+    return status;
+}
+
+static int trace_process(struct request *request, const struct berth__process *process) {
     struct berth__trace_reader reader;
     int status = BERTH_EXIT_FAILED;
     int error = berth__trace_open(&reader, process);
@@ -148,7 +178,7 @@ static int trace(const struct berth__command *command, int argc, char **argv) {
     if (!parse(&request, argc, argv, &status)) {
         return status;
     }
-    stop_by_signals();
+    stop_by_signals(&request);
     status = BERTH_EXIT_FAILED;
     if (berth__process_read(&process, request.pid) == BERTH_PROCESS_READ) {
         status = trace_process(&request, &process);
@@ -156,6 +186,7 @@ static int trace(const struct berth__command *command, int argc, char **argv) {
         berth__cli_error(command, "%s", process.why);
     }
     berth__process_close(&process);
+    end_by_pipe(&request);
     return status;
 }
 

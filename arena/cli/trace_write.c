@@ -5,6 +5,7 @@
 #include "cli/threads.h"
 #include "heap/request.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
@@ -42,17 +43,18 @@ static int64_t clock_difference_ns(void) {
            since_boot.tv_nsec;
 }
 
-bool berth__trace_writer_open(struct berth__trace_writer *writer,
-                              const struct berth__process *process, FILE *to, bool json) {
+int berth__trace_writer_open(struct berth__trace_writer *writer,
+                             const struct berth__process *process, FILE *to, bool json) {
     memset(writer, 0, sizeof(*writer));
     writer->process = process;
     writer->to = to;
     writer->json = json;
     writer->clock_ns = clock_difference_ns();
     writer->symbols = berth__symbols_open(process->pid);
+    int error = writer->symbols == NULL ? -errno : 0;
     berth__outside_open(&writer->outside, process);
     (void)berth__seen_read(&writer->seen, &process->stats, berth__outside_memory(&writer->outside));
-    return writer->symbols != NULL;
+    return error;
 }
 
 void berth__trace_writer_close(struct berth__trace_writer *writer) {

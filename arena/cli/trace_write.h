@@ -23,9 +23,9 @@ struct berth__trace_writer {
     bool renewed; /* symbols were read again for this batch */
 };
 
-/* False: the process has ended, or there is no memory. berth__trace_writer_close must follow. */
-bool berth__trace_writer_open(struct berth__trace_writer *writer,
-                              const struct berth__process *process, FILE *to, bool json);
+/* 0, or -errno: the process's mappings could not be read. berth__trace_writer_close must follow. */
+int berth__trace_writer_open(struct berth__trace_writer *writer,
+                             const struct berth__process *process, FILE *to, bool json);
 
 /* Before some records are written: what the process has loaded since is looked at again if they
  * name places that are in nothing known. */

@@ -297,7 +297,7 @@ static void damaged_rings_are_survived(void **state) {
     struct unit_random random = {.state = 7};
     other.stats.trace = (uintptr_t)&root;
     for (unsigned json = 0; json < 2; json++) {
-        assert_true(berth__trace_writer_open(&writer, &other, sink, json != 0));
+        assert_int_equal(berth__trace_writer_open(&writer, &other, sink, json != 0), 0);
         for (unsigned round = 0; round < ROUNDS; round++) {
             struct berth__trace_reader reader;
             memcpy((void *)&root, (const void *)&berth__trace_root, sizeof(root));
