@@ -244,7 +244,7 @@ static void take_twin_locked(struct berth__arena *arena, struct berth__chunk *ch
     }
 }
 
-void berth__arena_take_run(void *run, size_t bytes) {
+void berth__arena_take_run(void *run, size_t bytes, unsigned freed) {
     struct berth__chunk *chunk = berth__chunk_of(run);
     struct berth__arena *arena = chunk->arena;
     berth__lock_acquire(&arena->lock);
@@ -255,7 +255,7 @@ void berth__arena_take_run(void *run, size_t bytes) {
         take_twin_locked(arena, chunk, run, bytes);
     }
     berth__count_sub(&arena->run_bytes, bytes);
-    berth__count_add(&arena->run_returns, 1);
+    berth__count_add(&arena->run_returns, freed);
     berth__arena_settle_unlock(arena, chunk, before);
 }
 

@@ -111,8 +111,9 @@ struct berth__slab_record *berth__arena_lend_unit(struct berth__arena *arena, ch
 void *berth__arena_lend_twin(struct berth__arena *arena, unsigned twin_class, bool *zero);
 
 /* Give back to the arena of the chunk that the memory lies in. A chunk that becomes empty goes
- * back to the address space, still committed. A twin is a run that has less than whole pages. */
-void berth__arena_take_run(void *run, size_t bytes);
+ * back to the address space, still committed. A twin is a run that has less than whole pages.
+ * freed: blocks that this counts as freed; 0 if a cache has counted the run when it took it. */
+void berth__arena_take_run(void *run, size_t bytes, unsigned freed);
 void berth__arena_take_unit(char *base, uint16_t resident);
 
 /* Changes a run in place; false if the pages behind it are not free. */

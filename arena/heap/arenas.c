@@ -196,7 +196,6 @@ static void empty(struct berth__arenas *arenas) BERTH_NO_TSA {
     berth__caches_disown(arenas);
     berth__store_relaxed(&arenas->stash_lends, 0);
     berth__store_relaxed(&arenas->stash_returns, 0);
-    berth__store_relaxed(&arenas->stash_evictions, 0);
     while (!berth__list_empty(&arenas->huge_blocks)) {
         struct berth__list *first = arenas->huge_blocks.next;
         berth__huge_free(BERTH_LIST_ENTRY(first, struct berth__chunk, owner_link)->at);

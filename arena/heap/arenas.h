@@ -52,7 +52,6 @@ struct berth__arenas {
     _Atomic(struct berth__cpu_cache *) cpu_caches[BERTH_CPU_CACHES]; /* by CPU; made when needed */
     _Atomic uint64_t run_caches_trimmed_ms;
     _Atomic uint64_t stash_lends, stash_returns; /* as the threads' stashes settled them */
-    _Atomic uint64_t stash_evictions;            /* blocks that went on from there */
 
     struct berth__lock lock;                                    /* BERTH_RANK_POOLS */
     struct berth__list caches BERTH_GUARDED_BY(lock);           /* of all threads */

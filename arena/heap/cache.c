@@ -349,7 +349,7 @@ unsigned berth__cache_keep_locked(struct berth__cache *cache, void **blocks, uns
         *--bin->top = blocks[i];
         bin->settled++;
         unsigned small_class = berth__bin_class(cache, bin);
-        berth__heap_count_locked(cache->heap, small_class, 0, counted ? 0 : 1);
+        berth__heap_count_home_locked(cache->heap, small_class, counted ? 0 : 1);
         bytes += berth__bin_class_size(small_class);
     }
     berth__count_add(&cache->heap->remote_drained, bytes);

@@ -164,6 +164,11 @@ void berth__heap_count_locked(struct berth__heap *heap, unsigned small_class, ui
     berth__count_add(&heap->totals->returns, returns);
 }
 
+void berth__heap_count_home_locked(struct berth__heap *heap, unsigned small_class,
+                                   uint64_t blocks) {
+    berth__count_add(&heap->traffic[small_class].returns, blocks);
+}
+
 /* Makes cold blocks of a slab ready. The first pages of a class come one by one; later ones in
  * steps of a quarter of what the class has touched, so that prefaulting wastes at most that. */
 static void warm_locked(struct berth__heap *heap, struct berth__slab *slab,
@@ -315,7 +320,7 @@ static BERTH_NOINLINE uint64_t give_mixed_locked(struct berth__heap *heap, struc
     BERTH_REQUIRES(heap->lock) {
     unsigned small_class = berth__mixed_take_back_locked(heap, slab, block);
     if (from == BERTH_GIVE_REMOTE) {
-        berth__heap_count_locked(heap, small_class, 0, 1);
+        berth__heap_count_home_locked(heap, small_class, 1);
     }
     after_give_locked(heap, slab);
     return berth__classes[small_class].size;
@@ -342,7 +347,7 @@ void berth__heap_give_locked(struct berth__heap *heap, void *const *blocks, unsi
         blocks += taken;
         berth__heap_count_free_locked(heap, small_class, taken);
         if (from == BERTH_GIVE_REMOTE) {
-            berth__heap_count_locked(heap, small_class, 0, taken);
+            berth__heap_count_home_locked(heap, small_class, taken);
         }
         bytes += taken * (uint64_t)berth__classes[small_class].size;
         if (changes_place(slab)) {

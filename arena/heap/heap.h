@@ -35,7 +35,8 @@ struct berth__heap_class {
 };
 _Static_assert(sizeof(struct berth__heap_class) == BERTH_CACHE_LINE, "one line");
 
-/* Blocks that programs allocated and freed, as their caches settled it. */
+/* Blocks that programs allocated and freed, as their caches settled it, and those freed elsewhere
+ * as they come home. */
 struct berth__heap_traffic {
     berth__count lends, returns;
     berth__count vacant; /* blocks in a cache that no thread has (vacant.h) */
@@ -47,7 +48,7 @@ struct berth__heap_traffic {
 struct berth__heap_totals {
     uint32_t older; /* number of the heap made before this one in the arena; 0: none */
     uint32_t unused;
-    berth__count lends, returns; /* blocks */
+    berth__count lends, returns; /* blocks; freed elsewhere: heap->remote_freed, as they are sent */
     berth__count slabs, tail_bytes, free_bytes;
     berth__count vacant_bytes; /* lent, to a cache that no thread has; so they count as free */
     berth__count refills, flushes, remote_batches, remote_blocks;
@@ -71,6 +72,7 @@ struct berth__heap {
 
     _Atomic uint64_t remote BERTH_LINE_ALIGNED; /* see remote.h */
     _Atomic uint64_t remote_sent;               /* bytes pushed there, ever */
+    _Atomic uint64_t remote_freed;              /* blocks pushed there by who freed them, ever */
     _Atomic uint64_t remote_rest;   /* taken from there, to be looked at; under `lock` */
     _Atomic uint32_t owner_seen_ms; /* when an owner last took from there; its lock */
     berth__count remote_drained;    /* bytes taken from there, ever; under `lock` */
@@ -124,6 +126,10 @@ unsigned berth__heap_lend_locked(struct berth__heap *heap, unsigned small_class,
 /* Counts blocks that programs allocated and freed. */
 void berth__heap_count_locked(struct berth__heap *heap, unsigned small_class, uint64_t lends,
                               uint64_t returns) BERTH_REQUIRES(heap->lock);
+
+/* Counts blocks freed elsewhere as they come home, for their class. */
+void berth__heap_count_home_locked(struct berth__heap *heap, unsigned small_class, uint64_t blocks)
+    BERTH_REQUIRES(heap->lock);
 
 /* Where blocks that are given back come from. */
 enum berth__give {

@@ -19,7 +19,8 @@ static void add_heap(uint32_t number, const struct berth__heap_totals *totals,
     counts->free_slab +=
         berth__load_relaxed(&totals->free_bytes) + berth__load_relaxed(&totals->vacant_bytes);
     counts->lends += berth__load_relaxed(&totals->lends);
-    counts->returns += berth__load_relaxed(&totals->returns);
+    counts->returns +=
+        berth__load_relaxed(&totals->returns) + berth__load_relaxed(&heap->remote_freed);
     counts->refills += berth__load_relaxed(&totals->refills);
     counts->flushes += berth__load_relaxed(&totals->flushes);
     counts->remote_batches += berth__load_relaxed(&totals->remote_batches);
@@ -120,7 +121,6 @@ void berth__arenas_read(struct berth__arenas *arenas, struct berth__arenas_count
     counts->cached_run = cached.bytes;
     counts->sum.lends += berth__load_relaxed(&arenas->huge_lends) + cached.lends;
     counts->sum.returns += berth__load_relaxed(&arenas->huge_returns) + cached.returns;
-    counts->sum.returns = minus(counts->sum.returns, cached.evictions);
     counts->cached_bound = berth__load_relaxed(&arenas->cached_bound);
     uint64_t lent = counts->sum.slab_lent + minus(counts->sum.run_lent, cached.bytes);
     uint64_t mapped = counts->huge + counts->file;

@@ -192,6 +192,9 @@ void berth__remote_send(struct berth__remote_block *items, unsigned count, bool 
     for (unsigned from = 0; from < count;) {
         unsigned same = gather_one_heap(items + from, count - from);
         struct berth__heap *heap = berth__load_acquire(&berth__heaps[items[from].heap]);
+        if (!counted) {
+            berth__add_relaxed(&heap->remote_freed, same);
+        }
         push(heap, items + from, same, counted);
         help(heap);
         from += same;

@@ -97,17 +97,18 @@ bool berth__run_resize(void *block, size_t size);
 void *berth__run_cache_pop(struct berth__arenas *arenas, unsigned normal_class);
 
 /* Caches a parked block of the arena's. False if the cache is busy, or the block too large for it.
- * The second is for what lay in a thread's stash: that looks after what is due itself. */
+ * The second is for what lay in a thread's stash, which has counted it, and looks after what is due
+ * itself. */
 bool berth__run_cache_push(struct berth__arena *arena, void *block, unsigned normal_class);
 bool berth__run_cache_push_stashed(void *block, unsigned normal_class);
 
-/* Gives a parked block back to its arena. */
-void berth__run_return(void *block);
+/* Gives a parked block back to its arena; freed: 1 if no cache has counted it as freed, else 0. */
+void berth__run_return(void *block, unsigned freed);
 
 /* Those caches: empties them; reads them without a lock; frees them with their pool.
  */
 struct berth__run_cache_counts {
-    uint64_t bytes, lends, returns, evictions;
+    uint64_t bytes, lends, returns;
 };
 void berth__run_caches_flush(struct berth__arenas *arenas);
 /* Takes out what was not needed for a while. Cheap when called too early. */

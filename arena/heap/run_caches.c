@@ -29,8 +29,7 @@ enum {
 struct berth__cpu_cache {
     struct berth__lock lock BERTH_LINE_ALIGNED;
     unsigned node;               /* of the CPU */
-    berth__count lends, returns; /* blocks served from here, and taken in */
-    berth__count evictions;      /* blocks given on to the arena */
+    berth__count lends, returns; /* blocks served from here, and freed to here */
     struct berth__run_table table;
 };
 
@@ -72,7 +71,6 @@ static unsigned evict_locked(struct berth__cpu_cache *cache, uint64_t bytes, uns
     if (evicted > 0) {
         berth__transit_begin();
     }
-    berth__count_add(&cache->evictions, evicted);
     return evicted;
 }
 
@@ -93,14 +91,14 @@ void *berth__run_cache_pop(struct berth__arenas *arenas, unsigned normal_class) 
     return run;
 }
 
-void berth__run_return(void *block) {
+void berth__run_return(void *block, unsigned freed) {
     berth__run_unpark(block);
-    berth__arena_take_run(block, berth__run_bytes_at(berth__chunk_of(block), block));
+    berth__arena_take_run(block, berth__run_bytes_at(berth__chunk_of(block), block), freed);
 }
 
 static void return_runs(void *const *evicted, unsigned count) {
     for (unsigned i = 0; i < count; i++) {
-        berth__run_return(evicted[i]);
+        berth__run_return(evicted[i], 0);
     }
     if (count > 0) {
         berth__transit_end();
@@ -115,7 +113,8 @@ static bool is_of_node(const struct berth__arena *arena, const struct berth__cpu
 }
 
 /* A full one is emptied by a quarter. *due: the caller should look after what is due. */
-static bool push(struct berth__arena *arena, void *run, unsigned normal_class, bool *due) {
+static bool push(struct berth__arena *arena, void *run, unsigned normal_class, unsigned freed,
+                 bool *due) {
     size_t bytes = berth__normal_bytes[normal_class];
     size_t bytes_max = arena->arenas->policy.run_cache_bytes;
     struct berth__cpu_cache *cache = bytes > bytes_max / 4 ? NULL : cpu_cache(arena->arenas);
@@ -131,7 +130,7 @@ static bool push(struct berth__arena *arena, void *run, unsigned normal_class, b
                                      BERTH_RUN_TABLE_RUNS / 4 * 3, evicted);
     }
     berth__run_table_push(&cache->table, normal_class, run);
-    berth__count_add(&cache->returns, 1);
+    berth__count_add(&cache->returns, freed);
     *due = berth__load_relaxed(&cache->returns) % PUSHES_PER_STEP == 0;
     berth__lock_release(&cache->lock);
     return_runs(evicted, evicted_count);
@@ -140,7 +139,7 @@ static bool push(struct berth__arena *arena, void *run, unsigned normal_class, b
 
 bool berth__run_cache_push(struct berth__arena *arena, void *run, unsigned normal_class) {
     bool due = false;
-    bool pushed = push(arena, run, normal_class, &due);
+    bool pushed = push(arena, run, normal_class, 1, &due);
     if (due) {
         berth__decay_step(arena);
         struct berth__cache *own = berth__cache_peek(arena->arenas);
@@ -153,7 +152,7 @@ bool berth__run_cache_push(struct berth__arena *arena, void *run, unsigned norma
 
 bool berth__run_cache_push_stashed(void *run, unsigned normal_class) {
     bool due = false;
-    return push(berth__chunk_of(run)->arena, run, normal_class, &due);
+    return push(berth__chunk_of(run)->arena, run, normal_class, 0, &due);
 }
 
 /* Each cache gives up half of what it held at all times since the last look. */
@@ -197,14 +196,12 @@ void berth__run_caches_read(struct berth__arenas *arenas, struct berth__run_cach
     memset(counts, 0, sizeof(*counts));
     counts->lends = berth__load_relaxed(&arenas->stash_lends);
     counts->returns = berth__load_relaxed(&arenas->stash_returns);
-    counts->evictions = berth__load_relaxed(&arenas->stash_evictions);
     for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
         struct berth__cpu_cache *cache = berth__load_acquire(&arenas->cpu_caches[i]);
         if (cache != NULL) {
             counts->bytes += berth__load_relaxed(&cache->table.bytes);
             counts->lends += berth__load_relaxed(&cache->lends);
             counts->returns += berth__load_relaxed(&cache->returns);
-            counts->evictions += berth__load_relaxed(&cache->evictions);
         }
     }
 }

@@ -160,7 +160,7 @@ static BERTH_NOINLINE void free_unstashed(struct berth__arena *arena, void *bloc
     }
     if (normal_class == BERTH_NORMAL_CLASS_COUNT ||
         !berth__run_cache_push(arena, block, normal_class)) {
-        berth__run_return(block);
+        berth__run_return(block, 1);
         berth__decay_step(arena);
     }
 }

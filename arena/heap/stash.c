@@ -13,9 +13,8 @@ static void settle(struct berth__cache *cache, struct berth__stash *stash) {
     struct berth__arenas *arenas = cache->arenas;
     berth__add_relaxed(&arenas->stash_returns, stash->pushes);
     berth__add_relaxed(&arenas->stash_lends, stash->pops);
-    berth__add_relaxed(&arenas->stash_evictions, stash->evictions);
     stash->used = stash->used || stash->pushes != 0 || stash->pops != 0;
-    stash->pushes = stash->pops = stash->evictions = 0;
+    stash->pushes = stash->pops = 0;
 }
 
 /* ---- bounds ---- */
@@ -65,7 +64,7 @@ static void give_on(void *const *runs, const uint8_t *classes, unsigned count, b
     berth__transit_begin();
     for (unsigned i = 0; i < count; i++) {
         if (!to_cpu || !berth__run_cache_push_stashed(runs[i], classes[i])) {
-            berth__run_return(runs[i]);
+            berth__run_return(runs[i], 0);
         }
     }
     berth__transit_end();
@@ -80,7 +79,6 @@ static void evict(struct berth__cache *cache, struct berth__stash *stash, uint64
     if (evicted > 0) {
         give_on(runs, classes, evicted, to_cpu);
     }
-    stash->evictions += evicted;
     settle(cache, stash);
 }
 
@@ -150,7 +148,6 @@ bool berth__stash_make_room(struct berth__cache *cache, struct berth__stash *sta
     } else if (full && stash->table.first[normal_class] != 0) {
         void *run = berth__run_table_pop(&stash->table, normal_class);
         give_on(&run, &(uint8_t){(uint8_t)normal_class}, 1, true);
-        stash->evictions++;
     } else if (full) {
         uint64_t keep = berth__min(stash->bytes_max - bytes, stash->bytes_max / 4 * 3);
         evict(cache, stash, keep, BERTH_RUN_TABLE_RUNS / 4 * 3, true);

@@ -34,11 +34,11 @@ struct berth__stash {
     char aside[512]; /* programs write to the first bytes of pages: loads at the same offset wait */
     struct berth__run_table table;
     uint64_t bytes_max;
-    int64_t fuel_bytes;               /* what may still be served before the next slow path */
-    int64_t fuel_seen;                /* of that, when it was last given or counted (sample.h) */
-    uint32_t pops, pushes, evictions; /* since the last settlement */
-    bool missed;                      /* ran empty since it was last full */
-    bool used;                        /* since the last sweep */
+    int64_t fuel_bytes;    /* what may still be served before the next slow path */
+    int64_t fuel_seen;     /* of that, when it was last given or counted (sample.h) */
+    uint32_t pops, pushes; /* since the last settlement */
+    bool missed;           /* ran empty since it was last full */
+    bool used;             /* since the last sweep */
 };
 
 /* Takes a stashed block of this class out. */

@@ -138,7 +138,7 @@ extern "C" {
     X(lent_blocks, GAUGE, NONE, "Blocks that are with threads.")                                   \
     X(free_blocks, GAUGE, NONE, "Free blocks in slabs.")                                           \
     X(allocations, COUNTER, NONE, "Blocks allocated.")                                             \
-    X(frees, COUNTER, NONE, "Blocks freed.")
+    X(frees, COUNTER, NONE, "Blocks freed, as far as their heaps took them home.")
 
 /**
  * The metrics of a tag (tag.h), over its scopes and the pools that have it.
