@@ -9,6 +9,7 @@
 #include "heap/sample.h"
 #include "heap/trace.h"
 #include "os/environ.h"
+#include "pool/ended.h"
 #include "pool/event.h"
 #include "pool/init.h"
 #include "pool/limit.h"
@@ -421,6 +422,10 @@ int berth__do_pool_destroy(berth_pool *pool, unsigned flags) {
     struct berth__arenas *arenas = berth__pool_arenas(pool);
     take_out(arenas);
     if (may_end(arenas, flags)) {
+        struct berth__arenas_counts before;
+        static const struct berth__arenas_counts nothing;
+        berth__arenas_read(arenas, &before);
+        berth__ended_keep(arenas->tag, &before, &nothing);
         berth__store_release(&pools[arenas->number], NULL);
         berth__tag_count_pool(arenas->tag, -1);
         berth__arenas_destroy(arenas);
@@ -445,7 +450,12 @@ int berth__do_pool_reset(berth_pool *pool, unsigned flags) {
     struct berth__arenas *arenas = berth__pool_arenas(pool);
     take_out(arenas);
     if (may_end(arenas, flags)) {
+        struct berth__arenas_counts before;
+        struct berth__arenas_counts after;
+        berth__arenas_read(arenas, &before);
         berth__arenas_reset(arenas, berth__engine_next_serial());
+        berth__arenas_read(arenas, &after);
+        berth__ended_keep(arenas->tag, &before, &after);
     } else {
         error = -EBUSY;
     }

@@ -14,6 +14,9 @@
  * While threads run, what the program holds lies between live_low_bytes and live_high_bytes: blocks
  * in thread caches are lent, but not in use. Memory that a pool was given by its creator is in that
  * pool's figures and not in the process's.
+ *
+ * Counters of the process and of tags go on when a pool is destroyed or reset; those of a pool that
+ * is reset begin anew.
  */
 #ifndef BERTH_METRICS_H
 #define BERTH_METRICS_H
