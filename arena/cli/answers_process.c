@@ -24,8 +24,12 @@ static void say_none(FILE *to, pid_t pid) {
 static void say_bad(FILE *to, pid_t pid) {
     fprintf(to,
             "the profile of process %d cannot be read: it is of another version of berth, or "
-            "damaged, or the process has ended",
+            "damaged",
             (int)pid);
+}
+
+static void say_gone(FILE *to, pid_t pid) {
+    fprintf(to, "process %d has ended", (int)pid);
 }
 
 /* ---- profile.proto ---- */
@@ -40,6 +44,7 @@ static enum berth__answered write_pprof(FILE *to, const struct berth__process *p
             berth__profile_write_pprof(to, &profile, measure) ? BERTH_ANSWERED : BERTH_ANSWERED_NOT;
         break;
     case BERTH_PROFILE_NONE: say_none(to, process->pid); break;
+    case BERTH_PROFILE_GONE: say_gone(to, process->pid); break;
     case BERTH_PROFILE_BAD: say_bad(to, process->pid); break;
     }
     berth__profile_close(&profile);
@@ -206,6 +211,11 @@ static bool json_profile(FILE *to, const struct berth__process *process) {
     case BERTH_PROFILE_NONE:
         fputs(",\"state\":\"none\",\"why\":\"", to);
         say_none(to, process->pid);
+        fputs("\"", to);
+        break;
+    case BERTH_PROFILE_GONE:
+        fputs(",\"state\":\"gone\",\"why\":\"", to);
+        say_gone(to, process->pid);
         fputs("\"", to);
         break;
     case BERTH_PROFILE_BAD:

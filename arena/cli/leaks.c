@@ -39,6 +39,8 @@ static int show(const struct berth__command *command, const struct berth__proces
                          "process %d takes no samples: switch them on by `berth ctl %d "
                          "sample=512K`, and ask again when they are old enough",
                          (int)process->pid, (int)process->pid);
+    } else if (outcome == BERTH_PROFILE_GONE) {
+        berth__cli_error(command, "process %d has ended", (int)process->pid);
     } else if (outcome == BERTH_PROFILE_BAD) {
         berth__cli_error(command, "the profile of process %d cannot be read", (int)process->pid);
     } else {

@@ -29,10 +29,8 @@ static bool deliver(const struct request *request, const struct berth__map *map,
     if (to != NULL && to != stdout) {
         written = fclose(to) == 0 && written;
     }
-    if (!written) {
-        berth__cli_error(request->command, "%s: %s",
-                         request->file == NULL ? "standard output" : request->file,
-                         strerror(errno));
+    if (!written && request->file != NULL) { /* of the standard output, main tells */
+        berth__cli_error(request->command, "cannot write %s: %s", request->file, strerror(errno));
     }
     return written;
 }

@@ -421,6 +421,11 @@ enum berth__process_outcome berth__process_read(struct berth__process *process, 
     return outcome;
 }
 
+bool berth__process_has_ended(const struct berth__process *process) {
+    uint64_t magic;
+    return pread(process->memory, &magic, sizeof(magic), (off_t)process->page) == 0;
+}
+
 void berth__process_close(struct berth__process *process) {
     berth__stats_free(&process->stats);
     free(process->copy);

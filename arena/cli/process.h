@@ -54,6 +54,10 @@ bool berth__process_identify(pid_t pid, struct berth__identity *identity);
 /* Reads a process's page. berth__process_close must follow. */
 enum berth__process_outcome berth__process_read(struct berth__process *process, pid_t pid);
 
+/* Whether a process that was read has ended since, or begun another program: what may be said of it
+ * where its memory cannot be read. */
+bool berth__process_has_ended(const struct berth__process *process);
+
 void berth__process_close(struct berth__process *process);
 
 #endif

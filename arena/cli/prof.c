@@ -205,10 +205,12 @@ static int say_why(const struct request *request, const struct berth__process *p
                          "process %d takes no samples: ask with --seconds, or switch them on by "
                          "`berth ctl %d sample=512K`, or start it with BERTH_CONF=sample:512K",
                          (int)process->pid, (int)process->pid);
+    } else if (outcome == BERTH_PROFILE_GONE) {
+        berth__cli_error(request->command, "process %d has ended", (int)process->pid);
     } else {
         berth__cli_error(request->command,
                          "the profile of process %d cannot be read: it is of another version of "
-                         "berth, or damaged, or the process has ended",
+                         "berth, or damaged",
                          (int)process->pid);
     }
     return BERTH_EXIT_FAILED;

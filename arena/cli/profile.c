@@ -205,11 +205,10 @@ static bool read_tables(struct berth__profile *profile, const struct berth__proc
     return done;
 }
 
-enum berth__profile_outcome berth__profile_read(struct berth__profile *profile,
+static enum berth__profile_outcome read_profile(struct berth__profile *profile,
                                                 const struct berth__process *process,
                                                 const struct berth__profile_filter *filter) {
     struct berth__sample_root root;
-    memset(profile, 0, sizeof(*profile));
     enum berth__profile_outcome outcome = read_root(process, &root);
     if (outcome != BERTH_PROFILE_READ) {
         return outcome;
@@ -222,6 +221,15 @@ enum berth__profile_outcome berth__profile_read(struct berth__profile *profile,
     profile->symbols = berth__symbols_open(process->pid);
     bool done = profile->symbols != NULL && read_tables(profile, process, &root, filter);
     return done ? BERTH_PROFILE_READ : BERTH_PROFILE_BAD;
+}
+
+enum berth__profile_outcome berth__profile_read(struct berth__profile *profile,
+                                                const struct berth__process *process,
+                                                const struct berth__profile_filter *filter) {
+    memset(profile, 0, sizeof(*profile));
+    enum berth__profile_outcome outcome = read_profile(profile, process, filter);
+    return outcome != BERTH_PROFILE_READ && berth__process_has_ended(process) ? BERTH_PROFILE_GONE
+                                                                              : outcome;
 }
 
 /* Sites keep their numbers. */

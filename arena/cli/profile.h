@@ -67,6 +67,7 @@ struct berth__profile_filter {
 enum berth__profile_outcome {
     BERTH_PROFILE_READ,
     BERTH_PROFILE_NONE, /* no sample was ever asked for */
+    BERTH_PROFILE_GONE, /* the process has ended */
     BERTH_PROFILE_BAD,  /* another version, or damaged, or no memory */
 };
 

@@ -56,7 +56,8 @@ void berth__sampling_wait(struct berth__sampling *sampling, double seconds) {
 }
 
 void berth__sampling_end(struct berth__sampling *sampling) {
-    if (sampling->switched && ask(sampling, 0) != 0) {
+    bool left_on = sampling->switched && ask(sampling, 0) != 0;
+    if (left_on && !berth__process_has_ended(sampling->process)) {
         berth__cli_error(sampling->command,
                          "process %d has not switched its samples off yet: `berth ctl %d sample=0` "
                          "does",
