@@ -131,7 +131,7 @@ static bool push(struct berth__arena *arena, void *run, unsigned normal_class, u
     }
     berth__run_table_push(&cache->table, normal_class, run);
     berth__count_add(&cache->returns, freed);
-    *due = berth__load_relaxed(&cache->returns) % PUSHES_PER_STEP == 0;
+    *due = evicted_count > 0 || berth__load_relaxed(&cache->returns) % PUSHES_PER_STEP == 0;
     berth__lock_release(&cache->lock);
     return_runs(evicted, evicted_count);
     return true;

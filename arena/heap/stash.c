@@ -70,16 +70,33 @@ static void give_on(void *const *runs, const uint8_t *classes, unsigned count, b
     berth__transit_end();
 }
 
-/* Gives runs away until no more than that is left: to the CPU's cache, or where they are from. */
-static void evict(struct berth__cache *cache, struct berth__stash *stash, uint64_t bytes,
-                  unsigned count, bool to_cpu) {
+/* Gives runs away until no more than that is left: to the CPU's cache, or where they are from.
+ * Returns the arena of one of them, or the cache's. */
+static struct berth__arena *evict(struct berth__cache *cache, struct berth__stash *stash,
+                                  uint64_t bytes, unsigned count, bool to_cpu) {
     void *runs[BERTH_RUN_TABLE_RUNS];
     uint8_t classes[BERTH_RUN_TABLE_RUNS];
     unsigned evicted = berth__run_table_evict(&stash->table, bytes, count, runs, classes);
+    struct berth__arena *arena = cache->arena;
     if (evicted > 0) {
+        arena = berth__chunk_of(runs[0])->arena;
         give_on(runs, classes, evicted, to_cpu);
     }
     settle(cache, stash);
+    return arena;
+}
+
+/* A thread that frees many blocks of one length comes by here, and nowhere else: so it pays for
+ * what it gives on. */
+static void give_one_on(struct berth__stash *stash, unsigned normal_class) {
+    void *run = berth__run_table_pop(&stash->table, normal_class);
+    struct berth__arena *arena = berth__chunk_of(run)->arena;
+    give_on(&run, &(uint8_t){(uint8_t)normal_class}, 1, true);
+    stash->given_bytes += berth__normal_bytes[normal_class];
+    if (stash->given_bytes >= BERTH_DECAY_BUDGET / 2) {
+        stash->given_bytes = 0;
+        berth__decay_step(arena);
+    }
 }
 
 static void refuel(struct berth__cache *cache, struct berth__stash *stash) {
@@ -144,14 +161,12 @@ bool berth__stash_make_room(struct berth__cache *cache, struct berth__stash *sta
     bool full = berth__load_relaxed(&stash->table.bytes) + bytes > stash->bytes_max ||
                 berth__run_table_is_full(&stash->table);
     if (is_short) {
-        evict(cache, stash, 0, 0, false);
+        (void)evict(cache, stash, 0, 0, false);
     } else if (full && stash->table.first[normal_class] != 0) {
-        void *run = berth__run_table_pop(&stash->table, normal_class);
-        give_on(&run, &(uint8_t){(uint8_t)normal_class}, 1, true);
+        give_one_on(stash, normal_class);
     } else if (full) {
         uint64_t keep = berth__min(stash->bytes_max - bytes, stash->bytes_max / 4 * 3);
-        evict(cache, stash, keep, BERTH_RUN_TABLE_RUNS / 4 * 3, true);
-        berth__decay_step(cache->arena);
+        berth__decay_step(evict(cache, stash, keep, BERTH_RUN_TABLE_RUNS / 4 * 3, true));
     }
     berth__cache_idle(cache, before);
     return !is_short && cache->stash == stash; /* what is due may have been a trim, which ends it */
@@ -161,7 +176,7 @@ bool berth__stash_make_room(struct berth__cache *cache, struct berth__stash *sta
 
 void berth__stash_flush(struct berth__cache *cache) {
     if (cache->stash != NULL) {
-        evict(cache, cache->stash, 0, 0, false);
+        (void)evict(cache, cache->stash, 0, 0, false);
     }
 }
 
@@ -179,7 +194,7 @@ void berth__stash_sweep(struct berth__cache *cache) {
     }
     uint32_t count = berth__load_relaxed(&stash->table.count);
     uint32_t keep = count - (stash->table.least_count + 1) / 2;
-    evict(cache, stash, UINT64_MAX, keep, true);
+    (void)evict(cache, stash, UINT64_MAX, keep, true);
     stash->table.least_count = keep;
     stash->used = false;
 }

@@ -36,6 +36,7 @@ struct berth__stash {
     uint64_t bytes_max;
     int64_t fuel_bytes;    /* what may still be served before the next slow path */
     int64_t fuel_seen;     /* of that, when it was last given or counted (sample.h) */
+    uint64_t given_bytes;  /* given on one by one since memory was last looked after */
     uint32_t pops, pushes; /* since the last settlement */
     bool missed;           /* ran empty since it was last full */
     bool used;             /* since the last sweep */

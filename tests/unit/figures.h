@@ -87,6 +87,25 @@ static inline void sleep_ms(unsigned ms) {
     nanosleep(&pause, NULL);
 }
 
+/* Allocates blocks, holds them for longer than what was put to use lately is kept, and frees them.
+ * Returns how much then is unused and resident. */
+static inline uint64_t unused_after_freeing(berth_pool *pool, unsigned count, size_t size) {
+    enum { BLOCKS_MAX = 10000, HELD_MS = 500 };
+    static void *blocks[BLOCKS_MAX];
+    UNIT_CHECK(count <= BLOCKS_MAX);
+    for (unsigned i = 0; i < count; i++) {
+        blocks[i] = berth_alloc(pool, size);
+        UNIT_CHECK(blocks[i] != NULL);
+        memset(blocks[i], 1, size);
+    }
+    sleep_ms(HELD_MS);
+    for (unsigned i = 0; i < count; i++) {
+        berth_free(blocks[i]);
+    }
+    struct berth_pool_metrics p = figures_of(pool);
+    return p.run_dirty_bytes + p.run_cached_bytes + figures().retained_bytes;
+}
+
 static inline unsigned char pattern_at(const void *block, size_t i) {
     return (unsigned char)(((uintptr_t)block >> 4) + i * 7 + 1);
 }

@@ -256,6 +256,13 @@ static void a_trim_while_it_makes_room_ends_it(void **state) {
     assert_int_equal(figures_of(pool).live_high_bytes, 0);
 }
 
+static void short_blocks_go_back_as_they_are_freed(void **state) {
+    /* The memory of a server's burst would stay with it for ever. */
+    (void)state;
+    earn_stash();
+    assert_true(unused_after_freeing(pool, 10000, 20000) < 24 * MiB);
+}
+
 static void a_parked_stash_can_be_taken(void **state) {
     /* An event loop that sleeps would keep its buffers from everybody. */
     (void)state;
@@ -377,6 +384,7 @@ int main(void) {
         TEST(below_a_small_limit_there_is_none),
         TEST(there_is_none_in_lent_memory_nor_below_a_limit_that_was_lowered),
         TEST(a_trim_while_it_makes_room_ends_it),
+        TEST(short_blocks_go_back_as_they_are_freed),
         TEST(a_parked_stash_can_be_taken),
         TEST(what_is_not_used_goes_back),
         TEST(threads_that_work_and_pass_blocks_on_leave_nothing),
