@@ -209,6 +209,7 @@ static void empty(struct berth__arenas *arenas) BERTH_NO_TSA {
     }
     berth__run_caches_free(arenas);
     berth__store_relaxed(&arenas->arena_count, 0);
+    berth__store_relaxed(&arenas->heap_count, 0);
     arenas->left_bytes = 0;
 }
 

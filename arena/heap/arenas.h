@@ -50,6 +50,7 @@ struct berth__arenas {
     _Atomic unsigned arena_limit; /* how many there may be; 0: not decided yet */
 
     _Atomic(struct berth__cpu_cache *) cpu_caches[BERTH_CPU_CACHES]; /* by CPU; made when needed */
+    _Atomic uint32_t heap_count;                                     /* of all arenas */
     _Atomic uint64_t run_caches_trimmed_ms;
     _Atomic uint64_t stash_lends, stash_returns; /* as the threads' stashes settled them */
 

@@ -352,7 +352,7 @@ unsigned berth__cache_keep_locked(struct berth__cache *cache, void **blocks, uns
         berth__heap_count_home_locked(cache->heap, small_class, counted ? 0 : 1);
         bytes += berth__bin_class_size(small_class);
     }
-    berth__count_add(&cache->heap->remote_drained, bytes);
+    berth__count_add(&cache->heap->totals->remote_drained, bytes);
     return rest;
 }
 

@@ -355,7 +355,7 @@ void berth__heap_give_locked(struct berth__heap *heap, void *const *blocks, unsi
         }
     }
     if (from != BERTH_GIVE_CACHE) {
-        berth__count_add(&heap->remote_drained, bytes);
+        berth__count_add(&heap->totals->remote_drained, bytes);
     }
 }
 

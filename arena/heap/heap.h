@@ -42,17 +42,25 @@ struct berth__heap_traffic {
     berth__count vacant; /* blocks in a cache that no thread has (vacant.h) */
 };
 
-/* Sums over a heap's classes, and what it counts besides. Apart from the heap, beside those of
- * other heaps, because a reader of the metrics goes through thousands of them. Written under the
- * heap's lock. */
+/* Sums over a heap's classes, and what it counts besides, written under the heap's lock; and, on a
+ * line of its own, what others send to it. Apart from the heap, beside those of other heaps,
+ * because a reader of the metrics goes through thousands of them. */
 struct berth__heap_totals {
-    uint32_t older; /* number of the heap made before this one in the arena; 0: none */
-    uint32_t unused;
-    berth__count lends, returns; /* blocks; freed elsewhere: heap->remote_freed, as they are sent */
+    uint32_t older;        /* number of the heap made before this one in the arena; 0: none */
+    _Atomic uint32_t pool; /* its number + 1; 0: of no heap in use. What else is here came before */
+    berth__count lends, returns; /* blocks; freed elsewhere: remote_freed, as they are sent */
     berth__count slabs, tail_bytes, free_bytes;
     berth__count vacant_bytes; /* lent, to a cache that no thread has; so they count as free */
     berth__count refills, flushes, remote_batches, remote_blocks;
     berth__count slabs_made, slabs_returned;
+    _Atomic uint32_t contended; /* times that the heap's lock was found taken */
+
+    _Atomic uint64_t remote BERTH_LINE_ALIGNED; /* see remote.h */
+    _Atomic uint64_t remote_sent;               /* bytes pushed there, ever */
+    _Atomic uint64_t remote_freed;              /* blocks pushed there by who freed them, ever */
+    _Atomic uint64_t remote_rest;   /* taken from there, to be looked at; under `lock` */
+    _Atomic uint32_t owner_seen_ms; /* when an owner last took from there; its lock */
+    berth__count remote_drained;    /* bytes taken from there, ever; under `lock` */
 } BERTH_LINE_ALIGNED;
 
 struct berth__heap {
@@ -70,13 +78,6 @@ struct berth__heap {
     struct berth__list orphan_link;                        /* in arena->orphans */
     struct berth__list purge_queue BERTH_GUARDED_BY(lock); /* slabs with free pages, oldest first */
 
-    _Atomic uint64_t remote BERTH_LINE_ALIGNED; /* see remote.h */
-    _Atomic uint64_t remote_sent;               /* bytes pushed there, ever */
-    _Atomic uint64_t remote_freed;              /* blocks pushed there by who freed them, ever */
-    _Atomic uint64_t remote_rest;   /* taken from there, to be looked at; under `lock` */
-    _Atomic uint32_t owner_seen_ms; /* when an owner last took from there; its lock */
-    berth__count remote_drained;    /* bytes taken from there, ever; under `lock` */
-
     struct berth__heap_class classes[BERTH_SMALL_CLASS_COUNT] BERTH_LINE_ALIGNED;
     struct berth__heap_traffic traffic[BERTH_SMALL_CLASS_COUNT];
 };
@@ -84,7 +85,9 @@ struct berth__heap {
 /* By number; NULL for numbers not in use. */
 extern _Atomic(struct berth__heap *) berth__heaps[BERTH_HEAPS_MAX];
 
-/* Of the heap with that number. */
+/* Of the heap with that number, whether it is in use or not; NULL if no heap near it ever was. So
+ * many lie behind each other, from a multiple on. */
+enum { BERTH_TOTALS_AT_ONCE = 64 };
 struct berth__heap_totals *berth__heap_totals_of(uint32_t number);
 
 /* Numbers in use are below this: no more than there were heaps at a time. */

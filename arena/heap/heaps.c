@@ -54,23 +54,25 @@ static uint32_t claim_number(struct berth__heap *heap) {
 
 /* ---- totals ---- */
 
-/* By number; a page's worth at a time, which stays. */
-enum { TOTALS_AT_ONCE = BERTH_PAGE / sizeof(struct berth__heap_totals) };
-static _Atomic(struct berth__heap_totals *) totals[BERTH_HEAPS_MAX / TOTALS_AT_ONCE];
-_Static_assert(sizeof(struct berth__heap_totals) == 2 * BERTH_CACHE_LINE, "two lines");
+/* By number; some pages' worth at a time, which stay. */
+static _Atomic(struct berth__heap_totals *) totals[BERTH_HEAPS_MAX / BERTH_TOTALS_AT_ONCE];
+enum { TOTALS_BYTES = BERTH_TOTALS_AT_ONCE * sizeof(struct berth__heap_totals) };
+_Static_assert(sizeof(struct berth__heap_totals) == 3 * BERTH_CACHE_LINE, "three lines");
+_Static_assert(TOTALS_BYTES % BERTH_PAGE == 0, "whole pages");
 
 struct berth__heap_totals *berth__heap_totals_of(uint32_t number) {
-    return berth__load_acquire(&totals[number / TOTALS_AT_ONCE]) + number % TOTALS_AT_ONCE;
+    struct berth__heap_totals *first = berth__load_acquire(&totals[number / BERTH_TOTALS_AT_ONCE]);
+    return first == NULL ? NULL : first + number % BERTH_TOTALS_AT_ONCE;
 }
 
 /* NULL if there is no memory. */
 static struct berth__heap_totals *make_totals(uint32_t number) {
-    _Atomic(struct berth__heap_totals *) *place = &totals[number / TOTALS_AT_ONCE];
+    _Atomic(struct berth__heap_totals *) *place = &totals[number / BERTH_TOTALS_AT_ONCE];
     if (berth__load_acquire(place) == NULL) {
         struct berth__heap_totals *nobodys = NULL;
-        struct berth__heap_totals *fresh = berth__meta_alloc(BERTH_PAGE);
+        struct berth__heap_totals *fresh = berth__meta_alloc(TOTALS_BYTES);
         if (fresh != NULL && !berth__cas_acq_rel(place, &nobodys, fresh)) {
-            berth__meta_free(fresh, BERTH_PAGE); /* another thread was first */
+            berth__meta_free(fresh, TOTALS_BYTES); /* another thread was first */
         } else if (fresh == NULL) {
             return NULL;
         }
@@ -112,6 +114,7 @@ static struct berth__heap *create(struct berth__arena *arena, enum berth__unit_k
         berth__meta_free(heap, sizeof(*heap));
         return NULL;
     }
+    heap->lock.tally = &heap->totals->contended;
     heap->mark = BERTH_HEAP_MARK(heap->number, kind);
     berth__list_init(&heap->orphan_link);
     berth__lock_acquire(&arena->heaps_lock);
@@ -120,6 +123,8 @@ static struct berth__heap *create(struct berth__arena *arena, enum berth__unit_k
     heap->totals->older = heap->older == NULL ? 0 : heap->older->number;
     berth__store_release(&arena->newest_heap, heap);
     berth__lock_release(&arena->heaps_lock);
+    berth__add_relaxed(&arena->arenas->heap_count, 1);
+    berth__store_release(&heap->totals->pool, arena->arenas->number + 1); /* H1 */
     return heap;
 }
 
@@ -129,6 +134,7 @@ struct berth__heap *berth__heap_create(struct berth__arena *arena) {
 
 void berth__heap_destroy(struct berth__heap *heap) {
     struct berth__heap_mixed *mixed = berth__load_relaxed(&heap->mixed);
+    berth__store_relaxed(&heap->totals->pool, 0);
     give_number_back(heap);
     if (mixed != NULL) {
         berth__meta_free(mixed, sizeof(*mixed));

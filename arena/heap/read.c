@@ -10,9 +10,7 @@ static uint64_t minus(uint64_t a, uint64_t b) { /* torn reads may cross */
     return a > b ? a - b : 0;
 }
 
-static void add_heap(uint32_t number, const struct berth__heap_totals *totals,
-                     struct berth__arena_counts *counts) {
-    struct berth__heap *heap = berth__load_acquire(&berth__heaps[number]);
+static void add_heap(const struct berth__heap_totals *totals, struct berth__arena_counts *counts) {
     counts->heaps++;
     counts->slabs += berth__load_relaxed(&totals->slabs);
     counts->slab_tail += berth__load_relaxed(&totals->tail_bytes);
@@ -20,28 +18,24 @@ static void add_heap(uint32_t number, const struct berth__heap_totals *totals,
         berth__load_relaxed(&totals->free_bytes) + berth__load_relaxed(&totals->vacant_bytes);
     counts->lends += berth__load_relaxed(&totals->lends);
     counts->returns +=
-        berth__load_relaxed(&totals->returns) + berth__load_relaxed(&heap->remote_freed);
+        berth__load_relaxed(&totals->returns) + berth__load_relaxed(&totals->remote_freed);
     counts->refills += berth__load_relaxed(&totals->refills);
     counts->flushes += berth__load_relaxed(&totals->flushes);
     counts->remote_batches += berth__load_relaxed(&totals->remote_batches);
     counts->remote_blocks += berth__load_relaxed(&totals->remote_blocks);
     counts->slabs_made += berth__load_relaxed(&totals->slabs_made);
     counts->slabs_returned += berth__load_relaxed(&totals->slabs_returned);
-    uint64_t drained = berth__load_relaxed(&heap->remote_drained);
-    counts->remote += minus(berth__load_relaxed(&heap->remote_sent), drained);
-    counts->contended += berth__load_relaxed(&heap->lock.contended);
+    uint64_t drained = berth__load_relaxed(&totals->remote_drained);
+    counts->remote += minus(berth__load_relaxed(&totals->remote_sent), drained);
+    counts->contended += berth__load_relaxed(&totals->contended);
 }
 
-/* Has the processor fetch what add_heap will read. Nothing is wrong if the guess is. */
-static void fetch_heap(uint32_t number) {
-    struct berth__heap *heap = berth__load_acquire(&berth__heaps[number]);
-    if (heap != NULL) {
-        const char *totals = (const char *)berth__heap_totals_of(number);
-        __builtin_prefetch(totals);
-        __builtin_prefetch(totals + BERTH_CACHE_LINE);
-        __builtin_prefetch(&heap->lock);
-        __builtin_prefetch(&heap->remote);
-    }
+/* Has the processor fetch what add_heap will read. Nothing is wrong if the place is. */
+static void fetch(const struct berth__heap_totals *totals) {
+    const char *lines = (const char *)totals;
+    __builtin_prefetch(lines);
+    __builtin_prefetch(lines + BERTH_CACHE_LINE);
+    __builtin_prefetch(lines + 2 * BERTH_CACHE_LINE);
 }
 
 /* By number: what the processor waits for is then not the heaps themselves, one after the other.
@@ -55,9 +49,9 @@ static void add_heaps(struct berth__arena *arena, struct berth__arena_counts *co
         const struct berth__heap_totals *totals = berth__heap_totals_of(number);
         uint32_t distance = AHEAD * (number - totals->older);
         if (distance < number) {
-            fetch_heap(number - distance);
+            fetch(berth__heap_totals_of(number - distance));
         }
-        add_heap(number, totals, counts);
+        add_heap(totals, counts);
         number = totals->older;
     }
 }
@@ -71,7 +65,8 @@ static void each_heap(struct berth__arena *arena, void (*add)(struct berth__heap
     }
 }
 
-void berth__arena_read(struct berth__arena *arena, struct berth__arena_counts *counts) {
+/* Without its heaps. */
+static void read_arena(struct berth__arena *arena, struct berth__arena_counts *counts) {
     memset(counts, 0, sizeof(*counts));
     counts->chunks = berth__load_relaxed(&arena->chunk_count);
     counts->chunk = berth__load_relaxed(&arena->chunk_bytes);
@@ -89,10 +84,18 @@ void berth__arena_read(struct berth__arena *arena, struct berth__arena_counts *c
         berth__load_relaxed(&arena->purge_calls) + berth__load_relaxed(&arena->slab_purge_calls);
     counts->contended = berth__load_relaxed(&arena->lock.contended) +
                         berth__load_relaxed(&arena->grow_lock.contended);
-    add_heaps(arena, counts);
-    /* Of all heaps together: what lies on one's stack may be of a slab that another has taken. */
+}
+
+/* Of all heaps together: what lies on one's stack may be of a slab that another has taken. */
+static void settle_lent(struct berth__arena_counts *counts) {
     counts->slab_lent =
         minus(counts->slabs * BERTH_UNIT, counts->free_slab + counts->slab_tail + counts->remote);
+}
+
+void berth__arena_read(struct berth__arena *arena, struct berth__arena_counts *counts) {
+    read_arena(arena, counts);
+    add_heaps(arena, counts);
+    settle_lent(counts);
 }
 
 static void add_counts(struct berth__arena_counts *sum, const struct berth__arena_counts *more) {
@@ -103,15 +106,54 @@ static void add_counts(struct berth__arena_counts *sum, const struct berth__aren
     }
 }
 
-void berth__arenas_read(struct berth__arenas *arenas, struct berth__arenas_counts *counts) {
-    memset(counts, 0, sizeof(*counts));
+/* All heaps there are, in the order in which their totals lie in memory. */
+static void add_heaps_in_order(const struct berth__arenas *arenas,
+                               struct berth__arena_counts *counts) {
+    enum { AHEAD = 8 };
+    uint32_t end = berth__heap_numbers();
+    uint32_t pool = arenas->number + 1;
+    for (uint32_t first = 0; first < end; first += BERTH_TOTALS_AT_ONCE) {
+        const struct berth__heap_totals *totals = berth__heap_totals_of(first);
+        if (totals == NULL) {
+            continue;
+        }
+        for (unsigned i = 0; i < BERTH_TOTALS_AT_ONCE; i++, totals++) {
+            fetch(totals + AHEAD); /* beyond the last one there is nothing wrong, nor to be had */
+            if (berth__load_acquire(&totals->pool) == pool) { /* H1 */
+                add_heap(totals, counts);
+            }
+        }
+    }
+}
+
+/* True if the pool has half of all heaps, and these are many. */
+static bool has_most_heaps(const struct berth__arenas *arenas) {
+    enum { MANY = 64 };
+    uint32_t heaps = berth__load_relaxed(&arenas->heap_count);
+    return heaps >= MANY && heaps >= berth__heap_numbers() / 2;
+}
+
+static void read_arenas(struct berth__arenas *arenas, struct berth__arenas_counts *counts) {
     struct berth__arena *arena;
+    bool in_order = has_most_heaps(arenas);
     for (BERTH_EACH_ARENA(arena, arenas)) {
         struct berth__arena_counts of_arena;
-        berth__arena_read(arena, &of_arena);
+        read_arena(arena, &of_arena);
+        if (!in_order) {
+            add_heaps(arena, &of_arena);
+        }
         add_counts(&counts->sum, &of_arena);
         counts->arenas++;
     }
+    if (in_order) {
+        add_heaps_in_order(arenas, &counts->sum);
+    }
+    settle_lent(&counts->sum);
+}
+
+void berth__arenas_read(struct berth__arenas *arenas, struct berth__arenas_counts *counts) {
+    memset(counts, 0, sizeof(*counts));
+    read_arenas(arenas, counts);
     counts->threads = berth__load_relaxed(&arenas->thread_count);
     counts->huge = berth__load_relaxed(&arenas->huge_bytes);
     counts->huge_blocks = berth__load_relaxed(&arenas->huge_count);

@@ -142,15 +142,15 @@ static struct chain pack(struct berth__remote_block *items, unsigned count, bool
 /* Bytes that may wait for a heap's owner. */
 static uint64_t bound_of(const struct berth__heap *heap) {
     uint32_t absent_ms =
-        (uint32_t)berth__clock_coarse_ms() - berth__load_relaxed(&heap->owner_seen_ms);
+        (uint32_t)berth__clock_coarse_ms() - berth__load_relaxed(&heap->totals->owner_seen_ms);
     uint64_t half = berth__load_relaxed(&heap->totals->slabs) * (BERTH_UNIT / 2);
     return absent_ms > BERTH_REMOTE_ABSENT_MS ? 0 : berth__min(half, BERTH_REMOTE_PILE_MAX);
 }
 
 /* A heap whose owner does not come round: whoever finds much on its stack drains it. */
 static void help(struct berth__heap *heap) {
-    int64_t pile = (int64_t)(berth__load_relaxed(&heap->remote_sent) -
-                             berth__load_relaxed(&heap->remote_drained));
+    int64_t pile = (int64_t)(berth__load_relaxed(&heap->totals->remote_sent) -
+                             berth__load_relaxed(&heap->totals->remote_drained));
     if (pile > BERTH_REMOTE_PILE_MIN && pile > (int64_t)bound_of(heap) &&
         berth__try_lock(&heap->lock)) {
         berth__remote_drain_locked(heap, NULL, BERTH_REMOTE_STEP);
@@ -166,13 +166,14 @@ static void push(struct berth__heap *heap, struct berth__remote_block *items, un
         bytes += items[i].size;
         alike &= items[i].size == items[0].size;
     }
-    berth__add_relaxed(&heap->remote_sent, bytes);
+    berth__add_relaxed(&heap->totals->remote_sent, bytes);
     struct chain chain = pack(items, count, counted, alike);
-    uint64_t below = berth__load_relaxed(&heap->remote);
+    uint64_t below = berth__load_relaxed(&heap->totals->remote);
     do {
         chain.last->next = below | (counted ? COUNTED : 0);
         berth__delay_point();
-    } while (!berth__cas_weak_release(&heap->remote, &below, word_of(chain.first))); /* R1 */
+    } while (
+        !berth__cas_weak_release(&heap->totals->remote, &below, word_of(chain.first))); /* R1 */
 }
 
 /* Moves the items of the first one's heap to the front; returns how many they are. */
@@ -193,7 +194,7 @@ void berth__remote_send(struct berth__remote_block *items, unsigned count, bool 
         unsigned same = gather_one_heap(items + from, count - from);
         struct berth__heap *heap = berth__load_acquire(&berth__heaps[items[from].heap]);
         if (!counted) {
-            berth__add_relaxed(&heap->remote_freed, same);
+            berth__add_relaxed(&heap->totals->remote_freed, same);
         }
         push(heap, items + from, same, counted);
         help(heap);
@@ -263,15 +264,16 @@ void berth__remote_drain_locked(struct berth__heap *heap, struct berth__cache *c
     struct drain drain;
     drain.cache = cache;
     if (cache != NULL) {
-        berth__store_relaxed(&heap->owner_seen_ms, (uint32_t)berth__clock_coarse_ms());
+        berth__store_relaxed(&heap->totals->owner_seen_ms, (uint32_t)berth__clock_coarse_ms());
     }
     drain.left = blocks_max;
     drain.count = 0;
-    uint64_t word = walk_locked(heap, &drain, berth__load_relaxed(&heap->remote_rest));
-    if (drain.left > 0 && berth__load_relaxed(&heap->remote) != 0) {
-        word = walk_locked(heap, &drain, berth__exchange_acquire(&heap->remote, 0)); /* A1 */
+    uint64_t word = walk_locked(heap, &drain, berth__load_relaxed(&heap->totals->remote_rest));
+    if (drain.left > 0 && berth__load_relaxed(&heap->totals->remote) != 0) {
+        word =
+            walk_locked(heap, &drain, berth__exchange_acquire(&heap->totals->remote, 0)); /* A1 */
     }
-    berth__store_relaxed(&heap->remote_rest, word);
+    berth__store_relaxed(&heap->totals->remote_rest, word);
     if (drain.count > 0) {
         give_locked(heap, &drain);
     }

@@ -74,7 +74,8 @@ void berth__remote_drain_locked(struct berth__heap *heap, struct berth__cache *c
                                 unsigned blocks_max) BERTH_REQUIRES(heap->lock);
 
 BERTH_INLINE bool berth__remote_pending(struct berth__heap *heap) {
-    return berth__load_relaxed(&heap->remote) != 0 || berth__load_relaxed(&heap->remote_rest) != 0;
+    return berth__load_relaxed(&heap->totals->remote) != 0 ||
+           berth__load_relaxed(&heap->totals->remote_rest) != 0;
 }
 
 #endif

@@ -71,6 +71,9 @@ void berth__lock_slow(struct berth__lock *lock) {
     uint64_t self = berth__thread_self();
     long sleep_ns = SLEEP_FIRST_NS;
     berth__add_relaxed(&lock->contended, 1); /* readers count on it to grow */
+    if (lock->tally != NULL) {
+        berth__add_relaxed(lock->tally, 1);
+    }
     for (unsigned spins = 0;; spins++) {
         uint64_t holder = berth__load_relaxed(&lock->holder);
         if (holder == 0) {

@@ -56,6 +56,7 @@ struct BERTH_CAPABILITY("lock") berth__lock {
     _Atomic uint32_t waking;     /* 1 from a wake-up until the woken thread runs */
     _Atomic uint16_t rank;       /* enum berth__lock_rank; checked in debug builds */
     _Atomic uint16_t fork_state; /* heap/fork.c; only while a fork is being prepared */
+    _Atomic uint32_t *tally;     /* counts what `contended` does, where it is read; or NULL */
 };
 
 /* A fork_state: taken for a fork. Handlers of others, which run before the fork, or in the child
@@ -103,6 +104,7 @@ BERTH_INLINE void berth__lock_init(struct berth__lock *lock, enum berth__lock_ra
     berth__store_relaxed(&lock->waking, 0);
     berth__store_relaxed(&lock->rank, (uint16_t)rank);
     berth__store_relaxed(&lock->fork_state, 0);
+    lock->tally = NULL;
 }
 
 /* Known as long as libc says so: it changes its mind before it makes a thread. */
