@@ -5,7 +5,6 @@
 #include "cli/command.h"
 #include "cli/outside.h"
 
-#include <getopt.h>
 #include <stdio.h>
 
 static bool keep(const struct berth__command *command, const struct berth__process *process,
@@ -27,19 +26,27 @@ static bool keep(const struct berth__command *command, const struct berth__proce
     return true;
 }
 
+static const struct argp_option options[] = {
+    {"output", 'o', "FILE", 0,
+     "instead of berth/PID.baseline in XDG_RUNTIME_DIR, or, without that, "
+     "/tmp/berth-UID/PID.baseline",
+     0},
+    {NULL, 0, NULL, 0, NULL, 0}};
+
+static bool take(void *file, int key, char *value) {
+    (void)key;
+    *(const char **)file = value;
+    return true;
+}
+
 static int baseline_command(const struct berth__command *command, int argc, char **argv) {
-    static const struct option options[] = {
-        {"output", required_argument, NULL, 'o'}, {"help", no_argument, NULL, 'h'}, {0}};
     const char *file = NULL;
-    int option;
-    while ((option = getopt_long(argc, argv, "o:h", options, NULL)) != -1) {
-        switch (option) {
-        case 'o': file = optarg; break;
-        case 'h': return berth__cli_help(command);
-        default: return berth__cli_usage_error(command);
-        }
+    int status = BERTH_EXIT_DONE;
+    int first = berth__cli_parse(command, argc, argv, &file, &status);
+    if (first < 0) {
+        return status;
     }
-    pid_t pid = berth__cli_only_pid(command, argc, argv);
+    pid_t pid = berth__cli_only_pid(command, argc - first, argv + first);
     if (pid < 0) {
         return BERTH_EXIT_USAGE;
     }
@@ -56,12 +63,10 @@ static int baseline_command(const struct berth__command *command, int argc, char
 
 const struct berth__command berth__command_baseline = {
     .name = "baseline",
-    .arguments = "[-o FILE] PID",
+    .arguments = "PID",
     .summary = "Keep the figures of a process, to compare later ones with",
-    .details =
-        "  -o, --output FILE     instead of berth/PID.baseline in XDG_RUNTIME_DIR, or, without\n"
-        "                        that, /tmp/berth-UID/PID.baseline\n"
-        "  -h, --help            this text\n\n"
-        "`berth diff PID` shows what has changed since.\n",
+    .details = "`berth diff PID` shows what has changed since.",
+    .options = options,
+    .take = take,
     .run = baseline_command,
 };

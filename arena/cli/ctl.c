@@ -103,7 +103,7 @@ static int carry(const struct berth__command *command, pid_t pid, const struct o
 
 static int ctl(const struct berth__command *command, int argc, char **argv) {
     int status = BERTH_EXIT_DONE;
-    int first = berth__cli_operands(command, argc, argv, &status);
+    int first = berth__cli_parse(command, argc, argv, NULL, &status);
     if (first < 0) {
         return status;
     }
@@ -133,12 +133,14 @@ const struct berth__command berth__command_ctl = {
     .summary = "Change a running process",
     .details =
         "  trim          returns what is unused to the kernel\n"
-        "  limit=SIZE    sets the limit of the process, as berth_limit_set does; or limit=none\n"
-        "  decay_ms=N    sets the time over which unused memory goes back, for all pools\n"
-        "  sample=SIZE   takes samples for heap profiles (`berth prof`), SIZE bytes apart on\n"
-        "                average; 0 ends it. 512K costs next to nothing\n\n"
-        "The process does it the next time that it takes a slow path, or its maintenance thread.\n"
-        "The exit status is 3 if that was not so within a second; it is done then when it is, and\n"
-        "until then nothing else can be asked of it.\n",
+        "  limit=SIZE    sets the limit of the process, as berth_limit_set does;\n"
+        "                or limit=none\n"
+        "  decay_ms=N    sets the time over which unused memory goes back, for all\n"
+        "                pools\n"
+        "  sample=SIZE   takes samples for heap profiles (`berth prof`), SIZE bytes\n"
+        "                apart on average; 0 ends it. 512K costs next to nothing\n\n"
+        "The process does it the next time that it takes a slow path, or its maintenance thread. "
+        "The exit status is 3 if that was not so within a second; it is done then when it is, and "
+        "until then nothing else can be asked of it.",
     .run = ctl,
 };

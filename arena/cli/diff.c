@@ -6,7 +6,6 @@
 #include "cli/figures.h"
 #include "cli/outside.h"
 
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -365,37 +364,40 @@ static int run(const struct request *request) {
     return done ? BERTH_EXIT_DONE : BERTH_EXIT_FAILED;
 }
 
-static int diff_command(const struct berth__command *command, int argc, char **argv) {
-    static const struct option options[] = {{"baseline", required_argument, NULL, 'b'},
-                                            {"detail", no_argument, NULL, 'd'},
-                                            {"all", no_argument, NULL, 'a'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
-    struct request request = {.command = command};
-    int option;
-    while ((option = getopt_long(argc, argv, "b:dah", options, NULL)) != -1) {
-        switch (option) {
-        case 'b': request.file = optarg; break;
-        case 'd': request.detail = true; break;
-        case 'a': request.everything = true; break;
-        case 'h': return berth__cli_help(command);
-        default: return berth__cli_usage_error(command);
-        }
+static const struct argp_option options[] = {
+    {"detail", 'd', NULL, 0, "by pool, arena and block size, too", 0},
+    {"all", 'a', NULL, 0, "categories that have not changed, too", 0},
+    {"baseline", 'b', "FILE", 0, "of `berth baseline -o FILE`", 0},
+    {NULL, 0, NULL, 0, NULL, 0}};
+
+static bool take(void *context, int key, char *value) {
+    struct request *request = context;
+    switch (key) {
+    case 'd': request->detail = true; break;
+    case 'a': request->everything = true; break;
+    default: request->file = value; break;
     }
-    request.pid = berth__cli_only_pid(command, argc, argv);
+    return true;
+}
+
+static int diff_command(const struct berth__command *command, int argc, char **argv) {
+    struct request request = {.command = command};
+    int status = BERTH_EXIT_DONE;
+    int first = berth__cli_parse(command, argc, argv, &request, &status);
+    if (first < 0) {
+        return status;
+    }
+    request.pid = berth__cli_only_pid(command, argc - first, argv + first);
     return request.pid < 0 ? BERTH_EXIT_USAGE : run(&request);
 }
 
 const struct berth__command berth__command_diff = {
     .name = "diff",
-    .arguments = "[--detail] [--all] [-b FILE] PID",
+    .arguments = "PID",
     .summary = "Show what has changed in a process since its baseline",
-    .details =
-        "  -d, --detail          by pool, arena and block size, too\n"
-        "  -a, --all             categories that have not changed, too\n"
-        "  -b, --baseline FILE   of `berth baseline -o FILE`\n"
-        "  -h, --help            this text\n\n"
-        "Figures are what is now; with a sign, by how much that is more or less than at the\n"
-        "baseline. What has not changed is left out.\n",
+    .details = "Figures are what is now; with a sign, by how much that is more or less than at the "
+               "baseline. What has not changed is left out.",
+    .options = options,
+    .take = take,
     .run = diff_command,
 };

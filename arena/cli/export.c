@@ -8,6 +8,34 @@
  */
 #include "cli/command.h"
 
+#include <berth/metrics.h>
+
+/* ---- arguments ---- */
+
+struct request {
+    const char *address;
+    unsigned levels;
+};
+
+static const struct argp_option options[] = {
+    {"listen", BERTH_LONG_ONLY('l'), "ADDRESS:PORT", 0,
+     "127.0.0.1:9464, if not given; port 0 takes a free one", 0},
+    {"arenas", BERTH_LONG_ONLY('a'), NULL, 0, "the arenas of each pool in /metrics, too", 0},
+    {"classes", BERTH_LONG_ONLY('c'), NULL, 0, "the block sizes of each pool in /metrics, too", 0},
+    {"slow", BERTH_LONG_ONLY('s'), NULL, 0, "how long slow paths took in /metrics, too", 0},
+    {NULL, 0, NULL, 0, NULL, 0}};
+
+static bool take(void *context, int key, char *value) {
+    struct request *request = context;
+    switch (key) {
+    case BERTH_LONG_ONLY('a'): request->levels |= BERTH_METRICS_ARENAS; break;
+    case BERTH_LONG_ONLY('c'): request->levels |= BERTH_METRICS_CLASSES; break;
+    case BERTH_LONG_ONLY('s'): request->levels |= BERTH_METRICS_SLOW; break;
+    default: request->address = value; break;
+    }
+    return true;
+}
+
 #if BERTH_MICROHTTPD
 #include "cli/accept.h"
 #include "cli/answers.h"
@@ -17,7 +45,6 @@
 #include "os/clock.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
@@ -396,29 +423,18 @@ static int run(struct exporter *exporter) {
 /* ---- arguments ---- */
 
 static int export_command(const struct berth__command *command, int argc, char **argv) {
-    static const struct option options[] = {
-        {"listen", required_argument, NULL, 'l'}, {"arenas", no_argument, NULL, 'a'},
-        {"classes", no_argument, NULL, 'c'},      {"slow", no_argument, NULL, 's'},
-        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
-    const char *address = DEFAULT_ADDRESS;
-    struct exporter exporter = {.command = command,
-                                .levels = BERTH_METRICS_POOLS | BERTH_METRICS_TAGS};
-    int option;
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        switch (option) {
-        case 'l': address = optarg; break;
-        case 'a': exporter.levels |= BERTH_METRICS_ARENAS; break;
-        case 'c': exporter.levels |= BERTH_METRICS_CLASSES; break;
-        case 's': exporter.levels |= BERTH_METRICS_SLOW; break;
-        case 'h': return berth__cli_help(command);
-        default: return berth__cli_usage_error(command);
-        }
+    struct request request = {DEFAULT_ADDRESS, BERTH_METRICS_POOLS | BERTH_METRICS_TAGS};
+    int status = BERTH_EXIT_DONE;
+    int first = berth__cli_parse(command, argc, argv, &request, &status);
+    if (first < 0) {
+        return status;
     }
-    if (optind != argc) {
-        berth__cli_error(command, "all processes are exported: \"%s\" is too much", argv[optind]);
+    struct exporter exporter = {.command = command, .levels = request.levels};
+    if (first < argc) {
+        berth__cli_error(command, "all processes are exported: \"%s\" is too much", argv[first]);
         return berth__cli_usage_error(command);
     }
-    if (!berth__listen_parse(&exporter.listen, address)) {
+    if (!berth__listen_parse(&exporter.listen, request.address)) {
         berth__cli_error(command, "%s", exporter.listen.why);
         return berth__cli_usage_error(command);
     }
@@ -428,8 +444,9 @@ static int export_command(const struct berth__command *command, int argc, char *
 #else
 
 static int export_command(const struct berth__command *command, int argc, char **argv) {
+    struct request request;
     int status = BERTH_EXIT_DONE;
-    if (berth__cli_operands(command, argc, argv, &status) < 0) {
+    if (berth__cli_parse(command, argc, argv, &request, &status) < 0) {
         return status;
     }
     berth__cli_error(command, "this tool was built without libmicrohttpd: install it (Debian: "
@@ -441,16 +458,10 @@ static int export_command(const struct berth__command *command, int argc, char *
 
 const struct berth__command berth__command_export = {
     .name = "export",
-    .arguments = "[--listen ADDRESS:PORT] [--arenas] [--classes] [--slow]",
     .summary = "Serve the metrics of all processes over HTTP, and a page that shows them",
     .details =
-        "      --listen ADDRESS:PORT  127.0.0.1:9464, if not given; port 0 takes a free one\n"
-        "      --arenas          the arenas of each pool in /metrics, too\n"
-        "      --classes         the block sizes of each pool in /metrics, too\n"
-        "      --slow            how long slow paths took in /metrics, too\n"
-        "  -h, --help            this text\n\n"
         "Prints the address of the page and serves until SIGINT or SIGTERM:\n\n"
-        "  /                     the page: limit, balance through time, tags, block sizes\n"
+        "  /                     the page: limit, balance, tags, block sizes\n"
         "  /metrics              for Prometheus: OpenMetrics or the classic text format\n"
         "  /json                 all that is known; of one process: ?pid=PID\n"
         "  /json/list            a line for each process\n"
@@ -459,8 +470,10 @@ const struct berth__command berth__command_export = {
         "  /json/tables          what the metrics mean\n"
         "  /map.svg?pid=PID      the picture of berth map\n"
         "  /debug/pprof/heap?pid=PID, /debug/pprof/allocs?pid=PID\n"
-        "                        for go tool pprof: what is held, and what was allocated\n\n"
-        "Whoever reaches the address reads the figures: all users of this machine, and if it is\n"
-        "not a loopback address, others.\n",
+        "                        for go tool pprof: what is held, and was allocated\n\n"
+        "Whoever reaches the address reads the figures: all users of this machine, and if it is "
+        "not a loopback address, others.",
+    .options = options,
+    .take = take,
     .run = export_command,
 };

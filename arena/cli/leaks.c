@@ -4,7 +4,6 @@
 #include "cli/command.h"
 #include "cli/profile_write.h"
 
-#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -54,48 +53,39 @@ static int show(const struct berth__command *command, const struct berth__proces
     return status;
 }
 
-/* True if the command can be carried out; else *status is what it is to end with. */
-static bool parse(const struct berth__command *command, int argc, char **argv, uint64_t *age_ms,
-                  int *status) {
-    static const struct option options[] = {
-        {"older", required_argument, NULL, 'o'}, {"help", no_argument, NULL, 'h'}, {0}};
-    int option;
-    *status = BERTH_EXIT_USAGE;
-    while ((option = getopt_long(argc, argv, "o:h", options, NULL)) != -1) {
-        if (option == 'h') {
-            *status = berth__cli_help(command);
-            return false;
-        }
-        if (option == 'o' && !parse_age(optarg, age_ms)) {
-            berth__cli_error(command, "\"%s\" is no age such as 90s, 10m or 2h", optarg);
-            option = '?';
-        }
-        if (option != 'o') {
-            berth__cli_usage_error(command);
-            return false;
-        }
-    }
-    if (argc - optind != 1) {
-        berth__cli_error(command, "one process is needed");
-        berth__cli_usage_error(command);
+static const struct argp_option options[] = {
+    {"older", 'o', "AGE", 0, "such as 90s, 10m or 2h; 10m if nothing is said", 0},
+    {NULL, 0, NULL, 0, NULL, 0}};
+
+struct request {
+    const struct berth__command *command;
+    uint64_t age_ms;
+};
+
+static bool take(void *context, int key, char *value) {
+    struct request *request = context;
+    (void)key;
+    if (!parse_age(value, &request->age_ms)) {
+        berth__cli_error(request->command, "\"%s\" is no age such as 90s, 10m or 2h", value);
         return false;
     }
     return true;
 }
 
 static int leaks(const struct berth__command *command, int argc, char **argv) {
-    uint64_t age_ms = 10 * MINUTE_MS;
+    struct request request = {command, 10 * MINUTE_MS};
     int status = BERTH_EXIT_DONE;
-    if (!parse(command, argc, argv, &age_ms, &status)) {
+    int first = berth__cli_parse(command, argc, argv, &request, &status);
+    if (first < 0) {
         return status;
     }
-    pid_t pid = berth__cli_pid(command, argv[optind]);
+    pid_t pid = berth__cli_only_pid(command, argc - first, argv + first);
     if (pid < 0) {
-        return berth__cli_usage_error(command);
+        return BERTH_EXIT_USAGE;
     }
     struct berth__process process;
     if (berth__process_read(&process, pid) == BERTH_PROCESS_READ) {
-        status = show(command, &process, age_ms);
+        status = show(command, &process, request.age_ms);
     } else {
         berth__cli_error(command, "%s", process.why);
         status = BERTH_EXIT_FAILED;
@@ -106,9 +96,10 @@ static int leaks(const struct berth__command *command, int argc, char **argv) {
 
 const struct berth__command berth__command_leaks = {
     .name = "leaks",
-    .arguments = "[--older AGE] PID",
+    .arguments = "PID",
     .summary = "Say which calls allocated what a process has held for long",
-    .details = "  -o, --older AGE   such as 90s, 10m or 2h; 10m if nothing is said\n\n"
-               "From the samples of `berth prof`, which must have been on for as long.\n",
+    .details = "From the samples of `berth prof`, which must have been on for as long.",
+    .options = options,
+    .take = take,
     .run = leaks,
 };

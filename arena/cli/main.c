@@ -6,7 +6,6 @@
 #include <berth/version.h>
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,29 +37,6 @@ void berth__cli_error(const struct berth__command *command, const char *format, 
     fputc('\n', stderr);
 }
 
-int berth__cli_usage_error(const struct berth__command *command) {
-    fprintf(stderr, "See `berth help %s`.\n", command->name);
-    return BERTH_EXIT_USAGE;
-}
-
-int berth__cli_help(const struct berth__command *command) {
-    printf("Usage: berth %s %s\n\n%s.\n", command->name, command->arguments, command->summary);
-    if (command->details != NULL) {
-        printf("\n%s", command->details);
-    }
-    return BERTH_EXIT_DONE;
-}
-
-int berth__cli_operands(const struct berth__command *command, int argc, char **argv, int *status) {
-    static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
-    int option = getopt_long(argc, argv, "+h", options, NULL);
-    if (option == -1) {
-        return optind;
-    }
-    *status = option == 'h' ? berth__cli_help(command) : berth__cli_usage_error(command);
-    return -1;
-}
-
 int berth__cli_pid(const struct berth__command *command, const char *text) {
     char *end = NULL;
     long pid = strtol(text, &end, 10);
@@ -81,19 +57,6 @@ bool berth__cli_seconds(const struct berth__command *command, const char *text, 
     return true;
 }
 
-int berth__cli_only_pid(const struct berth__command *command, int argc, char **argv) {
-    int pid = -1;
-    if (argc - optind == 1) {
-        pid = berth__cli_pid(command, argv[optind]);
-    } else {
-        berth__cli_error(command, "one process is needed");
-    }
-    if (pid < 0) {
-        berth__cli_usage_error(command);
-    }
-    return pid;
-}
-
 static int unknown_command(const char *name) {
     fprintf(stderr, "berth: there is no command \"%s\"\nSee `berth help`.\n", name);
     return BERTH_EXIT_USAGE;
@@ -111,7 +74,7 @@ static void print_overview(FILE *to) {
 
 static int help(const struct berth__command *self, int argc, char **argv) {
     int status = BERTH_EXIT_DONE;
-    int first = berth__cli_operands(self, argc, argv, &status);
+    int first = berth__cli_parse(self, argc, argv, NULL, &status);
     if (first < 0) {
         return status;
     }
@@ -135,30 +98,47 @@ static int run_command(int argc, char **argv) {
     if (command == NULL) {
         return unknown_command(argv[0]);
     }
-    char name[32];
-    snprintf(name, sizeof(name), "berth %s", command->name);
-    argv[0] = name;
-    optind = 0; /* a new start, at the command's own arguments */
     return command->run(command, argc, argv);
 }
 
 /* What stands before the command. */
-static int run(int argc, char **argv) {
-    static const struct option options[] = {
-        {"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, 'V'}, {NULL, 0, NULL, 0}};
-    switch (getopt_long(argc, argv, "+hV", options, NULL)) {
-    case -1: break;
-    case 'h': print_overview(stdout); return BERTH_EXIT_DONE;
+static error_t take(int key, char *value, struct argp_state *state) {
+    int *first = state->input;
+    (void)value;
+    switch (key) {
+    case 'h': print_overview(stdout); return ECANCELED;
     case 'V':
         printf("berth %d.%d.%d\n", BERTH_VERSION_MAJOR, BERTH_VERSION_MINOR, BERTH_VERSION_PATCH);
-        return BERTH_EXIT_DONE;
-    default: fprintf(stderr, "See `berth help`.\n"); return BERTH_EXIT_USAGE;
+        return ECANCELED;
+    case BERTH_LONG_ONLY('u'):
+        argp_help(state->root_argp, stdout, ARGP_HELP_USAGE, state->name);
+        return ECANCELED;
+    case ARGP_KEY_ARGS:
+        *first = state->next;
+        state->next = state->argc;
+        return 0;
+    default: return ARGP_ERR_UNKNOWN;
     }
-    if (optind == argc) {
+}
+
+static int run(int argc, char **argv) {
+    static const struct argp_option options[] = {{"help", 'h', NULL, 0, NULL, 0},
+                                                 {"version", 'V', NULL, 0, NULL, 0},
+                                                 {"usage", BERTH_LONG_ONLY('u'), NULL, 0, NULL, 0},
+                                                 {NULL, 0, NULL, 0, NULL, 0}};
+    static const struct argp argp = {options, take, "COMMAND [ARGUMENT...]", NULL, NULL,
+                                     NULL,    NULL};
+    int first = argc;
+    error_t error =
+        argp_parse(&argp, argc, argv, ARGP_NO_HELP | ARGP_NO_EXIT | ARGP_IN_ORDER, NULL, &first);
+    if (error != 0) {
+        return error == ECANCELED ? BERTH_EXIT_DONE : BERTH_EXIT_USAGE;
+    }
+    if (first == argc) {
         print_overview(stderr);
         return BERTH_EXIT_USAGE;
     }
-    return run_command(argc - optind, argv + optind);
+    return run_command(argc - first, argv + first);
 }
 
 int main(int argc, char **argv) {

@@ -5,7 +5,6 @@
 #include "cli/map_process.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -69,28 +68,38 @@ static writer *writer_for(const char *file) {
                                        : berth__map_write_text;
 }
 
-static int map_command(const struct berth__command *command, int argc, char **argv) {
-    static const struct option options[] = {{"svg", no_argument, NULL, 's'},
-                                            {"html", no_argument, NULL, 'w'},
-                                            {"text", no_argument, NULL, 't'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {"output", required_argument, NULL, 'o'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
-    struct request request = {.command = command};
-    int option;
-    while ((option = getopt_long(argc, argv, "o:h", options, NULL)) != -1) {
-        switch (option) {
-        case 's': request.write = berth__map_write_svg; break;
-        case 'w': request.write = berth__map_write_html; break;
-        case 't': request.write = berth__map_write_text; break;
-        case 'j': request.write = berth__map_write_json; break;
-        case 'o': request.file = optarg; break;
-        case 'h': return berth__cli_help(command);
-        default: return berth__cli_usage_error(command);
-        }
+static const struct argp_option options[] = {
+    {"text", BERTH_LONG_ONLY('t'), NULL, 0,
+     "a letter per page of 4 KiB; unless the name of the file ends in .svg, .html or .json", 0},
+    {"svg", BERTH_LONG_ONLY('s'), NULL, 0,
+     "a picture; what lies where is told under the pointer, and who allocated it while samples are "
+     "taken",
+     0},
+    {"html", BERTH_LONG_ONLY('w'), NULL, 0, "the same in a page", 0},
+    {"json", BERTH_LONG_ONLY('j'), NULL, 0, "all of it, for programs", 0},
+    {"output", 'o', "FILE", 0, "instead of the standard output", 0},
+    {NULL, 0, NULL, 0, NULL, 0}};
+
+static bool take(void *context, int key, char *value) {
+    struct request *request = context;
+    switch (key) {
+    case BERTH_LONG_ONLY('s'): request->write = berth__map_write_svg; break;
+    case BERTH_LONG_ONLY('w'): request->write = berth__map_write_html; break;
+    case BERTH_LONG_ONLY('t'): request->write = berth__map_write_text; break;
+    case BERTH_LONG_ONLY('j'): request->write = berth__map_write_json; break;
+    default: request->file = value; break;
     }
-    request.pid = berth__cli_only_pid(command, argc, argv);
+    return true;
+}
+
+static int map_command(const struct berth__command *command, int argc, char **argv) {
+    struct request request = {.command = command};
+    int status = BERTH_EXIT_DONE;
+    int first = berth__cli_parse(command, argc, argv, &request, &status);
+    if (first < 0) {
+        return status;
+    }
+    request.pid = berth__cli_only_pid(command, argc - first, argv + first);
     if (request.write == NULL) {
         request.write = writer_for(request.file);
     }
@@ -99,17 +108,12 @@ static int map_command(const struct berth__command *command, int argc, char **ar
 
 const struct berth__command berth__command_map = {
     .name = "map",
-    .arguments = "[--text | --svg | --html | --json] [-o FILE] PID",
+    .arguments = "PID",
     .summary = "Draw the memory of a process, page by page",
     .details =
-        "      --text            a letter per page of 4 KiB; unless the name of the file ends in\n"
-        "                        .svg, .html or .json\n"
-        "      --svg, --html     a picture; what lies where is told under the pointer, and\n"
-        "                        who allocated it while samples are taken\n"
-        "      --json            all of it, for programs\n"
-        "  -o, --output FILE     instead of the standard output\n"
-        "  -h, --help            this text\n\n"
-        "The process is not stopped, and may be: one that goes on changes while it is drawn, and\n"
-        "what made no sense is shown as changing hands. Sums are those of its metrics.\n",
+        "The process is not stopped, and may be: one that goes on changes while it is drawn, "
+        "and what made no sense is shown as changing hands. Sums are those of its metrics.",
+    .options = options,
+    .take = take,
     .run = map_command,
 };

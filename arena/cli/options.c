@@ -56,7 +56,7 @@ static void print_wrapped(const char *text, size_t width) {
 
 static int options(const struct berth__command *command, int argc, char **argv) {
     int status = BERTH_EXIT_DONE;
-    int first = berth__cli_operands(command, argc, argv, &status);
+    int first = berth__cli_parse(command, argc, argv, NULL, &status);
     if (first < 0) {
         return status;
     }
@@ -76,9 +76,8 @@ static int options(const struct berth__command *command, int argc, char **argv) 
 
 const struct berth__command berth__command_options = {
     .name = "options",
-    .arguments = "",
     .summary = "List the options, their types, defaults and meanings",
-    .details = "They are given as NAME:VALUE,NAME:VALUE, to `berth run -c` or in the environment\n"
-               "variable BERTH_CONF. Sizes are bytes, or take K, M, G or T.\n",
+    .details = "They are given as NAME:VALUE,NAME:VALUE, to `berth run -c` or in the environment "
+               "variable BERTH_CONF. Sizes are bytes, or take K, M, G or T.",
     .run = options,
 };

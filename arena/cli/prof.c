@@ -9,7 +9,6 @@
 #include "os/clock.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,32 +51,51 @@ static bool parse_rows(struct request *request, const char *text) {
     return true;
 }
 
-static bool parse_option(struct request *request, int option) {
+static const struct argp_option options[] = {
+    {"seconds", 's', "N", 0,
+     "of what is allocated in the next N seconds; samples are switched on for that time if they "
+     "are off",
+     0},
+    {"inuse", BERTH_LONG_ONLY('i'), NULL, 0, "what is held (as long as nothing else is said)", 0},
+    {"alloc", BERTH_LONG_ONLY('a'), NULL, 0, "what was allocated, freed since or not", 0},
+    {"peak", BERTH_LONG_ONLY('p'), NULL, 0, "what was held when all together held most", 0},
+    {"by", 'b', "ORDER", 0, "rows of the table: site, library or class (block sizes)", 0},
+    {"rows", 'n', "N", 0, "that many rows at most; 20 if nothing is said", 0},
+    {"format", 'f', "FORMAT", 0,
+     "table; pprof (`go tool pprof FILE`); text (jeprof, google-pprof); folded (a stack a line); "
+     "svg (a flame graph)",
+     0},
+    {"output", 'o', "FILE", 0,
+     "writes there; the format follows from the name (.pb.gz, .svg, .folded, else text)", 0},
+    {NULL, 0, NULL, 0, NULL, 0}};
+
+static bool take(void *context, int key, char *value) {
+    struct request *request = context;
     static const char *const formats[] = {"table", "pprof", "text", "folded", "svg", NULL};
     static const char *const orders[] = {"site", "library", "class", NULL};
     unsigned number = 0;
-    switch (option) {
-    case 's': return berth__cli_seconds(request->command, optarg, &request->seconds);
-    case 'n': return parse_rows(request, optarg);
-    case 'i': request->measure = BERTH_PROFILE_HELD; return true;
-    case 'a': request->measure = BERTH_PROFILE_ALLOCATED; return true;
-    case 'p': request->measure = BERTH_PROFILE_PEAK; return true;
-    case 'o': request->file = optarg; return true;
+    switch (key) {
+    case 's': return berth__cli_seconds(request->command, value, &request->seconds);
+    case 'n': return parse_rows(request, value);
+    case BERTH_LONG_ONLY('i'): request->measure = BERTH_PROFILE_HELD; return true;
+    case BERTH_LONG_ONLY('a'): request->measure = BERTH_PROFILE_ALLOCATED; return true;
+    case BERTH_LONG_ONLY('p'): request->measure = BERTH_PROFILE_PEAK; return true;
+    case 'o': request->file = value; return true;
     case 'f':
         request->format_set = true;
-        if (!choose(request, "format: table, pprof, text, folded or svg", optarg, formats,
+        if (!choose(request, "format: table, pprof, text, folded or svg", value, formats,
                     &number)) {
             return false;
         }
         request->format = (enum format)number;
         return true;
     case 'b':
-        if (!choose(request, "order: site, library or class", optarg, orders, &number)) {
+        if (!choose(request, "order: site, library or class", value, orders, &number)) {
             return false;
         }
         request->by = (enum berth__profile_by)number;
         return true;
-    default: return false;
+    default: return false; /* there are no others */
     }
 }
 
@@ -97,39 +115,6 @@ static void settle_format(struct request *request) {
                       : ends_with(request->file, ".pb.gz") || ends_with(request->file, ".pprof")
                           ? PPROF
                           : TEXT;
-}
-
-/* True if the request can be carried out; else *status is what the command is to end with. */
-static bool parse(struct request *request, int argc, char **argv, int *status) {
-    static const struct option options[] = {
-        {"seconds", required_argument, NULL, 's'}, {"inuse", no_argument, NULL, 'i'},
-        {"alloc", no_argument, NULL, 'a'},         {"peak", no_argument, NULL, 'p'},
-        {"format", required_argument, NULL, 'f'},  {"by", required_argument, NULL, 'b'},
-        {"rows", required_argument, NULL, 'n'},    {"output", required_argument, NULL, 'o'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
-    int option;
-    *status = BERTH_EXIT_USAGE;
-    while ((option = getopt_long(argc, argv, "s:f:b:n:o:h", options, NULL)) != -1) {
-        if (option == 'h') {
-            *status = berth__cli_help(request->command);
-            return false;
-        }
-        if (!parse_option(request, option)) {
-            berth__cli_usage_error(request->command);
-            return false;
-        }
-    }
-    if (argc - optind != 1) {
-        berth__cli_error(request->command, "one process is needed");
-        berth__cli_usage_error(request->command);
-        return false;
-    }
-    settle_format(request);
-    request->pid = berth__cli_pid(request->command, argv[optind]);
-    if (request->pid < 0) {
-        berth__cli_usage_error(request->command);
-    }
-    return request->pid >= 0;
 }
 
 /* ---- writing ---- */
@@ -262,9 +247,15 @@ static int show_window(const struct request *request, struct berth__process *pro
 static int prof(const struct berth__command *command, int argc, char **argv) {
     struct request request = {.command = command, .rows = 20};
     int status = BERTH_EXIT_DONE;
-    if (!parse(&request, argc, argv, &status)) {
+    int first = berth__cli_parse(command, argc, argv, &request, &status);
+    if (first < 0) {
         return status;
     }
+    request.pid = berth__cli_only_pid(command, argc - first, argv + first);
+    if (request.pid < 0) {
+        return BERTH_EXIT_USAGE;
+    }
+    settle_format(&request);
     struct berth__process process;
     if (berth__process_read(&process, request.pid) != BERTH_PROCESS_READ) {
         berth__cli_error(command, "%s", process.why);
@@ -279,23 +270,13 @@ static int prof(const struct berth__command *command, int argc, char **argv) {
 
 const struct berth__command berth__command_prof = {
     .name = "prof",
-    .arguments = "[OPTION...] PID",
+    .arguments = "PID",
     .summary = "Say which calls hold and allocate a process's memory",
     .details =
-        "  -s, --seconds N      of what is allocated in the next N seconds; samples are switched "
-        "on\n"
-        "                       for that time if they are off\n"
-        "      --inuse          what is held (as long as nothing else is said)\n"
-        "      --alloc          what was allocated, freed since or not\n"
-        "      --peak           what was held when all together held most\n"
-        "  -b, --by ORDER       rows of the table: site, library or class (block sizes)\n"
-        "  -n, --rows N         that many rows at most; 20 if nothing is said\n"
-        "  -f, --format FORMAT  table; pprof (`go tool pprof FILE`); text (jeprof, google-pprof);\n"
-        "                       folded (a stack a line); svg (a flame graph)\n"
-        "  -o, --output FILE    writes there; the format follows from the name (.pb.gz, .svg,\n"
-        "                       .folded, else text)\n\n"
-        "Samples are taken every so many bytes on average: `berth ctl PID sample=512K`, or\n"
-        "BERTH_CONF=sample:512K. Without frame pointers in the program, a stack is its innermost\n"
-        "call alone; BERTH_CONF=sample_stack:unwind has whole ones of any program.\n",
+        "Samples are taken every so many bytes on average: `berth ctl PID sample=512K`, or "
+        "BERTH_CONF=sample:512K. Without frame pointers in the program, a stack is its innermost "
+        "call alone; BERTH_CONF=sample_stack:unwind has whole ones of any program.",
+    .options = options,
+    .take = take,
     .run = prof,
 };

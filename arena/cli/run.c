@@ -13,7 +13,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,30 +62,40 @@ static int take_conf(const struct berth__command *command, const char *conf) {
     return set ? BERTH_EXIT_DONE : out_of_memory(command);
 }
 
+static const struct argp_option options[] = {
+    {"conf", 'c', "CONF", 0,
+     "options, as NAME:VALUE,NAME:VALUE; they win over those in BERTH_CONF (`berth options` lists "
+     "them)",
+     0},
+    {NULL, 0, NULL, 0, NULL, 0}};
+
+struct request {
+    const struct berth__command *command;
+    int status; /* of what was taken */
+};
+
+static bool take(void *context, int key, char *value) {
+    struct request *request = context;
+    (void)key;
+    request->status = take_conf(request->command, value);
+    return request->status == BERTH_EXIT_DONE;
+}
+
 /* Returns the number of the command's first word, or -1 with *status. */
 static int take_arguments(const struct berth__command *command, int argc, char **argv,
                           int *status) {
-    static const struct option options[] = {{"conf", required_argument, NULL, 'c'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
-    int option;
-    *status = BERTH_EXIT_DONE;
-    while ((option = getopt_long(argc, argv, "+c:h", options, NULL)) != -1) {
-        switch (option) {
-        case 'c': *status = take_conf(command, optarg); break;
-        case 'h': *status = berth__cli_help(command); return -1;
-        default: *status = berth__cli_usage_error(command); break;
-        }
-        if (*status != BERTH_EXIT_DONE) {
-            return -1;
-        }
+    struct request request = {command, BERTH_EXIT_DONE};
+    int first = berth__cli_parse(command, argc, argv, &request, status);
+    if (first < 0) {
+        *status = request.status != BERTH_EXIT_DONE ? request.status : *status;
+        return -1;
     }
-    if (optind == argc) {
+    if (first == argc) {
         berth__cli_error(command, "no command is given");
         *status = berth__cli_usage_error(command);
         return -1;
     }
-    return optind;
+    return first;
 }
 
 /* ---- the door ---- */
@@ -187,12 +196,12 @@ static int run(const struct berth__command *command, int argc, char **argv) {
 
 const struct berth__command berth__command_run = {
     .name = "run",
-    .arguments = "[-c CONF] [--] COMMAND [ARGUMENT...]",
+    .arguments = "[--] COMMAND [ARGUMENT...]",
     .summary = "Start a command with malloc replaced by berth",
-    .details =
-        "  -c, --conf CONF   options, as NAME:VALUE,NAME:VALUE; they win over those in BERTH_CONF\n"
-        "                    (`berth options` lists them)\n"
-        "  -h, --help        this text\n\n"
-        "The exit status is the command's: 127 if it is not found, 126 if it cannot be started.\n",
+    .details = "The exit status is the command's: 127 if it is not found, 126 if it cannot be "
+               "started.",
+    .options = options,
+    .in_order = true,
+    .take = take,
     .run = run,
 };

@@ -7,7 +7,6 @@
 #include "cli/threads.h"
 #include "metrics/write.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -170,32 +169,43 @@ static bool take_operands(struct request *request, int count, char **operands) {
     return request->pid >= 0;
 }
 
+static const struct argp_option options[] = {
+    {"json", BERTH_LONG_ONLY('j'), NULL, 0, "as berth_metrics_write has it", 0},
+    {"openmetrics", BERTH_LONG_ONLY('o'), NULL, 0, "for Prometheus", 0},
+    {"arenas", BERTH_LONG_ONLY('a'), NULL, 0, "the arenas of each pool, too", 0},
+    {"classes", BERTH_LONG_ONLY('c'), NULL, 0, "the block sizes of each pool, too", 0},
+    {"tags", BERTH_LONG_ONLY('t'), NULL, 0, "what is accounted to each tag (berth_tag_push), too",
+     0},
+    {"slow", BERTH_LONG_ONLY('s'), NULL, 0, "how long slow paths took, too", 0},
+    {"threads", BERTH_LONG_ONLY('T'), NULL, 0,
+     "what each thread holds in its caches, instead of all that", 0},
+    {"watch", BERTH_LONG_ONLY('w'), "SECONDS", OPTION_ARG_OPTIONAL,
+     "again and again; every 2 seconds, if no number is given", 0},
+    {NULL, 0, NULL, 0, NULL, 0}};
+
+static bool take(void *context, int key, char *value) {
+    struct request *request = context;
+    switch (key) {
+    case BERTH_LONG_ONLY('j'): request->format = BERTH_METRICS_JSON; return true;
+    case BERTH_LONG_ONLY('o'): request->format = BERTH_METRICS_OPENMETRICS; return true;
+    case BERTH_LONG_ONLY('a'): request->levels |= BERTH_METRICS_ARENAS; return true;
+    case BERTH_LONG_ONLY('c'): request->levels |= BERTH_METRICS_CLASSES; return true;
+    case BERTH_LONG_ONLY('t'): request->levels |= BERTH_METRICS_TAGS; return true;
+    case BERTH_LONG_ONLY('s'): request->levels |= BERTH_METRICS_SLOW; return true;
+    case BERTH_LONG_ONLY('T'): request->threads = true; return true;
+    default: return take_interval(request, value);
+    }
+}
+
 static int stat_command(const struct berth__command *command, int argc, char **argv) {
-    static const struct option options[] = {
-        {"json", no_argument, NULL, 'j'},    {"openmetrics", no_argument, NULL, 'o'},
-        {"arenas", no_argument, NULL, 'a'},  {"classes", no_argument, NULL, 'c'},
-        {"tags", no_argument, NULL, 't'},    {"slow", no_argument, NULL, 's'},
-        {"threads", no_argument, NULL, 'T'}, {"watch", optional_argument, NULL, 'w'},
-        {"help", no_argument, NULL, 'h'},    {NULL, 0, NULL, 0}};
     struct request request = {
         .command = command, .format = BERTH_METRICS_TEXT, .levels = BERTH_METRICS_POOLS};
-    bool understood = true;
-    int option;
-    while (understood && (option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        switch (option) {
-        case 'j': request.format = BERTH_METRICS_JSON; break;
-        case 'o': request.format = BERTH_METRICS_OPENMETRICS; break;
-        case 'a': request.levels |= BERTH_METRICS_ARENAS; break;
-        case 'c': request.levels |= BERTH_METRICS_CLASSES; break;
-        case 't': request.levels |= BERTH_METRICS_TAGS; break;
-        case 's': request.levels |= BERTH_METRICS_SLOW; break;
-        case 'T': request.threads = true; break;
-        case 'w': understood = take_interval(&request, optarg); break;
-        case 'h': return berth__cli_help(command);
-        default: understood = false; break;
-        }
+    int status = BERTH_EXIT_DONE;
+    int first = berth__cli_parse(command, argc, argv, &request, &status);
+    if (first < 0) {
+        return status;
     }
-    if (!understood || !take_operands(&request, argc - optind, argv + optind)) {
+    if (!take_operands(&request, argc - first, argv + first)) {
         return berth__cli_usage_error(command);
     }
     return request.watch_s > 0 ? watch(&request) : show_or_list(&request);
@@ -203,21 +213,12 @@ static int stat_command(const struct berth__command *command, int argc, char **a
 
 const struct berth__command berth__command_stat = {
     .name = "stat",
-    .arguments = "[--json | --openmetrics | --threads] [--arenas] [--classes] [--tags] [--slow]\n"
-                 "           [--watch[=SECONDS]] [PID]",
+    .arguments = "[PID]",
     .summary = "Show the metrics of a running process, or which processes run on berth",
-    .details =
-        "      --json            as berth_metrics_write has it\n"
-        "      --openmetrics     for Prometheus\n"
-        "      --arenas          the arenas of each pool, too\n"
-        "      --classes         the block sizes of each pool, too\n"
-        "      --tags            what is accounted to each tag (berth_tag_push), too\n"
-        "      --slow            how long slow paths took, too\n"
-        "      --threads         what each thread holds in its caches, instead of all that\n"
-        "      --watch=SECONDS   again and again; every 2 seconds, if no number is given\n"
-        "  -h, --help            this text\n\n"
-        "Without PID: a line for each process that may be read. The process is not stopped, and\n"
-        "may be. The figures are as old as is said: processes write them down some 20 ms apart\n"
-        "while they allocate and free.\n",
+    .details = "Without PID: a line for each process that may be read. The process is not stopped, "
+               "and may be. The figures are as old as is said: processes write them down some "
+               "20 ms apart while they allocate and free.",
+    .options = options,
+    .take = take,
     .run = stat_command,
 };

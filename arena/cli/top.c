@@ -5,7 +5,6 @@
 
 #include "cli/command.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,54 +109,53 @@ static bool take_sort(struct request *request, const char *text) {
     return false;
 }
 
+static const struct argp_option options[] = {
+    {"batch", 'b', "N", 0, "prints the table N times, for files and pipes", 0},
+    {"delay", 'd', "SECONDS", 0, "between two looks; 2, if not given", 0},
+    {"sort", 's', "COLUMN", 0, "by its heading or its key; USED, if not given", 0},
+    {"reverse", 'r', NULL, 0, "the smallest first", 0},
+    {NULL, 0, NULL, 0, NULL, 0}};
+
+static bool take(void *context, int key, char *value) {
+    struct request *request = context;
+    switch (key) {
+    case 'b': return take_number(request, value, &request->batch);
+    case 'd': return take_interval(request, value);
+    case 's': return take_sort(request, value);
+    default: request->top.reversed = true; return true;
+    }
+}
+
 static int top_command(const struct berth__command *command, int argc, char **argv) {
-    static const struct option options[] = {
-        {"batch", required_argument, NULL, 'b'}, {"delay", required_argument, NULL, 'd'},
-        {"sort", required_argument, NULL, 's'},  {"reverse", no_argument, NULL, 'r'},
-        {"help", no_argument, NULL, 'h'},        {NULL, 0, NULL, 0}};
     struct request request = {.command = command, .interval_s = 2, .top = {.sort = BERTH_TOP_USED}};
-    bool understood = true;
-    int option;
-    while (understood && (option = getopt_long(argc, argv, "b:d:s:rh", options, NULL)) != -1) {
-        switch (option) {
-        case 'b': understood = take_number(&request, optarg, &request.batch); break;
-        case 'd': understood = take_interval(&request, optarg); break;
-        case 's': understood = take_sort(&request, optarg); break;
-        case 'r': request.top.reversed = true; break;
-        case 'h': return berth__cli_help(command);
-        default: understood = false; break;
-        }
+    int status = BERTH_EXIT_DONE;
+    int first = berth__cli_parse(command, argc, argv, &request, &status);
+    if (first < 0) {
+        return status;
     }
-    if (understood && optind < argc) {
-        berth__cli_error(command, "it looks at all processes: what is \"%s\"?", argv[optind]);
-        understood = false;
-    }
-    if (!understood) {
+    if (first < argc) {
+        berth__cli_error(command, "it looks at all processes: what is \"%s\"?", argv[first]);
         return berth__cli_usage_error(command);
     }
-    int status = request.batch > 0 ? batch(&request) : screen(&request);
+    status = request.batch > 0 ? batch(&request) : screen(&request);
     berth__top_free(&request.top);
     return status;
 }
 
 const struct berth__command berth__command_top = {
     .name = "top",
-    .arguments = "[--batch N] [--delay SECONDS] [--sort COLUMN] [--reverse]",
     .summary = "Watch all processes that run on berth, full screen",
     .details =
-        "  -b, --batch N         prints the table N times, for files and pipes\n"
-        "  -d, --delay SECONDS   between two looks; 2, if not given\n"
-        "  -s, --sort COLUMN     by its heading or its key; USED, if not given\n"
-        "  -r, --reverse         the smallest first\n"
-        "  -h, --help            this text\n\n"
         "Columns and the keys that sort by them:\n"
         "  PID p      LIVE l   what the program holds, at most\n"
         "  USED u     bytes charged to the limit      IDLE i   those that are not live\n"
         "  LIMIT m    USED% s                         ALLOC/s a   FREE/s f\n"
-        "  THR t      threads with a cache            AGE g   of the figures, in seconds\n"
+        "  THR t      threads with a cache            AGE g   of figures, seconds\n"
         "  COMMAND c\n\n"
-        "Other keys: arrows, j and k select; Enter shows a process's pools, arenas and classes;\n"
-        "r turns the order round, + and - change the delay, h shows help, q ends. No process is\n"
-        "stopped. Those of the user that cannot be read are listed with the reason.\n",
+        "Other keys: arrows, j and k select; Enter shows a process's pools, arenas and classes; "
+        "r turns the order round, + and - change the delay, h shows help, q ends. No process is "
+        "stopped. Those of the user that cannot be read are listed with the reason.",
+    .options = options,
+    .take = take,
     .run = top_command,
 };

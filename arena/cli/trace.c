@@ -9,7 +9,6 @@
 #include "os/clock.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <string.h>
@@ -146,37 +145,28 @@ static int trace_process(struct request *request, const struct berth__process *p
     return status;
 }
 
-/* True if the request can be carried out; else *status is what the command is to end with. */
-static bool parse(struct request *request, int argc, char **argv, int *status) {
-    static const struct option options[] = {{"seconds", required_argument, NULL, 's'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
-    int option;
-    *status = BERTH_EXIT_USAGE;
-    while ((option = getopt_long(argc, argv, "s:jh", options, NULL)) != -1) {
-        if (option == 'h') {
-            *status = berth__cli_help(request->command);
-            return false;
-        }
-        if (option == 'j') {
-            request->json = true;
-        } else if (option != 's' ||
-                   !berth__cli_seconds(request->command, optarg, &request->seconds)) {
-            berth__cli_usage_error(request->command);
-            return false;
-        }
-    }
-    request->pid = berth__cli_only_pid(request->command, argc, argv);
-    return request->pid >= 0;
+static const struct argp_option options[] = {
+    {"seconds", 's', "N", 0, "ends after that; else Ctrl-C does", 0},
+    {"json", 'j', NULL, 0, "an object a line", 0},
+    {NULL, 0, NULL, 0, NULL, 0}};
+
+static bool take(void *context, int key, char *value) {
+    struct request *request = context;
+    request->json = request->json || key == 'j';
+    return key == 'j' || berth__cli_seconds(request->command, value, &request->seconds);
 }
 
 static int trace(const struct berth__command *command, int argc, char **argv) {
     struct request request = {.command = command};
     struct berth__process process;
     int status = BERTH_EXIT_DONE;
-    if (!parse(&request, argc, argv, &status)) {
+    int first = berth__cli_parse(command, argc, argv, &request, &status);
+    if (first < 0) {
         return status;
+    }
+    request.pid = berth__cli_only_pid(command, argc - first, argv + first);
+    if (request.pid < 0) {
+        return BERTH_EXIT_USAGE;
     }
     stop_by_signals(&request);
     status = BERTH_EXIT_FAILED;
@@ -192,16 +182,17 @@ static int trace(const struct berth__command *command, int argc, char **argv) {
 
 const struct berth__command berth__command_trace = {
     .name = "trace",
-    .arguments = "[OPTION...] PID",
+    .arguments = "PID",
     .summary = "Print who takes chunks, and what happens at the limit, with stacks",
     .details =
-        "  -s, --seconds N   ends after that; else Ctrl-C does\n"
-        "      --json        an object a line\n\n"
-        "Each chunk that the process takes, or that becomes longer; each huge block; each step\n"
-        "that is tried when the limit refuses; and each failure: when, the thread, the pool, and\n"
-        "the program's calls. Nothing is recorded unless somebody looks: it is off again when the\n"
-        "tool ends, and 10 seconds later if that was killed.\n\n"
-        "Without frame pointers in the program, a stack is its innermost call alone;\n"
-        "BERTH_CONF=sample_stack:unwind has whole ones of any program.\n",
+        "Each chunk that the process takes, or that becomes longer; each huge block; each step "
+        "that "
+        "is tried when the limit refuses; and each failure: when, the thread, the pool, and the "
+        "program's calls. Nothing is recorded unless somebody looks: it is off again when the tool "
+        "ends, and 10 seconds later if that was killed.\n\n"
+        "Without frame pointers in the program, a stack is its innermost call alone; "
+        "BERTH_CONF=sample_stack:unwind has whole ones of any program.",
+    .options = options,
+    .take = take,
     .run = trace,
 };
