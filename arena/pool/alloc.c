@@ -42,7 +42,7 @@ static BERTH_NOINLINE void *serve(berth_pool *pool, size_t size, size_t alignmen
 
 /* The thread's cache of a pool, if it can be used as it is; a cache that finds nothing if not. */
 BERTH_INLINE struct berth__cache *cache_of(berth_pool *pool) {
-    struct berth__arenas *arenas = berth__pool_arenas(pool);
+    struct berth__arenas *arenas = berth__pool_arenas_or_ended(pool);
     struct berth__tls *tls = &berth__tls;
     if (arenas->number == 0) {
         return tls->cache;
