@@ -4,9 +4,11 @@
 
 #include <errno.h>
 
+/* A count that was 0 before it was counted down has wrapped. */
 void berth__owner_misuse(const char *fault, const void *data, const struct berth_owner *owner) {
+    uint32_t count = berth__load_relaxed(&((struct berth_owner *)(uintptr_t)owner)->count);
     berth__fatal("%s: data at %p (record %p, %u references)", fault, data, (const void *)owner,
-                 berth__load_relaxed(&((struct berth_owner *)(uintptr_t)owner)->count));
+                 count > UINT32_MAX / 2 ? 0 : count);
 }
 
 /* In the child of a fork, memory of a pool with io or of a shared one reads as zero, and no record
