@@ -184,10 +184,17 @@ static unsigned ask_of_registering(const struct ring *ring) {
     return has;
 }
 
+enum { UNKNOWN = UINT32_MAX };
+
+/* Whether a ring could not be had for a reason that passes. */
+static bool may_pass(int error) {
+    return error == EMFILE || error == ENFILE || error == ENOMEM || error == EAGAIN;
+}
+
 static unsigned ask(void) {
     struct ring ring;
     if (!open_ring(&ring)) {
-        return 0;
+        return may_pass(errno) ? UNKNOWN : 0;
     }
     unsigned has = BERTH_URING_HAS_RING | ask_of_sends(&ring) | ask_of_receives(&ring) |
                    ask_of_registering(&ring);
@@ -196,17 +203,17 @@ static unsigned ask(void) {
 }
 
 /* Two threads that come at once find the same. */
-static _Atomic uint32_t known = UINT32_MAX;
+static _Atomic uint32_t known = UNKNOWN;
 
 unsigned berth_uring_features(void) {
     uint32_t features = berth__load_relaxed(&known);
-    if (features == UINT32_MAX) {
+    if (features == UNKNOWN) {
         int saved_errno = errno;
         features = ask();
         errno = saved_errno;
         berth__store_relaxed(&known, features);
     }
-    return features;
+    return features == UNKNOWN ? 0 : features;
 }
 
 void berth__uring_pretend(uint32_t features) {

@@ -43,7 +43,8 @@ enum {
 
 /**
  * What the running kernel can do, and lets this process do; 0: nothing, io_uring is not to be had.
- * It is found out by trying, on a small ring of its own, the first time.
+ * It is found out by trying, on a small ring of its own, the first time; the next time again, if
+ * there were no descriptors or memory for one.
  *
  * Threads: any. Blocks: makes system calls the first time, wait-free afterwards. Since: 0.1.
  */
