@@ -52,6 +52,7 @@ enum {
     BERTH_CACHE_BYTES = 4096,        /* of the structure: a page */
     BERTH_CACHE_FREE_BYTES = 2048,   /* what a thread may cache without a grant */
     BERTH_BIN_BYTES_MAX = 128 << 10, /* a bin caches no more than this, but always some blocks */
+    BERTH_BIN_TINY_BYTES_MAX = 512 << 10, /* the same for tiny blocks */
     BERTH_BIN_BLOCKS_MAX = 4094,
     BERTH_BIN_BLOCKS_ONE_WAY = 254, /* as many if it only ever runs full, or only empty */
     BERTH_BIN_OVERFLOWED = 1 << 15, /* with a bin's batch: it was full since it last grew */
