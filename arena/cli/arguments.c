@@ -40,6 +40,7 @@ static error_t take(int key, char *value, struct argp_state *state) {
 }
 
 /* argp's own would end the process, whether its text could be written or not. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): a type of argp's */
 static error_t take_help(int key, char *value, struct argp_state *state) {
     (void)value;
     if (key != 'h' && key != KEY_USAGE) {

@@ -102,6 +102,7 @@ static int run_command(int argc, char **argv) {
 }
 
 /* What stands before the command. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): a type of argp's */
 static error_t take(int key, char *value, struct argp_state *state) {
     int *first = state->input;
     (void)value;

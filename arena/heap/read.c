@@ -35,7 +35,7 @@ static void fetch(const struct berth__heap_totals *totals) {
     const char *lines = (const char *)totals;
     __builtin_prefetch(lines);
     __builtin_prefetch(lines + BERTH_CACHE_LINE);
-    __builtin_prefetch(lines + 2 * BERTH_CACHE_LINE);
+    __builtin_prefetch(lines + (size_t)2 * BERTH_CACHE_LINE);
 }
 
 /* By number: what the processor waits for is then not the heaps themselves, one after the other.

@@ -10,7 +10,7 @@
 #include "metrics/read.h"
 #include "os/slow.h"
 #include "pool/api.h"
-#include "pool/ended.h"
+#include "pool/folded.h"
 #include "pool/gauge.h"
 #include "pool/limit.h"
 #include "pool/pool.h"
@@ -79,9 +79,9 @@ static void add_pool(const struct berth_pool_metrics *pool, bool mapped_by_us,
     sum->pools++;
 }
 
-static void add_ended(unsigned tag, uint64_t *allocations, uint64_t *frees, uint64_t *failures) {
-    struct berth__ended_counts sums = {*allocations, *frees, *failures};
-    berth__ended_add(tag, &sums);
+static void add_folded(unsigned tag, uint64_t *allocations, uint64_t *frees, uint64_t *failures) {
+    struct berth__folded_counts sums = {*allocations, *frees, *failures};
+    berth__folded_add(tag, &sums);
     *allocations = sums.allocations;
     *frees = sums.frees;
     *failures = sums.failures;
@@ -130,7 +130,7 @@ static void read_process(struct berth_process_metrics *out) {
         read_pool(arenas, &pool);
         add_pool(&pool, arenas->lent == NULL, out);
     }
-    add_ended(0, &out->allocations, &out->frees, &out->failures);
+    add_folded(0, &out->allocations, &out->frees, &out->failures);
     out->mapped_bytes = out->chunk_bytes + out->huge_bytes + out->file_bytes + out->retained_bytes +
                         out->metadata_bytes;
 }
@@ -213,7 +213,7 @@ static void read_tag(unsigned tag, struct berth_tag_metrics *out) {
         add_to_tag(scope, out);
     }
     add_pools_to_tag(tag, out);
-    add_ended(tag, &out->allocations, &out->frees, &out->failures);
+    add_folded(tag, &out->allocations, &out->frees, &out->failures);
     out->peak_bytes = berth__tag_peak(tag, out->live_high_bytes);
 }
 

@@ -1,44 +1,35 @@
 #include "pool/ended.h"
 
-#include "base/bits.h"
+#include "base/check.h"
+#include "chunk/meta.h"
 
-#include <berth/tag.h>
+#include <string.h>
 
-/* told: the most that a sum with these was. */
-static struct ended {
-    _Atomic uint64_t allocations, frees, failures;
-    _Atomic uint64_t allocations_told, frees_told, failures_told;
-} ended[BERTH_TAGS_MAX + 1]; /* by tag; 0: all pools */
+const struct berth__arenas berth__ended_arenas = {.number = BERTH_POOLS_MAX};
 
-static void keep(struct ended *of, uint64_t blocks, uint64_t failures) {
-    berth__add_relaxed(&of->allocations, blocks);
-    berth__add_relaxed(&of->frees, blocks);
-    berth__add_relaxed(&of->failures, failures);
+/* From the one that ended first on. */
+static berth_pool *first, *last;
+static unsigned count;
+
+void berth__pool_has_ended(const berth_pool *pool) {
+    berth__fatal("use of a pool that was destroyed: %p, whose name was \"%s\"", (const void *)pool,
+                 pool->name);
 }
 
-void berth__ended_keep(unsigned tag, const struct berth__arenas_counts *before,
-                       const struct berth__arenas_counts *after) {
-    uint64_t lends = before->sum.lends - after->sum.lends;
-    uint64_t returns = before->sum.returns - after->sum.returns;
-    uint64_t blocks = berth__max(lends, returns); /* what caches had lent may not be settled */
-    uint64_t failures = before->failures - after->failures;
-    keep(&ended[0], blocks, failures);
-    if (tag != 0) {
-        keep(&ended[tag], blocks, failures);
+berth_pool *berth__ended_reuse(void) {
+    if (count <= BERTH_ENDED_KEPT) {
+        return berth__meta_alloc(sizeof(berth_pool));
     }
+    berth_pool *pool = first;
+    first = pool->ended_next;
+    count--;
+    return memset(pool, 0, sizeof(*pool));
 }
 
-static void add(uint64_t *sum, _Atomic uint64_t *more, _Atomic uint64_t *told) {
-    uint64_t now = *sum + berth__load_relaxed(more);
-    uint64_t most = berth__load_relaxed(told);
-    while (most < now && !berth__cas_weak_relaxed(told, &most, now)) {
-    }
-    *sum = berth__max(now, most);
-}
-
-void berth__ended_add(unsigned tag, struct berth__ended_counts *sums) {
-    struct ended *of = &ended[tag];
-    add(&sums->allocations, &of->allocations, &of->allocations_told);
-    add(&sums->frees, &of->frees, &of->frees_told);
-    add(&sums->failures, &of->failures, &of->failures_told);
+void berth__ended_keep(berth_pool *pool) {
+    berth__store_relaxed(&pool->arenas, (struct berth__arenas *)(uintptr_t)&berth__ended_arenas);
+    pool->ended_next = NULL;
+    *(count == 0 ? &first : &last->ended_next) = pool;
+    last = pool;
+    count++;
 }

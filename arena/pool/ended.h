@@ -1,28 +1,26 @@
 /*
- * What pools had counted before they were ended or reset.
+ * Handles of pools that have ended.
  *
- * The process's counters and those of tags are sums over pools, and must not fall when one of these
- * goes: who scrapes them takes that for a restart. So what a pool had counted is kept. Between the
- * moment in which a pool leaves the engine's table and the one in which its counts are here, a sum
- * lacks them; then the sum before is told once more.
+ * A program that goes on with such a handle is to be stopped with one line. So a record outlives
+ * its pool: it refers to arenas whose number is no pool's, and for which therefore no thread has a
+ * cache. Allocating with it takes the slow path, which finds out; the fast one knows nothing of
+ * this. Records serve further pools, the one that ended first before others, and only while more
+ * than BERTH_ENDED_KEPT have ended: so a stale handle is nobody's for a while.
+ *
+ * Nothing is ever given back, which is bounded: by the number of pools that there were at once, and
+ * BERTH_ENDED_KEPT.
  */
 #ifndef BERTH_POOL_ENDED_H
 #define BERTH_POOL_ENDED_H
 
-#include "heap/arenas.h"
-#include "heap/read.h"
+#include "pool/pool.h"
 
-struct berth__ended_counts {
-    uint64_t allocations, frees, failures;
-};
+enum { BERTH_ENDED_KEPT = 64 };
 
-/* Keeps what a pool that nobody can enter counted before it was emptied, and does not count any
- * more. Blocks that it dropped count as freed. One caller at a time. */
-void berth__ended_keep(unsigned tag, const struct berth__arenas_counts *before,
-                       const struct berth__arenas_counts *after);
+/* A record for a new pool, zeroed; NULL without metadata memory. One call of these at a time. */
+berth_pool *berth__ended_reuse(void);
 
-/* Adds to the sums over the pools of a tag, or, for 0, over all. Wait-free but for others that do
- * the same. */
-void berth__ended_add(unsigned tag, struct berth__ended_counts *sums);
+/* Takes the record of a pool whose arenas are gone, or never came to be. */
+void berth__ended_keep(berth_pool *pool);
 
 #endif

@@ -3,7 +3,6 @@
 #include "pool/shared.h"
 
 #include "base/check.h"
-#include "chunk/meta.h"
 #include "heap/fork.h"
 #include "heap/io.h"
 #include "heap/sample.h"
@@ -11,6 +10,7 @@
 #include "os/environ.h"
 #include "pool/ended.h"
 #include "pool/event.h"
+#include "pool/folded.h"
 #include "pool/init.h"
 #include "pool/limit.h"
 #include "pool/maintenance.h"
@@ -274,14 +274,14 @@ static struct berth__arenas *make_arenas(const struct berth_pool_options *option
 
 static berth_pool *new_pool(const char *name, const struct berth_pool_options *options,
                             unsigned tag) {
-    berth_pool *pool = berth__meta_alloc(sizeof(*pool));
+    berth_pool *pool = berth__ended_reuse();
     if (pool == NULL) {
         errno = ENOMEM;
         return NULL;
     }
     struct berth__arenas *arenas = make_arenas(options);
     if (arenas == NULL) {
-        berth__meta_free(pool, sizeof(*pool));
+        berth__ended_keep(pool);
         return NULL;
     }
     pool->options = *options;
@@ -425,7 +425,7 @@ int berth__do_pool_destroy(berth_pool *pool, unsigned flags) {
         struct berth__arenas_counts before;
         static const struct berth__arenas_counts nothing;
         berth__arenas_read(arenas, &before);
-        berth__ended_keep(arenas->tag, &before, &nothing);
+        berth__folded_keep(arenas->tag, &before, &nothing);
         berth__store_release(&pools[arenas->number], NULL);
         berth__tag_count_pool(arenas->tag, -1);
         berth__arenas_destroy(arenas);
@@ -437,7 +437,9 @@ int berth__do_pool_destroy(berth_pool *pool, unsigned flags) {
     tell_of_end(pool, error);
     if (error == 0) {
         berth__shared_end(&pool->memfd);
-        berth__meta_free(pool, sizeof(*pool));
+        berth__lock_acquire(&pools_lock);
+        berth__ended_keep(pool);
+        berth__lock_release(&pools_lock);
     }
     return error;
 }
@@ -455,7 +457,7 @@ int berth__do_pool_reset(berth_pool *pool, unsigned flags) {
         berth__arenas_read(arenas, &before);
         berth__arenas_reset(arenas, berth__engine_next_serial());
         berth__arenas_read(arenas, &after);
-        berth__ended_keep(arenas->tag, &before, &after);
+        berth__folded_keep(arenas->tag, &before, &after);
     } else {
         error = -EBUSY;
     }

@@ -1,126 +1,118 @@
-/* Counters of the process and of tags go on when a pool ends or is reset. */
-#include "figures.h"
+/* If this fails, a program that goes on with a pool that it has destroyed gets another one's
+ * memory, or dies without a word. */
+#include "unit.h"
 
-#include <stdatomic.h>
+#include <berth/berth.h>
 
-static struct berth_tag_metrics tagged(void) {
-    struct berth_tag_metrics figures;
-    UNIT_CHECK(berth_metrics_read_tag("sessions", &figures, sizeof(figures)) == 0);
-    return figures;
-}
+#include <errno.h>
+#include <string.h>
 
-static berth_pool *make(const char *name) {
-    struct berth_pool_options options = BERTH_POOL_OPTIONS_INIT;
-    options.tag = "sessions";
-    options.limit = 8 * MiB;
-    berth_pool *pool = berth_pool_create(name, &options);
-    assert_non_null(pool);
+enum { KEPT = 64 }; /* as pool/ended.h has it */
+
+static berth_pool *ended_pool(const char *name) {
+    berth_pool *pool = berth_pool_create(name, NULL);
+    UNIT_CHECK(pool != NULL);
+    berth_free(berth_alloc(pool, 100)); /* so that this thread has a cache of it */
+    berth_free(berth_alloc(pool, 20000));
+    UNIT_CHECK(berth_pool_destroy(pool, 0) == 0);
     return pool;
 }
 
-/* 100 small, 10 normal, 1 huge and 1 that fails. */
-static void use(berth_pool *pool) {
-    void *small[100];
-    assert_int_equal(berth_alloc_batch(pool, 200, 100, small), 100);
-    berth_free_batch(small, 100);
-    for (unsigned i = 0; i < 10; i++) {
-        berth_free(berth_alloc(pool, 100000));
-    }
-    berth_free(berth_alloc(pool, 5 * MiB));
-    assert_null(berth_alloc_flags(pool, 100 * MiB, BERTH_NOWAIT));
-    berth_thread_flush();
+static void allocate(void *pool) {
+    (void)berth_alloc(pool, 100);
+}
+static void allocate_large(void *pool) {
+    (void)berth_alloc(pool, 20000);
+}
+static void allocate_huge(void *pool) {
+    (void)berth_alloc(pool, 9 << 20);
+}
+static void allocate_zeroed(void *pool) {
+    (void)berth_alloc_flags(pool, 100, BERTH_ZERO);
+}
+static void allocate_aligned(void *pool) {
+    (void)berth_alloc_aligned(pool, 4096, 100);
+}
+static void allocate_batch(void *pool) {
+    void *blocks[2];
+    (void)berth_alloc_batch(pool, 100, 2, blocks);
+}
+static void reallocate(void *pool) {
+    (void)berth_realloc(pool, NULL, 100);
+}
+static void make_a_slice(void *pool) {
+    struct berth_slice slice;
+    (void)berth_slice_alloc(pool, 100, &slice);
+}
+static void map_a_file(void *pool) {
+    (void)berth_map_file(pool, 0, 0, 4096, false);
+}
+static void trim(void *pool) {
+    (void)berth_trim(pool);
+}
+static void limit(void *pool) {
+    (void)berth_pool_limit_set(pool, 1 << 20);
+}
+static void read_limit(void *pool) {
+    (void)berth_pool_limit_get(pool);
+}
+static void read_metrics(void *pool) {
+    struct berth_pool_metrics metrics;
+    (void)berth_metrics_read_pool(pool, &metrics, sizeof(metrics));
 }
 
-static void expect(const struct berth_process_metrics *before, unsigned times) {
-    struct berth_process_metrics now = figures();
-    assert_int_equal(now.allocations - before->allocations, 111 * times);
-    assert_int_equal(now.frees - before->frees, 111 * times);
-    assert_int_equal(now.failures - before->failures, times);
-}
+static void (*const uses[])(void *) = {
+    allocate,       allocate_large, allocate_huge, allocate_zeroed, allocate_aligned,
+    allocate_batch, reallocate,     make_a_slice,  map_a_file,      trim,
+    limit,          read_limit,     read_metrics,
+};
 
-static void a_pool_that_ends_leaves_what_it_counted(void **state) {
-    /* A rate of allocations would be that of a restart: of all that there ever were. */
+static void use_of_a_destroyed_pool_ends_with_one_line(void **state) {
     (void)state;
-    struct berth_process_metrics before = figures();
-    for (unsigned i = 1; i <= 3; i++) {
-        berth_pool *pool = make("ends");
-        use(pool);
-        expect(&before, i);
-        assert_int_equal(berth_pool_destroy(pool, 0), 0);
-        expect(&before, i);
-        assert_int_equal(tagged().allocations, 111 * i);
-        assert_int_equal(tagged().frees, 111 * i);
-        assert_int_equal(tagged().failures, i);
-        assert_int_equal(tagged().pools, 0);
+    berth_pool *pool = ended_pool("gone");
+    for (unsigned i = 0; i < BERTH_ARRAY_COUNT(uses); i++) {
+        char line[512];
+        int outcome = unit_in_child_line(uses[i], pool, line, sizeof(line));
+        if (outcome != -SIGABRT ||
+            strstr(line, "berth: use of a pool that was destroyed") != line ||
+            strstr(line, "\"gone\"") == NULL) {
+            fail_msg("use %u: outcome %d, \"%s\"", i, outcome, line);
+        }
     }
+    assert_int_equal(berth_pool_destroy(pool, 0), -EINVAL);
+    assert_int_equal(berth_pool_reset(pool, BERTH_FORCE), -EINVAL);
 }
 
-static void blocks_that_a_pool_drops_count_as_freed(void **state) {
-    /* allocations - frees would drift away from what is live. */
+static void a_handle_is_not_another_pools_before_many_others_have_ended(void **state) {
     (void)state;
-    struct berth_process_metrics before = figures();
-    struct berth_tag_metrics of_tag = tagged();
-    berth_pool *pool = make("reset");
-    for (unsigned i = 1; i <= 3; i++) {
-        use(pool);
-        assert_non_null(berth_alloc(pool, 300));
-        assert_non_null(berth_alloc(pool, 300000));
-        assert_non_null(berth_alloc(pool, 5 * MiB));
-        assert_int_equal(berth_pool_reset(pool, BERTH_FORCE), 0);
-        struct berth_process_metrics now = figures();
-        assert_int_equal(now.allocations - before.allocations, 114 * i);
-        assert_int_equal(now.frees - before.frees, 114 * i);
-        assert_int_equal(now.failures - before.failures, i);
-        assert_int_equal(tagged().allocations - of_tag.allocations, 114 * i);
-        assert_int_equal(tagged().count, 0);
+    berth_pool *stale = ended_pool("stale");
+    for (unsigned i = 1; i < KEPT; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof(name), "other-%u", i);
+        assert_ptr_not_equal(ended_pool(name), stale);
     }
-    assert_int_equal(berth_pool_destroy(pool, 0), 0);
-    assert_int_equal(figures().frees - before.frees, 114 * 3);
 }
 
-static _Atomic bool done;
-
-static void *read_all(void *unused) {
-    struct berth_process_metrics before = figures();
-    struct berth_tag_metrics of_tag = tagged();
-    while (!atomic_load(&done)) {
-        struct berth_process_metrics now = figures();
-        struct berth_tag_metrics of_tag_now = tagged();
-        UNIT_CHECK(now.allocations >= before.allocations && now.frees >= before.frees);
-        UNIT_CHECK(now.failures >= before.failures);
-        UNIT_CHECK(of_tag_now.allocations >= of_tag.allocations);
-        UNIT_CHECK(of_tag_now.frees >= of_tag.frees && of_tag_now.failures >= of_tag.failures);
-        before = now;
-        of_tag = of_tag_now;
-    }
-    return unused;
-}
-
-static void nobody_sees_a_counter_fall(void **state) {
-    /* Who reads while a pool ends would see less for a moment, and take it for a restart. */
+static void handles_of_ended_pools_serve_further_ones(void **state) {
+    /* Else a program that makes pools without end has records without end. */
     (void)state;
-    pthread_t readers[2];
-    for (unsigned i = 0; i < 2; i++) {
-        assert_int_equal(pthread_create(&readers[i], NULL, read_all, NULL), 0);
+    for (unsigned i = 0; i < 2 * KEPT; i++) {
+        (void)ended_pool("warm");
     }
-    for (unsigned i = 0; i < 100; i++) {
-        berth_pool *pool = make("seen");
-        use(pool);
-        assert_int_equal(berth_pool_reset(pool, 0), 0);
-        use(pool);
-        assert_int_equal(berth_pool_destroy(pool, 0), 0);
+    struct berth_process_metrics before, after;
+    assert_int_equal(berth_metrics_read(&before, sizeof(before)), 0);
+    for (unsigned i = 0; i < 2000; i++) {
+        (void)ended_pool("next");
     }
-    atomic_store(&done, true);
-    for (unsigned i = 0; i < 2; i++) {
-        pthread_join(readers[i], NULL);
-    }
+    assert_int_equal(berth_metrics_read(&after, sizeof(after)), 0);
+    assert_true(after.metadata_bytes <= before.metadata_bytes + (64 << 10));
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_pool_that_ends_leaves_what_it_counted),
-        cmocka_unit_test(blocks_that_a_pool_drops_count_as_freed),
-        cmocka_unit_test(nobody_sees_a_counter_fall),
+        cmocka_unit_test(use_of_a_destroyed_pool_ends_with_one_line),
+        cmocka_unit_test(a_handle_is_not_another_pools_before_many_others_have_ended),
+        cmocka_unit_test(handles_of_ended_pools_serve_further_ones),
     };
     return UNIT_RUN(tests);
 }
