@@ -100,6 +100,25 @@ int berth__pages_commit_readable(void *at, size_t bytes) {
     return protect(at, bytes, PROT_READ);
 }
 
+static bool maps(size_t bytes, int flags) {
+    void *at =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+    return at != MAP_FAILED && munmap(at, bytes) == 0;
+}
+
+/* What fails in both ways lacks something else: addresses, or room below a resource limit, of which
+ * what is committed already may have enough. In strict mode the kernel ignores the flag. */
+bool berth__pages_exceed_machine(size_t bytes) {
+    static const size_t looked_at = (size_t)1 << 30;
+    if (BERTH_LIKELY(bytes < looked_at)) {
+        return false;
+    }
+    int saved_errno = errno;
+    bool exceeds = !maps(bytes, 0) && maps(bytes, MAP_NORESERVE);
+    errno = saved_errno;
+    return exceeds;
+}
+
 int berth__pages_decommit(void *at, size_t bytes) {
     int saved_errno = errno;
     uint64_t start_ns = berth__clock_ns();
