@@ -4,7 +4,8 @@
  * Address space and memory are separate things here: a reservation holds addresses and nothing
  * else (PROT_NONE, never charged); committing makes a part readable and writable; purging
  * drops the memory behind committed pages, which read as zero afterwards; decommitting returns
- * a part to the reserved state. What may be committed is the ledger's business, not ours.
+ * a part to the reserved state. Core files have what is committed and can be written. What may be
+ * committed is the ledger's business, not ours.
  *
  * Calls return 0 or -errno and keep errno. Only system calls that glibc's malloc itself makes are
  * used on these paths (mmap, munmap, mprotect, mremap, madvise), so that a seccomp filter written
