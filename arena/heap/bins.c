@@ -14,7 +14,9 @@ enum {
 
 /* Most blocks that a bin may hold: a few of the largest, many of the smallest. */
 static unsigned capacity_max(unsigned small_class) {
-    size_t blocks = BERTH_BIN_BYTES_MAX / berth__bin_class_size(small_class);
+    uint32_t size = berth__bin_class_size(small_class);
+    size_t blocks =
+        (size <= BERTH_TINY_MAX ? BERTH_BIN_TINY_BYTES_MAX : BERTH_BIN_BYTES_MAX) / size;
     return (unsigned)berth__min(berth__max(blocks, 4), BERTH_BIN_BLOCKS_MAX);
 }
 

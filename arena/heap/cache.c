@@ -315,21 +315,43 @@ static unsigned batch_of(struct berth__bin *bin, uint32_t size) {
     return (unsigned)berth__min(batch, bin->capacity);
 }
 
-/* The bin where a block of this cache's heap is to be kept; NULL: nowhere. A quarter of a bin, and
- * the slot of a free that is under way, are left for its own thread. */
-static struct berth__bin *bin_to_keep(struct berth__cache *cache, const void *block) {
+/* The bin for blocks of this unit; NULL: its slab is not of the cache's heap, or there is none. */
+static struct berth__bin *bin_of_unit(struct berth__cache *cache, const void *block) {
     berth__entry *at = berth__entry_find(block);
     uint64_t entry = at == NULL ? 0 : berth__load_relaxed(at);
-    if (BERTH_UNLIKELY(entry - cache->mark >= sizeof(cache->bins))) {
-        return NULL; /* its slab has moved, or is none */
+    return entry - cache->mark < sizeof(cache->bins) ? berth__bin_of_entry(cache, entry) : NULL;
+}
+
+/* Up to here others' frees fill a bin. A quarter, and the slot of a free that is under way, are
+ * left for its own thread. */
+static void **keep_limit(const struct berth__bin *bin) {
+    return bin->low + 1 + bin->capacity / 4;
+}
+
+/* Keeps those of blocks[*from..count) that lie in the first one's unit, up to the first that finds
+ * no room; moves others of them to blocks[rest..). Returns how many it kept. */
+static unsigned keep_of_unit(struct berth__bin *bin, void **blocks, unsigned *from, unsigned count,
+                             unsigned *rest) {
+    const uintptr_t unit = (uintptr_t)blocks[*from] / BERTH_UNIT;
+    void **const limit = keep_limit(bin);
+    void **const before = bin->top;
+    void **top = before;
+    unsigned i = *from;
+    for (; i < count && (uintptr_t)blocks[i] / BERTH_UNIT == unit; i++) {
+        void *block = blocks[i];
+        if (BERTH_UNLIKELY(top[0] == block || top[1] == block)) {
+            berth__misuse("double free", block); /* its slab knows it as lent */
+        }
+        bool start = berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT), bin->reciprocal);
+        if (BERTH_LIKELY(start && top > limit)) {
+            *--top = block;
+        } else {
+            blocks[(*rest)++] = block;
+        }
     }
-    struct berth__bin *bin = berth__bin_of_entry(cache, entry);
-    if (BERTH_UNLIKELY(bin->top[0] == block || bin->top[1] == block)) {
-        berth__misuse("double free", block); /* its slab knows it as lent */
-    }
-    bool full = bin->top - bin->low <= 1 + bin->capacity / 4;
-    bool bad = !berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT), bin->reciprocal);
-    return full || bad ? NULL : bin;
+    *from = i;
+    bin->top = top;
+    return (unsigned)(before - top);
 }
 
 BERTH_NO_TSA
@@ -340,17 +362,17 @@ unsigned berth__cache_keep_locked(struct berth__cache *cache, void **blocks, uns
     }
     unsigned rest = 0;
     uint64_t bytes = 0;
-    for (unsigned i = 0; i < count; i++) {
-        struct berth__bin *bin = bin_to_keep(cache, blocks[i]);
-        if (bin == NULL) {
-            blocks[rest++] = blocks[i];
+    for (unsigned i = 0; i < count;) {
+        struct berth__bin *bin = bin_of_unit(cache, blocks[i]);
+        if (BERTH_UNLIKELY(bin == NULL)) {
+            blocks[rest++] = blocks[i++];
             continue;
         }
-        *--bin->top = blocks[i];
-        bin->settled++;
+        unsigned kept = keep_of_unit(bin, blocks, &i, count, &rest);
         unsigned small_class = berth__bin_class(cache, bin);
-        berth__heap_count_locked(cache->heap, small_class, 0, counted ? 0 : 1);
-        bytes += berth__bin_class_size(small_class);
+        bin->settled = (uint16_t)(bin->settled + kept);
+        berth__heap_count_locked(cache->heap, small_class, 0, counted ? 0 : kept);
+        bytes += (uint64_t)kept * berth__bin_class_size(small_class);
     }
     berth__count_add(&cache->heap->remote_drained, bytes);
     return rest;
@@ -487,8 +509,8 @@ static void take_own(struct berth__cache *cache, struct berth__bin *bin, void *b
     pay_dues(cache, bin);
 }
 
-void berth__cache_gather_slow(struct berth__cache *cache, struct berth__remote_block block) {
-    bool before = berth__cache_busy(cache);
+/* There is no room for another block to be gathered: sends what there is, or makes room. */
+static void gather_slow(struct berth__cache *cache, struct berth__remote_block block) {
     berth__cache_send_remote(cache);
     bool room = cache->remote_max != 0 || berth__remote_make(cache);
     if (room && block.size <= cache->remote_limit && !berth__wait_anyone()) {
@@ -499,7 +521,6 @@ void berth__cache_gather_slow(struct berth__cache *cache, struct berth__remote_b
         berth__remote_send(&block, 1, false);
     }
     pay_dues(cache, NULL);
-    berth__cache_idle(cache, before);
 }
 
 void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry) {
@@ -511,15 +532,18 @@ void berth__cache_take(struct berth__cache *cache, void *block, uint64_t entry) 
 }
 
 void berth__cache_take_block(struct berth__cache *cache, void *block, uint64_t entry) {
-    struct berth__bin *bin = berth__bin_of_entry(cache, entry);
-    uint32_t size = berth__bin_class_size(berth__bin_class(cache, bin));
-    berth__misuse_if_free(block);
-    berth__poison(block, size);
-    if (entry - cache->mark < sizeof(cache->bins)) {
-        bool before = berth__cache_busy(cache);
-        take_own(cache, bin, block);
-        berth__cache_idle(cache, before);
-    } else {
-        berth__cache_gather(cache, block, entry, size);
+    bool own = entry - cache->mark < sizeof(cache->bins);
+    if (!own && berth__cache_gather(cache, block, entry)) {
+        return;
     }
+    struct berth__remote_block item = berth__remote_block(block, entry);
+    berth__misuse_if_free(block);
+    berth__poison(block, item.size);
+    bool before = berth__cache_busy(cache);
+    if (own) {
+        take_own(cache, berth__bin_of_entry(cache, entry), block);
+    } else {
+        gather_slow(cache, item);
+    }
+    berth__cache_idle(cache, before);
 }

@@ -52,6 +52,7 @@ enum {
     BERTH_CACHE_BYTES = 4096,        /* of the structure: a page */
     BERTH_CACHE_FREE_BYTES = 2048,   /* what a thread may cache without a grant */
     BERTH_BIN_BYTES_MAX = 128 << 10, /* a bin caches no more than this, but always some blocks */
+    BERTH_BIN_TINY_BYTES_MAX = 512 << 10, /* the same for tiny blocks */
     BERTH_BIN_BLOCKS_MAX = 4094,
     BERTH_BIN_BLOCKS_ONE_WAY = 254, /* as many if it only ever runs full, or only empty */
     BERTH_BIN_OVERFLOWED = 1 << 15, /* with a bin's batch: it was full since it last grew */
@@ -279,26 +280,23 @@ void berth__cache_take_block(struct berth__cache *cache, void *block, uint64_t e
 unsigned berth__cache_keep_locked(struct berth__cache *cache, void **blocks, unsigned count,
                                   bool counted);
 
-/* When there is no room for another block to be gathered: sends what there is, or makes room. */
-void berth__cache_gather_slow(struct berth__cache *cache, struct berth__remote_block block);
-
-/* Puts a block of another heap aside, to be sent home with others. It is wholly there before it
- * counts, for a fork that looks in between. */
-BERTH_INLINE void berth__cache_gather(struct berth__cache *cache, void *block, uint64_t entry,
-                                      uint32_t size) {
-    struct berth__remote_block item = {
-        .block = block, .heap = BERTH_ENTRY_HEAP(entry), .size = size};
+/* Puts a block of another heap aside, to be sent home with others, if there is room; false: nothing
+ * was done. It is wholly there before it counts, for a fork that looks in between. */
+BERTH_INLINE bool berth__cache_gather(struct berth__cache *cache, void *block, uint64_t entry) {
+    struct berth__remote_block item = berth__remote_block(block, entry);
     uint32_t count = cache->remote_count;
-    uint32_t bytes = cache->remote_bytes + size;
+    uint32_t bytes = cache->remote_bytes + item.size;
     if (BERTH_UNLIKELY(count >= cache->remote_max || bytes > cache->remote_limit) ||
         berth__wait_anyone()) {
-        berth__cache_gather_slow(cache, item);
-        return;
+        return false;
     }
+    berth__misuse_if_free(block);
+    berth__poison(block, item.size);
     cache->remote[count] = item;
     cache->remote_bytes = bytes;
     atomic_signal_fence(memory_order_release);
     cache->remote_count = count + 1;
+    return true;
 }
 
 /* Gives everything back: cached blocks, gathered remote ones. The grant, too, if `grant`. Owner, or

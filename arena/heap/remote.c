@@ -60,9 +60,9 @@ static void check_message(const struct message *message) {
     }
 }
 
-/* Distance in granules, or 0 if it does not fit (spans far apart). */
+/* Distance in granules, or 0 if it does not fit (spans far apart). Both are aligned to them. */
 static int32_t distance(const struct message *carrier, const void *block) {
-    ptrdiff_t granules = ((const char *)block - (const char *)carrier) / BERTH_GRANULE;
+    int64_t granules = (int64_t)((uintptr_t)block - (uintptr_t)carrier) >> BERTH_GRANULE_SHIFT;
     return granules == (int32_t)granules ? (int32_t)granules : 0;
 }
 
@@ -158,14 +158,28 @@ static void help(struct berth__heap *heap) {
     }
 }
 
-static void push(struct berth__heap *heap, struct berth__remote_block *items, unsigned count,
-                 bool counted) {
+/* Items from the first on that are of one heap and one size: most often all. */
+static unsigned count_alike(const struct berth__remote_block *items, unsigned count) {
+    unsigned alike = 1;
+    while (alike < count && items[alike].heap == items[0].heap &&
+           items[alike].size == items[0].size) {
+        alike++;
+    }
+    return alike;
+}
+
+static uint64_t bytes_of(const struct berth__remote_block *items, unsigned count) {
     uint64_t bytes = 0;
-    bool alike = true;
     for (unsigned i = 0; i < count; i++) {
         bytes += items[i].size;
-        alike &= items[i].size == items[0].size;
     }
+    return bytes;
+}
+
+static void push(struct berth__heap *heap, struct berth__remote_block *items, unsigned count,
+                 bool counted) {
+    bool alike = count_alike(items, count) == count;
+    uint64_t bytes = alike ? (uint64_t)count * items[0].size : bytes_of(items, count);
     berth__add_relaxed(&heap->remote_sent, bytes);
     struct chain chain = pack(items, count, counted, alike);
     uint64_t below = berth__load_relaxed(&heap->remote);
@@ -190,7 +204,10 @@ static unsigned gather_one_heap(struct berth__remote_block *items, unsigned coun
 
 void berth__remote_send(struct berth__remote_block *items, unsigned count, bool counted) {
     for (unsigned from = 0; from < count;) {
-        unsigned same = gather_one_heap(items + from, count - from);
+        unsigned same = count_alike(items + from, count - from);
+        if (same < count - from) {
+            same = gather_one_heap(items + from, count - from);
+        }
         struct berth__heap *heap = berth__load_acquire(&berth__heaps[items[from].heap]);
         push(heap, items + from, same, counted);
         help(heap);
@@ -242,6 +259,7 @@ static uint64_t walk_locked(struct berth__heap *heap, struct drain *drain, uint6
         struct message *message = top_of(word);
         check_message(message);
         word = message->next;
+        __builtin_prefetch(top_of(word));
         bool counted = (word & COUNTED) != 0;
         if (drain->count > 0 && (counted != drain->counted || drain->count > BERTH_REMOTE_BLOCKS)) {
             give_locked(heap, drain);

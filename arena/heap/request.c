@@ -280,7 +280,17 @@ static BERTH_NOINLINE void free_by_kind(void *block, uint64_t entry) {
     }
 }
 
-void berth__block_free(void *block) {
+/* A small block of another thread's heap, as the malloc door meets them; false: nothing was done.
+ */
+BERTH_INLINE bool gather(void *block, uint64_t entry) {
+    struct berth__cache *cache = berth__tls.cache;
+    return entry - cache->mark >= sizeof(cache->bins) && cache->of_default &&
+           berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT),
+                          berth__bin_of_entry(cache, entry)->reciprocal) &&
+           berth__cache_gather(cache, block, entry);
+}
+
+static BERTH_NOINLINE void free_any(void *block) {
     uint64_t entry = entry_of(block);
     if (BERTH_UNLIKELY(entry == 0)) {
         free_elsewhere(block);
@@ -299,6 +309,23 @@ void berth__block_free(void *block) {
         berth__cache_take(cache, block, entry);
     } else {
         free_by_kind(block, entry);
+    }
+}
+
+/* The two most common cases, without a frame; all others come from free_any. */
+void berth__block_free(void *block) {
+    char *base = berth__primary.base;
+    size_t unit = ((uintptr_t)block - (uintptr_t)base) / BERTH_UNIT;
+    if (BERTH_UNLIKELY(unit >= berth__primary.units) ||
+        BERTH_UNLIKELY(berth__load_relaxed(&berth__fork_interrupted))) {
+        free_any(block);
+        return;
+    }
+    uint64_t entry = berth__load_relaxed((berth__entry *)(void *)base + unit);
+    if (BERTH_ENTRY_KIND(entry) == BERTH_UNIT_RUN && !berth__sample_is_on()) {
+        berth__run_free(block);
+    } else if (BERTH_ENTRY_KIND(entry) != BERTH_UNIT_SLAB || entry == 0 || !gather(block, entry)) {
+        free_any(block);
     }
 }
 

@@ -39,6 +39,7 @@
 enum { BERTH_SMALL_CLASS_COUNT = 92 };
 
 enum {
+    BERTH_GRANULE_SHIFT = 4,
     BERTH_GRANULE = 16,      /* every small size is a multiple; every block is aligned to it */
     BERTH_TINY_MAX = 512,    /* the largest tiny block */
     BERTH_SMALL_MAX = 16384, /* the largest block cut from a slab */
