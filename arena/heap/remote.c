@@ -101,19 +101,21 @@ static unsigned pack_last(struct chain *chain, const struct berth__remote_block 
     unsigned capacity = capacity_of(items[count].size);
     check_carrier(chain, carrier);
     berth__unpoison(carrier, items[count].size);
-    unsigned named = 0;
-    for (; named < capacity && count > 0; count--) {
-        int32_t to = distance(carrier, items[count - 1].block);
+    const struct berth__remote_block *end = items + count;
+    int32_t *other = carrier->others;
+    int32_t *const others_end = other + capacity;
+    for (; other < others_end && end > items; end--) {
+        int32_t to = distance(carrier, end[-1].block);
         if (BERTH_UNLIKELY(to == 0)) {
             break;
         }
-        carrier->others[named++] = to;
+        *other++ = to;
     }
-    if (named < capacity) {
-        carrier->others[named] = 0;
+    if (other < others_end) {
+        *other = 0;
     }
     link_message(chain, carrier, counted);
-    return count;
+    return (unsigned)(end - items);
 }
 
 /* The largest block names the most others. */
@@ -177,8 +179,7 @@ static uint64_t bytes_of(const struct berth__remote_block *items, unsigned count
 }
 
 static void push(struct berth__heap *heap, struct berth__remote_block *items, unsigned count,
-                 bool counted) {
-    bool alike = count_alike(items, count) == count;
+                 bool alike, bool counted) {
     uint64_t bytes = alike ? (uint64_t)count * items[0].size : bytes_of(items, count);
     berth__add_relaxed(&heap->remote_sent, bytes);
     struct chain chain = pack(items, count, counted, alike);
@@ -204,19 +205,21 @@ static unsigned gather_one_heap(struct berth__remote_block *items, unsigned coun
 
 void berth__remote_send(struct berth__remote_block *items, unsigned count, bool counted) {
     for (unsigned from = 0; from < count;) {
-        unsigned same = count_alike(items + from, count - from);
-        if (same < count - from) {
+        unsigned alike = count_alike(items + from, count - from);
+        unsigned same = alike;
+        if (alike < count - from) {
             same = gather_one_heap(items + from, count - from);
+            alike = count_alike(items + from, same);
         }
         struct berth__heap *heap = berth__load_acquire(&berth__heaps[items[from].heap]);
-        push(heap, items + from, same, counted);
+        push(heap, items + from, same, alike == same, counted);
         help(heap);
         from += same;
     }
 }
 
 void berth__remote_forward(struct berth__remote_block block, bool counted) {
-    push(berth__load_acquire(&berth__heaps[block.heap]), &block, 1, counted);
+    push(berth__load_acquire(&berth__heaps[block.heap]), &block, 1, true, counted);
 }
 
 /* Reads a message out; its carrier comes first. Returns the number of blocks. */

@@ -280,11 +280,11 @@ static BERTH_NOINLINE void free_by_kind(void *block, uint64_t entry) {
     }
 }
 
-/* A small block of another thread's heap, as the malloc door meets them; false: nothing was done.
- */
+/* A small block of another thread's heap, as the malloc door meets them; false: nothing was done,
+ * because it is no such block, or there is no room, as in the empty cache. */
 BERTH_INLINE bool gather(void *block, uint64_t entry) {
     struct berth__cache *cache = berth__tls.cache;
-    return entry - cache->mark >= sizeof(cache->bins) && cache->of_default &&
+    return entry - cache->mark >= sizeof(cache->bins) &&
            berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT),
                           berth__bin_of_entry(cache, entry)->reciprocal) &&
            berth__cache_gather(cache, block, entry);
