@@ -78,6 +78,14 @@ void berth__buf_scatter(struct berth_buf *buf) {
 
 /* ---- room ---- */
 
+/* A buffer of zeros has a bound of 0. */
+static BERTH_NOINLINE int beyond_bound(const struct berth_buf *buf) {
+    if (buf->front_.capacity_ == 0) {
+        berth__fatal("use of a buffer that was not initialised: %p", (const void *)buf);
+    }
+    return -EMSGSIZE;
+}
+
 /* All the bytes that blocks should have when `needed` are wanted: Netty's rule. */
 static uint64_t capacity_for(uint64_t needed, uint64_t most) {
     uint64_t capacity = CAPACITY_MIN;
@@ -191,7 +199,7 @@ static BERTH_NOINLINE int make_room(struct berth_buf *buf, size_t bytes, void *s
 BERTH_INLINE int ensure(struct berth_buf *buf, size_t bytes) {
     uint64_t length = berth_buf_length(buf);
     if (BERTH_UNLIKELY(bytes > buf->length_max_ || length > buf->length_max_ - bytes)) {
-        return -EMSGSIZE;
+        return beyond_bound(buf);
     }
     berth__buf_rewind(buf);
     bool fits = buf->memory_ != NULL && bytes <= buf->capacity_ - buf->write_;
@@ -244,7 +252,7 @@ static bool prepend_in_block(struct berth_buf *buf, const void *data, size_t byt
 
 int berth_buf_prepend(struct berth_buf *buf, const void *data, size_t bytes) {
     if (bytes > buf->length_max_ || berth_buf_length(buf) > buf->length_max_ - bytes) {
-        return -EMSGSIZE;
+        return beyond_bound(buf);
     }
     if (bytes == 0 || prepend_in_block(buf, data, bytes)) {
         return 0;

@@ -27,12 +27,8 @@ void berth_chain_clear(struct berth_chain *chain) {
     berth_chain_init(chain, chain->pool_);
 }
 
-int berth__chain_reserve(struct berth_chain *chain, size_t more) {
+int berth__chain_grow(struct berth_chain *chain, size_t needed) {
     enum { SEGMENTS_MAX = 1 << 30 };
-    size_t needed = chain->count_ + more;
-    if (BERTH_LIKELY(needed <= chain->capacity_)) {
-        return 0;
-    }
     size_t capacity = chain->capacity_;
     if (capacity == 0) {
         berth__fatal("use of a chain that was not initialised: %p", (void *)chain);

@@ -36,8 +36,14 @@ BERTH_INLINE bool berth__segment_is_file(const struct berth_slice *segment) {
     return (segment->flags_ & BERTH_SLICE_FILE) != 0;
 }
 
-/* Makes room for `more` segments: 0 or -ENOMEM. */
-int berth__chain_reserve(struct berth_chain *chain, size_t more);
+/* Makes room for `needed` segments in all: 0 or -ENOMEM. */
+BERTH_NOINLINE int berth__chain_grow(struct berth_chain *chain, size_t needed);
+
+/* The same for `more` segments. */
+BERTH_INLINE int berth__chain_reserve(struct berth_chain *chain, size_t more) {
+    size_t needed = chain->count_ + more;
+    return BERTH_LIKELY(needed <= chain->capacity_) ? 0 : berth__chain_grow(chain, needed);
+}
 
 /* Puts a segment at an end, where there is room; it takes the reference over. At the back, one that
  * goes on where its neighbour ends becomes a part of that. */

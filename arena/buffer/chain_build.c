@@ -64,10 +64,23 @@ static bool is_pinned(const struct berth_slice *slice) {
 }
 
 /* True if the slice goes on where the chain's last one ends: no need to copy it. */
-static bool is_next(const struct berth_chain *chain, const struct berth_slice *slice) {
-    const struct berth_slice *last = berth__chain_last(chain);
-    return last != NULL && last->owner_ == slice->owner_ &&
-           last->data + last->length == slice->data;
+static bool is_next(const struct berth_slice *last, const struct berth_slice *slice) {
+    return last->owner_ == slice->owner_ && last->data + last->length == slice->data;
+}
+
+/* For a slice that may become a part of the last one. */
+static BERTH_NOINLINE int join(struct berth_chain *chain, struct berth_slice *slice, void *site) {
+    if (slice->length == 0 ||
+        (!is_next(berth__chain_last(chain), slice) && coalesce(chain, slice, site))) {
+        berth_slice_release(slice);
+        return 0;
+    }
+    int error = berth__chain_reserve(chain, 1);
+    if (error == 0) {
+        berth__chain_push_back(chain, *slice);
+        *slice = empty;
+    }
+    return error;
 }
 
 int berth_chain_append(struct berth_chain *chain, struct berth_slice *slice) {
@@ -75,13 +88,16 @@ int berth_chain_append(struct berth_chain *chain, struct berth_slice *slice) {
     if (is_pinned(slice)) {
         return -EINVAL;
     }
-    if (slice->length == 0 || (!is_next(chain, slice) && coalesce(chain, slice, BERTH_CALLER))) {
-        berth_slice_release(slice);
-        return 0;
+    const struct berth_slice *last = berth__chain_last(chain);
+    if (slice->length == 0 ||
+        (last != NULL && (slice->length <= BERTH_COALESCE_MAX || is_next(last, slice)))) {
+        return join(chain, slice, BERTH_CALLER);
     }
     int error = berth__chain_reserve(chain, 1);
-    if (error == 0) {
-        berth__chain_push_back(chain, *slice);
+    if (BERTH_LIKELY(error == 0)) {
+        *berth__chain_at(chain, chain->count_) = *slice;
+        chain->count_++;
+        chain->length_ += slice->length;
         *slice = empty;
     }
     return error;

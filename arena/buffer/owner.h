@@ -25,6 +25,7 @@
 #include "buffer/leak.h"
 #include "os/fault.h"
 #include "os/lock.h"
+#include "pool/api.h"
 
 #include <berth/slice.h>
 
@@ -55,7 +56,8 @@ struct berth_owner {
     };
     berth_slice_callback *release; /* WRAPPED */
 };
-_Static_assert(sizeof(struct berth_owner) > 48 && sizeof(struct berth_owner) <= 64,
+_Static_assert(sizeof(struct berth_owner) > 48 &&
+                   sizeof(struct berth_owner) <= BERTH_DESCRIBED_BYTES,
                "of the class of 64 bytes, whose blocks are cache lines");
 
 /* In an owner's traits. */
@@ -138,6 +140,35 @@ BERTH_INLINE void berth__owner_count_up(struct berth_owner *owner, uint32_t coun
     } else if (!berth__cas_acq_rel(&owner->count, &count, 2)) {
         berth__owner_misuse("a reference is used by two threads at once", owner->memory, owner);
     }
+}
+
+/* What the record's place held before is read on purpose: after a life as a record, its last
+ * generation plus one. */
+BERTH_INLINE struct berth_owner *berth__owner_begin(void *record, berth_pool *pool,
+                                                    enum berth__owner_kind kind, bool one_thread,
+                                                    void *memory, size_t bytes) {
+    struct berth_owner *owner = record;
+    uint16_t generation = owner->generation;
+    *owner = (struct berth_owner){
+        .generation = generation == 0 ? 1 : generation,
+        .kind = (uint8_t)kind,
+        .traits = one_thread ? BERTH_OWNER_ONE_THREAD : 0,
+        .memory = memory,
+        .bytes = bytes,
+        .thread = BERTH_DEBUG ? berth__owner_thread() : 0,
+        .pool = pool,
+    };
+    berth__store_relaxed(&owner->count, 1);
+    return owner;
+}
+
+BERTH_INLINE struct berth_owner *berth__owner_alloc_inline(berth_pool *pool, size_t bytes) {
+    struct berth__described described;
+    void *record = berth_pool_alloc_described(pool, bytes, &described);
+    return BERTH_UNLIKELY(record == NULL)
+               ? NULL
+               : berth__owner_begin(record, pool, BERTH_OWNER_BLOCK, described.one_thread,
+                                    described.block, bytes);
 }
 
 /* By who holds a reference. The new one views so many bytes. */

@@ -17,14 +17,13 @@ static int check_length(size_t length, struct berth_slice *slice) {
     return length <= BERTH_SLICE_MAX ? 0 : -EMSGSIZE;
 }
 
-BERTH_INLINE int allocate(berth_pool *pool, size_t length, struct berth_slice *slice, void *site) {
-    int error = check_length(length, slice);
-    if (error != 0) {
-        return error;
-    }
-    struct berth_owner *owner = berth__owner_alloc(pool, length);
+/* 0, or why there is no memory: then *slice is empty. */
+BERTH_INLINE int allocate(berth_pool *pool, size_t length, struct berth_slice *slice) {
+    struct berth_owner *owner =
+        length <= BERTH_SLICE_MAX ? berth__owner_alloc_inline(pool, length) : NULL;
     if (BERTH_UNLIKELY(owner == NULL)) {
-        return berth__no_block();
+        *slice = empty;
+        return length <= BERTH_SLICE_MAX ? berth__no_block() : -EMSGSIZE;
     }
     /* Member by member: a structure made beside and copied is read wider than it was written, and
      * that waits for the stores (5 ns here). */
@@ -32,22 +31,25 @@ BERTH_INLINE int allocate(berth_pool *pool, size_t length, struct berth_slice *s
     slice->owner_ = owner;
     slice->length = (uint32_t)length;
     slice->generation_ = owner->generation;
-    return berth__owner_made(owner, site);
+    slice->flags_ = 0;
+    return 0;
 }
 
 int berth__slice_alloc(berth_pool *pool, size_t length, struct berth_slice *slice, void *site) {
-    return allocate(pool, length, slice, site);
+    int error = allocate(pool, length, slice);
+    return BERTH_UNLIKELY(error != 0) ? error : berth__owner_made(slice->owner_, site);
 }
 
 int berth_slice_alloc(berth_pool *pool, size_t length, struct berth_slice *slice) {
-    return allocate(pool, length, slice, BERTH_CALLER);
+    int error = allocate(pool, length, slice);
+    return BERTH_UNLIKELY(error != 0) ? error : berth__owner_made(slice->owner_, BERTH_CALLER);
 }
 
 static int copy(berth_pool *pool, const void *data, size_t length, struct berth_slice *slice,
                 void *site) {
-    int error = allocate(pool, length, slice, site);
+    int error = berth__slice_alloc(pool, length, slice, site);
     if (error == 0 && length > 0) {
-        memcpy(slice->owner_->memory, data, length);
+        memcpy((unsigned char *)(uintptr_t)slice->data, data, length);
     }
     return error;
 }

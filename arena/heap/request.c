@@ -280,11 +280,11 @@ static BERTH_NOINLINE void free_by_kind(void *block, uint64_t entry) {
     }
 }
 
-/* A small block of another thread's heap, as the malloc door meets them; false: nothing was done,
- * because it is no such block, or there is no room, as in the empty cache. */
+/* A small block of another thread's heap, as the malloc door meets them; false: nothing was done.
+ * While the thread is in a scope of a tag, its cache is another pool's. */
 BERTH_INLINE bool gather(void *block, uint64_t entry) {
     struct berth__cache *cache = berth__tls.cache;
-    return entry - cache->mark >= sizeof(cache->bins) &&
+    return entry - cache->mark >= sizeof(cache->bins) && cache->of_default &&
            berth__divides((uint32_t)((uintptr_t)block % BERTH_UNIT),
                           berth__bin_of_entry(cache, entry)->reciprocal) &&
            berth__cache_gather(cache, block, entry);
@@ -312,7 +312,15 @@ static BERTH_NOINLINE void free_any(void *block) {
     }
 }
 
-/* The two most common cases, without a frame; all others come from free_any. */
+/* A small block of a pool, most often of the thread's own heap there. */
+static BERTH_NOINLINE void free_of_pool(void *block, uint64_t entry) {
+    struct berth__cache *cache = berth__cache_peek(berth__heap_of_entry(entry)->arenas);
+    if (BERTH_UNLIKELY(cache == NULL || !berth__cache_push(&cache, &cache->mark, block))) {
+        free_any(block);
+    }
+}
+
+/* The most common cases, without a frame; all others come from free_any. */
 void berth__block_free(void *block) {
     char *base = berth__primary.base;
     size_t unit = ((uintptr_t)block - (uintptr_t)base) / BERTH_UNIT;
@@ -324,7 +332,13 @@ void berth__block_free(void *block) {
     uint64_t entry = berth__load_relaxed((berth__entry *)(void *)base + unit);
     if (BERTH_ENTRY_KIND(entry) == BERTH_UNIT_RUN && !berth__sample_is_on()) {
         berth__run_free(block);
-    } else if (BERTH_ENTRY_KIND(entry) != BERTH_UNIT_SLAB || entry == 0 || !gather(block, entry)) {
+    } else if (BERTH_ENTRY_KIND(entry) == BERTH_UNIT_SLAB) {
+        if (entry == 0 || !gather(block, entry)) {
+            free_any(block);
+        }
+    } else if (BERTH_ENTRY_KIND(entry) == BERTH_UNIT_POOL_SLAB) {
+        free_of_pool(block, entry);
+    } else {
         free_any(block);
     }
 }

@@ -35,8 +35,9 @@ int berth__rights_send(int socket, const void *bytes, size_t length,
     return error;
 }
 
-/* Takes the descriptors of a message; true if they are as many as they should be. */
-static bool take_rights(struct msghdr *message, int fds[BERTH_RIGHTS_COUNT]) {
+/* Takes the descriptors of a message: 0 if they are as many as they should be. There is room for
+ * more of them, so if the kernel says that it has cut some off, it could not make them. */
+static int take_rights(struct msghdr *message, int fds[BERTH_RIGHTS_COUNT]) {
     unsigned count = 0;
     struct cmsghdr *header = CMSG_FIRSTHDR(message);
     for (; header != NULL; header = CMSG_NXTHDR(message, header)) {
@@ -54,13 +55,14 @@ static bool take_rights(struct msghdr *message, int fds[BERTH_RIGHTS_COUNT]) {
             }
         }
     }
-    if (count == BERTH_RIGHTS_COUNT && (message->msg_flags & MSG_CTRUNC) == 0) {
-        return true;
+    bool cut = (message->msg_flags & MSG_CTRUNC) != 0;
+    if (count == BERTH_RIGHTS_COUNT && !cut) {
+        return 0;
     }
     for (unsigned i = 0; i < count && i < BERTH_RIGHTS_COUNT; i++) {
         berth__file_close(fds[i]);
     }
-    return false;
+    return cut && count < BERTH_RIGHTS_COUNT ? -EMFILE : -EPROTO;
 }
 
 ssize_t berth__rights_receive(int socket, void *bytes, size_t length, int fds[BERTH_RIGHTS_COUNT]) {
@@ -77,7 +79,8 @@ ssize_t berth__rights_receive(int socket, void *bytes, size_t length, int fds[BE
     } while (got < 0 && errno == EINTR);
     ssize_t answer = got < 0 ? -errno : got;
     errno = saved_errno;
-    return answer > 0 && !take_rights(&message, fds) ? -EPROTO : answer;
+    int error = answer > 0 ? take_rights(&message, fds) : 0;
+    return error != 0 ? error : answer;
 }
 
 int berth__tether_make(int ends[2]) {

@@ -14,8 +14,8 @@ enum { BERTH_RIGHTS_COUNT = 2 };
 int berth__rights_send(int socket, const void *bytes, size_t length,
                        const int fds[BERTH_RIGHTS_COUNT]);
 
-/* Bytes, 0 at the end, or -errno. Without exactly so many descriptors: -EPROTO, and none is left
- * open. */
+/* Bytes, 0 at the end, or -errno. Without exactly so many descriptors: -EPROTO, or -EMFILE if this
+ * process may have no more, and none is left open. */
 ssize_t berth__rights_receive(int socket, void *bytes, size_t length, int fds[BERTH_RIGHTS_COUNT]);
 
 /* A pipe of which one end is given away, ends[1]: 0 or -errno. */

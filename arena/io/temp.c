@@ -196,5 +196,14 @@ int berth_temp_bounds_set(size_t bytes, unsigned count) {
 }
 
 size_t berth_temp_flush(void) {
-    return kept == NULL ? 0 : free_beyond(kept, 0);
+    struct kept *mine = kept;
+    if (mine == NULL) {
+        return 0;
+    }
+    size_t bytes = free_beyond(mine, 0);
+    if (pthread_setspecific(key, NULL) == 0) {
+        kept = NULL;
+        berth_free(mine);
+    }
+    return bytes;
 }

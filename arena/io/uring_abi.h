@@ -122,6 +122,10 @@ BERTH_INLINE void berth__sqe_put(struct io_uring_sqe *to, const struct berth__sq
 /* io_uring_register: its result, or -errno; keeps errno. */
 int berth__uring_register(int ring_fd, unsigned opcode, const void *argument, unsigned count);
 
+/* The errno value for a feature that is missing: ENOSYS, or ENOMEM if what there is could not be
+ * found out for lack of memory or descriptors. */
+int berth__uring_missing(void);
+
 /* Says what there is from now on, instead of asking the kernel: for tests. UINT32_MAX: asks. */
 void berth__uring_pretend(uint32_t features);
 

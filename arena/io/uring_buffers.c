@@ -291,7 +291,7 @@ berth_uring_buffers *berth_uring_buffers_create(berth_pool *pool, int ring_fd,
     struct berth_uring_buffers_options wish = options == NULL ? defaults : *options;
     unsigned has = berth_uring_features();
     if (!complete_options(&wish) || (has & BERTH_URING_HAS_BUFFERS) == 0) {
-        errno = complete_options(&wish) ? ENOSYS : EINVAL;
+        errno = complete_options(&wish) ? berth__uring_missing() : EINVAL;
         return NULL;
     }
     struct berth_uring_buffers *buffers = allocate(pool, ring_fd, &wish);

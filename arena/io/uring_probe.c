@@ -41,6 +41,7 @@ struct ring {
     char *map;
     size_t map_bytes;
     struct berth__sqe *sqes;
+    bool was_short; /* of memory or descriptors: what it said it cannot do, it may do later */
 };
 
 static long result_of(long result, int saved_errno) {
@@ -53,6 +54,11 @@ int berth__uring_register(int ring_fd, unsigned opcode, const void *argument, un
     int saved_errno = errno;
     return (int)result_of(syscall(BERTH_URING_REGISTER, ring_fd, opcode, argument, count),
                           saved_errno);
+}
+
+/* Whether a failure is for a reason that passes. */
+static bool may_pass(int error) {
+    return error == EMFILE || error == ENFILE || error == ENOMEM || error == EAGAIN;
 }
 
 /* ---- a ring ---- */
@@ -74,6 +80,7 @@ static void *map(const struct ring *ring, size_t bytes, off_t offset) {
 static bool open_ring(struct ring *ring) {
     *ring = (struct ring){.fd = -1, .map = MAP_FAILED, .sqes = MAP_FAILED};
     ring->fd = (int)syscall(BERTH_URING_SETUP, ENTRIES, &ring->is);
+    ring->was_short = ring->fd < 0 && may_pass(errno);
     if (ring->fd < 0 || (ring->is.features & SINGLE_MAP) == 0) {
         berth__file_close(ring->fd);
         return false;
@@ -84,6 +91,7 @@ static bool open_ring(struct ring *ring) {
     ring->map = map(ring, ring->map_bytes, 0);
     ring->sqes = map(ring, ENTRIES * sizeof(*ring->sqes), OFFSET_OF_ENTRIES);
     if (ring->map == MAP_FAILED || ring->sqes == MAP_FAILED) {
+        ring->was_short = true;
         close_ring(ring);
         return false;
     }
@@ -151,11 +159,18 @@ static unsigned ask_of_receives(struct ring *ring) {
     return has | (knows(ring, receive) ? BERTH_URING_HAS_BUNDLES : 0);
 }
 
+/* Registers something for the time being: true if that was possible. */
+static bool can_register(struct ring *ring, unsigned opcode, const void *argument, unsigned count) {
+    int error = berth__uring_register(ring->fd, opcode, argument, count);
+    ring->was_short |= error < 0 && may_pass(-error);
+    return error == 0;
+}
+
 /* A ring of one buffer: whether there are any, and of the kind that `flags` say. */
-static bool can_register_ring(const struct ring *ring, void *page, uint16_t flags) {
+static bool can_register_ring(struct ring *ring, void *page, uint16_t flags) {
     struct berth__uring_ring asked = {
         .at = (uint64_t)(uintptr_t)page, .entries = 1, .flags = flags};
-    bool can = berth__uring_register(ring->fd, BERTH_URING_REGISTER_RING, &asked, 1) == 0;
+    bool can = can_register(ring, BERTH_URING_REGISTER_RING, &asked, 1);
     if (can) {
         asked = (struct berth__uring_ring){.entries = 0};
         (void)berth__uring_register(ring->fd, BERTH_URING_UNREGISTER_RING, &asked, 1);
@@ -163,7 +178,7 @@ static bool can_register_ring(const struct ring *ring, void *page, uint16_t flag
     return can;
 }
 
-static unsigned ask_of_registering(const struct ring *ring) {
+static unsigned ask_of_registering(struct ring *ring) {
     unsigned has = 0;
     size_t bytes = (size_t)sysconf(_SC_PAGESIZE);
     void *page = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -171,42 +186,57 @@ static unsigned ask_of_registering(const struct ring *ring) {
         has |= can_register_ring(ring, page, 0) ? BERTH_URING_HAS_BUFFERS : 0;
         has |= can_register_ring(ring, page, BERTH_URING_RING_INC) ? BERTH_URING_HAS_PARTS : 0;
         munmap(page, bytes);
+    } else {
+        ring->was_short = true;
     }
     struct berth__uring_clone clone = {.source_fd = UINT32_MAX};
     if (berth__uring_register(ring->fd, BERTH_URING_CLONE, &clone, 1) == -EBADF) {
         has |= BERTH_URING_HAS_CLONES;
     }
     struct berth__uring_buffers table = {.count = 1, .flags = BERTH_URING_SPARSE};
-    if (berth__uring_register(ring->fd, BERTH_URING_REGISTER_BUFFERS2, &table, sizeof(table)) ==
-        0) {
+    if (can_register(ring, BERTH_URING_REGISTER_BUFFERS2, &table, sizeof(table))) {
         has |= BERTH_URING_HAS_FIXED;
     }
     return has;
 }
 
-static unsigned ask(void) {
+/* *was_short: the answer may be another one later. */
+static unsigned ask(bool *was_short) {
     struct ring ring;
-    if (!open_ring(&ring)) {
-        return 0;
+    unsigned has = 0;
+    if (open_ring(&ring)) {
+        has = BERTH_URING_HAS_RING | ask_of_sends(&ring) | ask_of_receives(&ring) |
+              ask_of_registering(&ring);
+        close_ring(&ring);
     }
-    unsigned has = BERTH_URING_HAS_RING | ask_of_sends(&ring) | ask_of_receives(&ring) |
-                   ask_of_registering(&ring);
-    close_ring(&ring);
+    *was_short = ring.was_short;
     return has;
 }
 
-/* Two threads that come at once find the same. */
-static _Atomic uint32_t known = UINT32_MAX;
+/* Two threads that come at once find the same, or the one that was not short. A limit that stays
+ * is not asked about for ever. */
+enum { UNKNOWN = UINT32_MAX, TIMES_SHORT_MAX = 16 };
+static _Atomic uint32_t known = UNKNOWN;
+static _Atomic uint32_t times_short;
+static _Atomic bool is_short; /* the last answer */
 
 unsigned berth_uring_features(void) {
     uint32_t features = berth__load_relaxed(&known);
-    if (features == UINT32_MAX) {
+    if (features == UNKNOWN) {
         int saved_errno = errno;
-        features = ask();
+        bool was_short;
+        features = ask(&was_short);
         errno = saved_errno;
-        berth__store_relaxed(&known, features);
+        berth__store_relaxed(&is_short, was_short);
+        if (!was_short || berth__add_relaxed(&times_short, 1) + 1 >= TIMES_SHORT_MAX) {
+            berth__store_relaxed(&known, features);
+        }
     }
     return features;
+}
+
+int berth__uring_missing(void) {
+    return berth__load_relaxed(&is_short) ? ENOMEM : ENOSYS;
 }
 
 void berth__uring_pretend(uint32_t features) {

@@ -83,7 +83,7 @@ berth_uring_sender *berth_uring_sender_create(berth_pool *pool, int fd,
     options = options == NULL ? &defaults : options;
     unsigned has = berth_uring_features();
     if (!options_are_valid(options) || (has & BERTH_URING_HAS_RING) == 0) {
-        errno = options_are_valid(options) ? ENOSYS : EINVAL;
+        errno = options_are_valid(options) ? berth__uring_missing() : EINVAL;
         return NULL;
     }
     struct berth_uring_sender *sender = berth_alloc(pool, sizeof(*sender));

@@ -268,7 +268,7 @@ berth_uring_table *berth_uring_table_create(berth_pool *pool, int ring_fd, unsig
                                             unsigned mark) {
     bool can = (berth_uring_features() & BERTH_URING_HAS_FIXED) != 0;
     if (slots > SLOTS_MAX || mark >= MARKS || !can) {
-        errno = can ? EINVAL : ENOSYS;
+        errno = can ? EINVAL : berth__uring_missing();
         return NULL;
     }
     uint32_t capacity = slots != 0 ? slots : SLOTS_DEFAULT;

@@ -42,7 +42,7 @@ static BERTH_NOINLINE void *serve(berth_pool *pool, size_t size, size_t alignmen
 
 /* The thread's cache of a pool, if it can be used as it is; a cache that finds nothing if not. */
 BERTH_INLINE struct berth__cache *cache_of(berth_pool *pool) {
-    struct berth__arenas *arenas = berth__pool_arenas(pool);
+    struct berth__arenas *arenas = berth__pool_arenas_or_ended(pool);
     struct berth__tls *tls = &berth__tls;
     if (arenas->number == 0) {
         return tls->cache;
@@ -69,6 +69,47 @@ void *berth__do_alloc(berth_pool *pool, size_t size) {
         return serve(pool, size, BERTH_GRANULE, 0);
     }
     return serve_large(pool, size);
+}
+
+/* What the cache did not have. NULL: neither is there any more. */
+static BERTH_NOINLINE void *describe_slow(berth_pool *pool, size_t size, void *record,
+                                          struct berth__described *described) {
+    void *block = described->block != NULL ? described->block : berth__do_alloc(pool, size);
+    if (block != NULL && record == NULL) {
+        record = berth__do_alloc(pool, BERTH_DESCRIBED_BYTES);
+    }
+    if (block == NULL || record == NULL) {
+        berth__do_free(block);
+        berth__do_free(record);
+        return NULL;
+    }
+    described->block = block;
+    return record;
+}
+
+static BERTH_NOINLINE void *describe_large(berth_pool *pool, size_t size,
+                                           struct berth__described *described) {
+    struct berth__cache *cache = cache_of(pool);
+    described->block = berth__stash_pop(cache, size);
+    described->one_thread = pool->options.one_thread != 0;
+    void *record = berth__cache_pop(cache, BERTH_DESCRIBED_BYTES);
+    return BERTH_LIKELY(described->block != NULL && record != NULL)
+               ? record
+               : describe_slow(pool, size, record, described);
+}
+
+void *berth__do_pool_alloc_described(berth_pool *pool, size_t size,
+                                     struct berth__described *described) {
+    if (BERTH_UNLIKELY(size > BERTH_SMALL_MAX)) {
+        return describe_large(pool, size, described);
+    }
+    struct berth__cache *cache = cache_of(pool);
+    described->block = berth__cache_pop(cache, size);
+    described->one_thread = pool->options.one_thread != 0;
+    void *record = berth__cache_pop(cache, BERTH_DESCRIBED_BYTES);
+    return BERTH_LIKELY(described->block != NULL && record != NULL)
+               ? record
+               : describe_slow(pool, size, record, described);
 }
 
 void *berth__do_alloc_flags(berth_pool *pool, size_t size, unsigned flags) {
@@ -117,6 +158,17 @@ void berth__do_free(void *block) {
 void berth__do_pool_free(berth_pool *pool, void *block) {
     struct berth__cache *cache = cache_of(pool);
     if (BERTH_UNLIKELY(!berth__cache_push(&cache, &cache->mark, block))) {
+        berth__block_free(block);
+    }
+}
+
+/* After a slow path the thread may have another cache. */
+void berth__do_pool_free_described(berth_pool *pool, void *record, void *block) {
+    struct berth__cache *cache = cache_of(pool);
+    if (BERTH_UNLIKELY(!berth__cache_push(&cache, &cache->mark, record))) {
+        berth__block_free(record);
+        berth__do_pool_free(pool, block);
+    } else if (BERTH_UNLIKELY(!berth__cache_push(&cache, &cache->mark, block))) {
         berth__block_free(block);
     }
 }

@@ -25,6 +25,14 @@ typedef void berth__pool_end_hook(berth_pool *pool, int error);
 
 struct berth__io_chunk;
 
+/* What a record comes with. */
+struct berth__described {
+    void *block;
+    bool one_thread; /* the pool's option */
+};
+
+enum { BERTH_DESCRIBED_BYTES = 64 };
+
 /* X(result, name, parameters, arguments) */
 #define BERTH_PUBLIC_CALLS(X)                                                                      \
     X(berth_pool *, pool_default, (void), ())                                                      \
@@ -106,12 +114,23 @@ struct berth__io_chunk;
       (kinds, callback, context))                                                                  \
     X(int, event_remove, (berth_event_callback * callback, void *context), (callback, context))    \
     X(int, soft_limit_set, (uint64_t bytes), (bytes))                                              \
-    X(uint64_t, soft_limit_get, (void), ())
+    X(uint64_t, soft_limit_get, (void), ())                                                        \
+    X(void *, pool_alloc_described,                                                                \
+      (berth_pool * pool, size_t size, struct berth__described * described),                       \
+      (pool, size, described))                                                                     \
+    X(void, pool_free_described, (berth_pool * pool, void *record, void *block),                   \
+      (pool, record, block))
 
 /* In the table, but in no public header and not exported: there is one hook, of buffers; and what
  * they and sockets count (pool/gauge.h). */
 void berth_pool_hook_end(berth__pool_end_hook *hook);
 void berth_gauge_add(unsigned gauge, int64_t more);
+
+/* A block and a record for it, of BERTH_DESCRIBED_BYTES: the record, or NULL with errno if there is
+ * no memory for both. The thread's cache is looked for once. */
+void *berth_pool_alloc_described(berth_pool *pool, size_t size, struct berth__described *described);
+/* As berth_pool_free of the record, then of the block. */
+void berth_pool_free_described(berth_pool *pool, void *record, void *block);
 
 /* Chunks of a pool with the option io, for rings of io_uring that register them (heap/io.h). How
  * often they changed: 0 in other pools, whose lists are empty. */

@@ -3,12 +3,12 @@
 #include "pool/shared.h"
 
 #include "base/check.h"
-#include "chunk/meta.h"
 #include "heap/fork.h"
 #include "heap/io.h"
 #include "heap/sample.h"
 #include "heap/trace.h"
 #include "os/environ.h"
+#include "pool/ended.h"
 #include "pool/event.h"
 #include "pool/init.h"
 #include "pool/limit.h"
@@ -273,14 +273,14 @@ static struct berth__arenas *make_arenas(const struct berth_pool_options *option
 
 static berth_pool *new_pool(const char *name, const struct berth_pool_options *options,
                             unsigned tag) {
-    berth_pool *pool = berth__meta_alloc(sizeof(*pool));
+    berth_pool *pool = berth__ended_reuse();
     if (pool == NULL) {
         errno = ENOMEM;
         return NULL;
     }
     struct berth__arenas *arenas = make_arenas(options);
     if (arenas == NULL) {
-        berth__meta_free(pool, sizeof(*pool));
+        berth__ended_keep(pool);
         return NULL;
     }
     pool->options = *options;
@@ -432,7 +432,9 @@ int berth__do_pool_destroy(berth_pool *pool, unsigned flags) {
     tell_of_end(pool, error);
     if (error == 0) {
         berth__shared_end(&pool->memfd);
-        berth__meta_free(pool, sizeof(*pool));
+        berth__lock_acquire(&pools_lock);
+        berth__ended_keep(pool);
+        berth__lock_release(&pools_lock);
     }
     return error;
 }

@@ -28,9 +28,10 @@ extern "C" {
  * sent, or when the socket takes no more.
  *
  * Returns the bytes that were sent. If they are fewer than both `most` and the chain's, the socket
- * has no room, and says when it has some (EPOLLOUT); or an error came after them, which the next
- * call returns. `most` keeps one connection from holding up all others: UINT64_MAX is no bound.
- * Bytes of a file must not change before the peer has them: the kernel does not copy them.
+ * has no room, and says when it has some (EPOLLOUT); or, if it is a blocking one, a signal came
+ * after them; or an error did, which the next call returns. `most` keeps one connection from
+ * holding up all others: UINT64_MAX is no bound. Bytes of a file must not change before the peer
+ * has them: the kernel does not copy them.
  *
  * Errors: nothing was sent and the chain is as it was: -EAGAIN (no room), -EPIPE, -ECONNRESET,
  * -ENODATA (a file ends before its region), and what sendmsg and sendfile give. Threads: one at a

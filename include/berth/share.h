@@ -61,8 +61,9 @@ BERTH_API int berth_export_end(berth_export *handle, unsigned flags);
  * pool's limit, as by berth_map_file. What the other process writes there is seen.
  *
  * Errors: *slice is empty: -EAGAIN (nothing has arrived), -EPROTO (no message of
- * berth_export_send), -EPERM (the memory could be taken away: it is not sealed), -ENOMEM, and what
- * recvmsg and mmap give: a message that has arrived is lost then. -ENODATA: the peer has ended.
+ * berth_export_send), -EPERM (the memory could be taken away: it is not sealed), -EMFILE (no
+ * descriptors are left for it), -ENOMEM, and what recvmsg and mmap give: a message that has arrived
+ * is lost then. -ENODATA: the peer has ended.
  * Threads: any. Owns: the caller, until berth_slice_release, on any thread. Blocks: as berth_alloc,
  * and makes system calls; waits if the socket is a blocking one. Since: 0.1.
  */

@@ -43,7 +43,8 @@ enum {
 
 /**
  * What the running kernel can do, and lets this process do; 0: nothing, io_uring is not to be had.
- * It is found out by trying, on a small ring of its own, the first time.
+ * It is found out by trying, on a small ring of its own, the first time; and again, up to 16 times,
+ * if there were too few descriptors, or too little memory that may be locked, to find out all.
  *
  * Threads: any. Blocks: makes system calls the first time, wait-free afterwards. Since: 0.1.
  */
@@ -68,9 +69,9 @@ typedef struct berth_uring_table berth_uring_table;
  * registers what chunks there are. `mark`, 0 to 15, are the lowest bits of the user_data of its
  * completions.
  *
- * Errors: NULL with ENOSYS (the kernel has no such tables), EINVAL, ENOMEM, EOWNERDEAD, or what the
- * kernel gives: EBUSY (the ring has a table). Threads: any. Owns: the caller, until
- * berth_uring_table_destroy. Blocks: makes system calls. Since: 0.1.
+ * Errors: NULL with ENOSYS (the kernel has no such tables), EINVAL, ENOMEM (also of what may be
+ * locked), EOWNERDEAD, or what the kernel gives: EBUSY (the ring has a table). Threads: any. Owns:
+ * the caller, until berth_uring_table_destroy. Blocks: makes system calls. Since: 0.1.
  */
 BERTH_API berth_uring_table *berth_uring_table_create(berth_pool *pool, int ring_fd, unsigned slots,
                                                       unsigned mark);
@@ -241,10 +242,10 @@ struct berth_uring_buffers_options {
  * Makes a ring of buffers, all of them there, and registers it with a ring of io_uring. `options`
  * may be NULL.
  *
- * Errors: NULL with ENOSYS (the kernel has no such rings), EINVAL (an option), ENOMEM, or what the
- * kernel gives: EEXIST (the group is there). Threads: any. Owns: the caller, until
- * berth_uring_buffers_destroy, which comes before the ring of io_uring is closed. Blocks: as
- * berth_alloc, and makes system calls. Since: 0.1.
+ * Errors: NULL with ENOSYS (the kernel has no such rings), EINVAL (an option), ENOMEM (also of what
+ * may be locked), or what the kernel gives: EEXIST (the group is there). Threads: any. Owns: the
+ * caller, until berth_uring_buffers_destroy, which comes before the ring of io_uring is closed.
+ * Blocks: as berth_alloc, and makes system calls. Since: 0.1.
  */
 BERTH_API berth_uring_buffers *berth_uring_buffers_create(
     berth_pool *pool, int ring_fd, const struct berth_uring_buffers_options *options);

@@ -32,7 +32,7 @@ enum {
 };
 
 /* What a completion is of: the lowest bits of its user_data. */
-enum { OF_SEND = 1, OF_TABLE, OF_RECEIVE, OF_ACCEPT, OF_STOP, OF_NOBODY, OF_MASK = 15 };
+enum { OF_SEND = 1, OF_TABLE, OF_RECEIVE, OF_ACCEPT, OF_PAUSE, OF_STOP, OF_NOBODY, OF_MASK = 15 };
 
 struct connection {
     struct berth_chain out;
@@ -216,7 +216,15 @@ static void on_accepted(const struct io_uring_cqe *cqe, int listener) {
     if (cqe->res >= 0) {
         begin_connection(cqe->res);
     }
-    if (!accepting && !stopping) {
+    if (!accepting && port_is_short(-cqe->res)) {
+        ring_pause(OF_PAUSE);
+    } else if (!accepting && !stopping) {
+        accept_all(listener);
+    }
+}
+
+static void on_paused(int listener) {
+    if (!stopping) {
         accept_all(listener);
     }
 }
@@ -228,6 +236,7 @@ static void digest(const struct io_uring_cqe *cqe, int listener) {
     case OF_TABLE: berth_uring_table_complete(cqe->user_data); break;
     case OF_RECEIVE: on_received(whose, cqe); break;
     case OF_ACCEPT: on_accepted(cqe, listener); break;
+    case OF_PAUSE: on_paused(listener); break;
     case OF_STOP: stopping = true; break;
     default: break;
     }

@@ -15,6 +15,7 @@
 enum { EVENTS_MAX = 256, ACCEPTS_MAX = 64 };
 
 static int epoll_fd, stop_fd, listener = -1;
+static bool is_short; /* the listener is left alone until something has ended, or for a while */
 static void (*accepted_by)(int fd);
 
 void loop_begin(void) {
@@ -77,6 +78,14 @@ void loop_want(struct watch *watch, bool read, bool write) {
     }
 }
 
+static void set_short(bool now) {
+    struct epoll_event event = {.events = now ? 0 : EPOLLIN, .data.ptr = NULL};
+    if (now != is_short && epoll_ctl(epoll_fd, EPOLL_CTL_MOD, listener, &event) != 0) {
+        port_die("epoll_ctl", errno);
+    }
+    is_short = now;
+}
+
 void loop_end(struct watch *watch) {
     if (watch->fd < 0) {
         return;
@@ -84,12 +93,14 @@ void loop_end(struct watch *watch) {
     close(watch->fd);
     watch->fd = -1;
     watches_end(watch);
+    set_short(false);
 }
 
 static void accept_some(void) {
     for (unsigned i = 0; i < ACCEPTS_MAX; i++) {
         int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
+            set_short(port_is_short(errno));
             return;
         }
         send_at_once(fd);
@@ -102,7 +113,10 @@ void loop_run(void) {
     struct epoll_event events[EVENTS_MAX];
     bool goes_on = true;
     while (goes_on) {
-        int count = epoll_wait(epoll_fd, events, EVENTS_MAX, -1);
+        int count = epoll_wait(epoll_fd, events, EVENTS_MAX, is_short ? PORT_PAUSE_MS : -1);
+        if (count == 0) {
+            set_short(false);
+        }
         for (int i = 0; i < count; i++) {
             struct watch *watch = events[i].data.ptr;
             if (events[i].data.ptr == &stop_fd) {

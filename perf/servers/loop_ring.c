@@ -22,7 +22,7 @@
 enum { BUFFERS = 128, GROUP = 1 };
 
 /* What a completion is of: the lowest bits of its user_data. */
-enum { OF_SEND = 1, OF_RECEIVE, OF_POLL, OF_ACCEPT, OF_STOP, OF_NOBODY, OF_MASK = 15 };
+enum { OF_SEND = 1, OF_RECEIVE, OF_POLL, OF_ACCEPT, OF_PAUSE, OF_STOP, OF_NOBODY, OF_MASK = 15 };
 
 /* The ring's side of a watch, which it may outlive. */
 struct side {
@@ -283,7 +283,15 @@ static void on_accepted(const struct io_uring_cqe *cqe) {
         loop_counts.connections++;
         accepted_by(cqe->res);
     }
-    if (!accepting && !stopping) {
+    if (!accepting && port_is_short(-cqe->res)) {
+        ring_pause(OF_PAUSE);
+    } else if (!accepting && !stopping) {
+        accept_all();
+    }
+}
+
+static void on_paused(void) {
+    if (!stopping) {
         accept_all();
     }
 }
@@ -295,6 +303,7 @@ static void digest(const struct io_uring_cqe *cqe) {
     case OF_RECEIVE: on_received(whose, cqe); break;
     case OF_POLL: on_room(whose); break;
     case OF_ACCEPT: on_accepted(cqe); break;
+    case OF_PAUSE: on_paused(); break;
     case OF_STOP: stopping = true; break;
     default: break;
     }

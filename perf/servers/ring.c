@@ -35,3 +35,10 @@ struct io_uring_sqe *ring_entry(void) {
     }
     return sqe;
 }
+
+void ring_pause(unsigned mark) {
+    static struct __kernel_timespec pause = {.tv_nsec = PORT_PAUSE_MS * 1000000};
+    struct io_uring_sqe *sqe = ring_entry();
+    io_uring_prep_timeout(sqe, &pause, 0, 0);
+    ring_mark(sqe, NULL, mark);
+}

@@ -6,16 +6,19 @@
  *   berth_chain_segment(&chain, 0, &bytes);
  *   berth_chain_take_slice(&chain, &slice);
  *
- *   an nginx module                        cleanup = ngx_pool_cleanup_add(request->pool, 0);
- *                                          cleanup->handler = berth_release_context;
- *                                          cleanup->data = berth_slice_detach(&slice);
- *   an h2o handler                         slot = h2o_mem_alloc_shared(&request->pool,
- * sizeof(*slot), berth_release_slot); *slot = berth_slice_detach(&slice); libmicrohttpd
- * MHD_create_response_from_buffer_with_free_callback_cls( bytes.length, (void *)bytes.data,
- *                                              berth_release_context, berth_slice_detach(&slice));
- *   ZeroMQ                                 zmq_msg_init_data(&message, (void *)bytes.data,
- *                                              bytes.length, berth_release_data,
- *                                              berth_slice_detach(&slice));
+ *   nginx
+ *     cleanup = ngx_pool_cleanup_add(request->pool, 0);
+ *     cleanup->handler = berth_release_context;
+ *     cleanup->data = berth_slice_detach(&slice);
+ *   h2o
+ *     slot = h2o_mem_alloc_shared(&request->pool, sizeof(*slot), berth_release_slot);
+ *     *slot = berth_slice_detach(&slice);
+ *   libmicrohttpd
+ *     MHD_create_response_from_buffer_with_free_callback_cls(
+ *         bytes.length, (void *)bytes.data, berth_release_context, berth_slice_detach(&slice));
+ *   ZeroMQ
+ *     zmq_msg_init_data(&message, (void *)bytes.data, bytes.length, berth_release_data,
+ *                       berth_slice_detach(&slice));
  *
  * The bytes are good until the callback runs, on whatever thread that does. Nothing is allocated
  * for a message. docs/adaptors.md has whole functions. Only inline functions, no other library's

@@ -169,6 +169,13 @@ static void use_a_chain_of_zeros(void *unused) {
     (void)berth_chain_append_bytes(&chain, "abc", 3);
 }
 
+static void use_a_buffer_of_zeros(void *unused) {
+    (void)unused;
+    struct berth_buf buf;
+    memset(&buf, 0, sizeof(buf));
+    (void)berth_buf_append(&buf, "abc", 3);
+}
+
 static struct misuse {
     void (*commit)(void *);
     const char *line;
@@ -191,6 +198,7 @@ static struct misuse {
     {commit_beyond_the_room, "berth: commit of ", false, false},
     {commit_without_a_block, "berth: commit of 1 bytes to a buffer with room for 0", false, false},
     {use_a_chain_of_zeros, "berth: use of a chain that was not initialised", false, false},
+    {use_a_buffer_of_zeros, "berth: use of a buffer that was not initialised", false, false},
     {count_below_zero, "berth: releasing a slice that was released", false, false},
     {count_without_end, "berth: more references than can be counted", false, false},
     {another_thread_in_a_pool_of_one,

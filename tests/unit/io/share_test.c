@@ -211,6 +211,22 @@ static void other_messages_are_refused(void **state) {
     close(sealed);
 }
 
+static void descriptors_that_find_no_place_are_told_from_other_messages(void **state) {
+    /* Who looks for a fault of the peer finds none. */
+    (void)state;
+    struct berth_slice slice = stream_slice(0, LENGTH), taken;
+    berth_export *export;
+    assert_int_equal(berth_export_send(ends[0], &slice, &export), 0);
+    unsigned descriptors = open_descriptors();
+    rlim_t before = allow_descriptors(0);
+    int error = berth_import_receive(ends[1], other, &taken);
+    (void)allow_descriptors(before);
+    assert_int_equal(error, -EMFILE);
+    assert_int_equal(open_descriptors(), descriptors);
+    assert_int_equal(berth_export_end(export, 0), 0); /* the message is gone */
+    berth_slice_release(&slice);
+}
+
 static void the_memory_can_neither_shrink_nor_be_written(void **state) {
     (void)state;
     struct berth_slice slice = stream_slice(0, LENGTH);
@@ -336,6 +352,7 @@ int main(void) {
         SHARE_TEST(a_message_that_nobody_takes_lets_go),
         SHARE_TEST(both_sides_count_it),
         SHARE_TEST(other_messages_are_refused),
+        SHARE_TEST(descriptors_that_find_no_place_are_told_from_other_messages),
         SHARE_TEST(the_memory_can_neither_shrink_nor_be_written),
         SHARE_TEST(a_child_has_no_part_in_it),
         SHARE_TEST(options_that_contradict_are_refused),

@@ -14,10 +14,21 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 static inline void make_non_blocking(int fd) {
     UNIT_CHECK(fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) == 0);
+}
+
+/* Of those that are open, none is closed. What was allowed before. */
+static inline rlim_t allow_descriptors(rlim_t most) {
+    struct rlimit limit;
+    UNIT_CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    rlim_t before = limit.rlim_cur;
+    limit.rlim_cur = most;
+    UNIT_CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    return before;
 }
 
 static inline void unix_pair(int ends[2]) {
