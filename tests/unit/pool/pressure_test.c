@@ -23,7 +23,9 @@ static void *letter(char c) {
 
 static void note(void *context, berth_pool *pool, size_t bytes) {
     size_t length = strlen(calls);
-    UNIT_CHECK(length + 1 < sizeof(calls));
+    if (length + 1 == sizeof(calls)) {
+        return; /* asked for long, while who counts was off its processor */
+    }
     calls[length] = *(const char *)context;
     asked_for = pool;
     asked_bytes = bytes;
