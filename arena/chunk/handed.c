@@ -15,11 +15,13 @@ _Static_assert((int)BERTH_HANDED_BYTES_PER_SLOT == (int)BERTH_CHUNK / (int)BERTH
                "a bit for each granule");
 
 static _Atomic uint64_t *words; /* NULL: no addresses were left for them */
-static size_t open_bytes;       /* of them, that can be used; by the lock on slots */
+static size_t reserved_bytes;
+static size_t open_bytes; /* of them, that can be used; both by the lock on slots */
 
 void berth__handed_init(void) {
     size_t bytes = berth__primary.slots_bytes / BERTH_CHUNK * BERTH_HANDED_BYTES_PER_SLOT;
-    words = berth__pages_reserve(berth__round_up(bytes, OPEN_STEP), OPEN_STEP);
+    reserved_bytes = berth__round_up(bytes, OPEN_STEP);
+    words = berth__pages_reserve(reserved_bytes, OPEN_STEP);
     if (words == NULL) {
         berth__warn("no addresses to keep track of free blocks in: double frees are found later");
     }
@@ -37,6 +39,15 @@ bool berth__handed_open_locked(size_t slot_end) {
     berth__meta_count(bytes - open_bytes);
     open_bytes = bytes;
     return true;
+}
+
+void berth__handed_cut_locked(size_t slot_end) {
+    size_t bytes = berth__round_up(slot_end * BERTH_HANDED_BYTES_PER_SLOT, OPEN_STEP);
+    bytes = berth__max(bytes, open_bytes);
+    if (words != NULL && bytes < reserved_bytes) {
+        berth__pages_unreserve((char *)words + bytes, reserved_bytes - bytes);
+        reserved_bytes = bytes;
+    }
 }
 
 /* The word that a block's bit is in; NULL if there is none. */

@@ -30,6 +30,9 @@ void berth__handed_init(void);
 /* Makes the bits of all slots below this one usable. False: there is no memory. */
 bool berth__handed_open_locked(size_t slot_end);
 
+/* Gives back addresses of what only slots from this one on had use for. */
+void berth__handed_cut_locked(size_t slot_end);
+
 /* For a unit that becomes a slab. */
 void berth__handed_clear(const void *unit);
 
@@ -45,6 +48,9 @@ BERTH_INLINE void berth__handed_init(void) {
 BERTH_INLINE bool berth__handed_open_locked(size_t slot_end) {
     (void)slot_end;
     return true;
+}
+BERTH_INLINE void berth__handed_cut_locked(size_t slot_end) {
+    (void)slot_end;
 }
 BERTH_INLINE void berth__handed_clear(const void *unit) {
     (void)unit;

@@ -141,6 +141,53 @@ bool berth__space_init(size_t reserve_bytes) {
     return span != NULL;
 }
 
+static size_t first_never_used_locked(const struct berth__span *span)
+    BERTH_REQUIRES(berth__slots_lock) {
+    size_t end = span->slot_count;
+    while (end > 0 && !berth__bit_test(span->used, end - 1)) {
+        end--;
+    }
+    return berth__max(end, berth__load_relaxed(&span->slots_open));
+}
+
+static void unreserve_from(char *from, char *end) {
+    if (from < end) {
+        berth__pages_unreserve(from, (size_t)(end - from));
+    }
+}
+
+/* Leaves a span its first slots, and their part of table and records. */
+static void cut_locked(struct berth__span *span, size_t slots) BERTH_REQUIRES(berth__slots_lock) {
+    char *end = span->slots + span->slot_count * BERTH_CHUNK;
+    size_t units =
+        (size_t)(span->slots - span->base + (ptrdiff_t)(slots * BERTH_CHUNK)) / BERTH_UNIT;
+    size_t entries = whole_steps(units * sizeof(berth__entry), ENTRIES_STEP);
+    size_t records = whole_steps(slots * BERTH_RECORD_BYTES, RECORDS_STEP);
+    span->slot_count = slots;
+    span->units = units;
+    if (span->slots == berth__primary.slots) {
+        berth__primary.slots_bytes = slots * BERTH_CHUNK;
+        berth__primary.units = units;
+        berth__handed_cut_locked(slots);
+    }
+    unreserve_from(span->slots + slots * BERTH_CHUNK, end);
+    unreserve_from(span->records + berth__max(records, span->records_ready), (char *)span->used);
+    unreserve_from((char *)span->entries + berth__max(entries, span->entries_ready), span->records);
+}
+
+void berth__space_shrink(size_t reserve_bytes) {
+    if (berth__primary.units == 0 || berth__lock_is_mine(&berth__slots_lock)) {
+        return;
+    }
+    berth__lock_acquire(&berth__slots_lock);
+    struct berth__span *primary = berth__load_relaxed(&spans[0]);
+    size_t slots = berth__max(reserve_bytes / BERTH_CHUNK, first_never_used_locked(primary));
+    if (slots < primary->slot_count) {
+        cut_locked(primary, slots);
+    }
+    berth__lock_release(&berth__slots_lock);
+}
+
 void berth__spans_where(const void **table, const void **count) {
     *table = spans;
     *count = &span_count;

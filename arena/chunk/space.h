@@ -87,6 +87,12 @@ extern struct berth__lock berth__slots_lock;
  * smallest span can be had. */
 bool berth__space_init(size_t reserve_bytes);
 
+/* Gives back addresses of the primary span, down to about `reserve_bytes`, that no slot was ever
+ * opened for; for a limit on addresses that a running program sets. What it needs beyond comes from
+ * further spans. Addresses that were never lent turn foreign: only the free of a bad pointer may
+ * meet them at that moment, and be stopped by a fault. */
+void berth__space_shrink(size_t reserve_bytes);
+
 BERTH_NOINLINE berth__entry *berth__entry_find_slow(const void *address);
 
 /* The entry that describes an address, or NULL if it is foreign. */

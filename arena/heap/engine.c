@@ -40,6 +40,13 @@ static size_t reserve_bytes(size_t wish) {
     return wish == 0 && !limited ? 0 : berth__min(wish == 0 ? SIZE_MAX : wish, share);
 }
 
+void berth__engine_follow_address_limit(void) {
+    size_t bytes = reserve_bytes(0);
+    if (bytes != 0) {
+        berth__space_shrink(bytes);
+    }
+}
+
 static void set_cache_budget(struct berth__engine_config *config) {
     enum { PER_CPU = 8 << 20, ALTOGETHER = 256 << 20 };
     if (config->cache_bytes == 0) {

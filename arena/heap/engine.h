@@ -54,6 +54,10 @@ struct berth__engine_config {
  * hook below is asked for the configuration. */
 bool berth__engine_start(void);
 
+/* The process's limit on addresses has changed: where it is lower now, so are those that are
+ * reserved. Any thread. */
+void berth__engine_follow_address_limit(void);
+
 /* Fills in the configuration before the engine starts; set by the layer that reads options. */
 extern void (*_Atomic berth__engine_configure)(struct berth__engine_config *config);
 

@@ -34,6 +34,7 @@ enum { NOBODY = 1 };
 _Atomic bool berth__fork_interrupted;
 
 static void (*tell_child)(void);
+static pid_t process; /* as the fork handlers know it */
 
 static struct berth__lock *extra_locks[EXTRA_LOCKS_MAX];
 static unsigned extra_lock_count;
@@ -434,6 +435,7 @@ static void after_fork_in_parent(void) BERTH_NO_TSA {
 }
 
 static void after_fork_in_child(void) BERTH_NO_TSA {
+    process = getpid();
     berth__engine_visits_reset_in_child();
     berth__engine_leave_all();
     visit_all(release_in_child, NULL);
@@ -474,8 +476,13 @@ bool berth__fork_still_interrupted(void) {
     return false;
 }
 
+bool berth__fork_went_unseen(void) {
+    return getpid() != process;
+}
+
 void berth__fork_init(void (*in_child)(void)) {
     static _Atomic bool registered;
+    process = getpid();
     tell_child = in_child;
     if (!atomic_exchange(&registered, true)) {
         pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);

@@ -45,6 +45,10 @@ BERTH_NOINLINE bool berth__fork_still_interrupted(void);
 struct berth__heap;
 bool berth__fork_has_set_aside(const struct berth__heap *heap);
 
+/* True in a child that was made without the fork handlers: it shares the parent's memory (vfork),
+ * or has it with whatever locks were held. */
+bool berth__fork_went_unseen(void);
+
 BERTH_INLINE bool berth__fork_must_detour(void) {
     return BERTH_UNLIKELY(berth__load_relaxed(&berth__fork_interrupted)) &&
            berth__fork_still_interrupted();

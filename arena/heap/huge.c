@@ -17,6 +17,7 @@
 #include "heap/fork.h"
 #include "heap/misuse.h"
 #include "heap/trace.h"
+#include "os/pages.h"
 #include "os/slow.h"
 
 #include <errno.h>
@@ -308,6 +309,9 @@ void *berth__huge_attempt(const struct berth__request *request, unsigned charge_
         return NULL;
     }
     berth__limit_look(BERTH_LIMIT_AGE_MS);
+    if (berth__pages_exceed_machine(request->size)) {
+        return NULL;
+    }
     /* Nothing, aligned beyond a chunk, is still a block. */
     size_t bytes = berth__round_up(berth__max(request->size, 1), berth__page_bytes);
     struct extent extent = {.at = reserve(arenas, bytes, request->alignment), .bytes = bytes};
@@ -533,10 +537,15 @@ static bool keeps_its_place(struct berth__chunk *first) {
     return first->huge.file || berth__chunk_is_held(first);
 }
 
+static bool is_possible(size_t size, size_t have) {
+    return size <= BERTH_ADDRESSES_MAX &&
+           (size <= have || !berth__pages_exceed_machine(size - have));
+}
+
 bool berth__huge_resize(void *block, size_t size) {
     struct berth__chunk *first = checked_first(block);
-    if (size <= first->arena->arenas->policy.chunk_bytes || size > BERTH_ADDRESSES_MAX ||
-        keeps_its_place(first)) {
+    if (size <= first->arena->arenas->policy.chunk_bytes || keeps_its_place(first) ||
+        !is_possible(size, first->huge.bytes)) {
         return size <= first->huge.bytes && size > first->huge.bytes / 2;
     }
     size_t bytes = berth__round_up(size, berth__page_bytes);
@@ -617,7 +626,7 @@ static int move(struct berth__chunk *from, char *at, size_t bytes, unsigned char
 
 int berth__huge_grow(void **block, size_t size, unsigned charge_flags) {
     struct berth__chunk *first = checked_first(*block);
-    if (size > BERTH_ADDRESSES_MAX) {
+    if (!is_possible(size, first->huge.bytes)) {
         return -ENOMEM;
     }
     if (keeps_its_place(first)) {

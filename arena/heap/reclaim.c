@@ -24,6 +24,7 @@
 #include "heap/fork.h"
 #include "heap/trace.h"
 #include "heap/vacant.h"
+#include "os/pages.h"
 #include "os/probe.h"
 #include "os/slow.h"
 
@@ -252,10 +253,12 @@ static void *wait_in_queue(const struct berth__request *request, berth__attempt 
     return block;
 }
 
-/* No wait helps a request that is larger than the limit itself, or than all addresses. */
+/* No wait helps a request that is larger than the limit itself, than the machine, or than all
+ * addresses. */
 static bool can_ever_fit(const struct berth__request *request) {
     return request->size <= BERTH_ADDRESSES_MAX && request->alignment <= BERTH_ALIGNMENT_MAX &&
-           berth__ledger_can_ever_fit(request->arenas->ledger, request->size);
+           berth__ledger_can_ever_fit(request->arenas->ledger, request->size) &&
+           !berth__pages_exceed_machine(request->size);
 }
 
 /* Not of what callbacks ask for. */

@@ -41,23 +41,32 @@ static int result(int call_result, int errno_before) {
     return error;
 }
 
-static void *map_reserved(size_t bytes) {
+/* What is only reserved is none of a core file's business: gdb writes all of it, and a TiB of
+ * zeros fills disks. It must be marked again whenever it becomes so, or mappings would not merge. A
+ * kernel that cannot does no harm. */
+static void *map_reserved(void *at, size_t bytes, int flags) {
+    void *reserved = mmap(at, bytes, PROT_NONE, RESERVED_FLAGS | flags, -1, 0);
+    if (reserved != MAP_FAILED) {
+        (void)madvise(reserved, bytes, MADV_DONTDUMP);
+    }
+    return reserved;
+}
+
+static void *reserve_anywhere(size_t bytes) {
     int saved_errno = errno;
-    void *at = berth__os_fails(BERTH_OS_RESERVE)
-                   ? MAP_FAILED
-                   : mmap(NULL, bytes, PROT_NONE, RESERVED_FLAGS, -1, 0);
+    void *at = berth__os_fails(BERTH_OS_RESERVE) ? MAP_FAILED : map_reserved(NULL, bytes, 0);
     errno = saved_errno;
     return at == MAP_FAILED ? NULL : at;
 }
 
 void *berth__pages_reserve(size_t bytes, size_t alignment) {
     if (alignment <= berth__page_bytes) {
-        return map_reserved(bytes);
+        return reserve_anywhere(bytes);
     }
     if (bytes > SIZE_MAX - alignment) {
         return NULL;
     }
-    char *at = map_reserved(bytes + alignment);
+    char *at = reserve_anywhere(bytes + alignment);
     if (at == NULL) {
         return NULL;
     }
@@ -85,7 +94,7 @@ static int protect(void *at, size_t bytes, int protection) {
     }
     int error = result(mprotect(at, bytes, protection), saved_errno);
     if (error != 0) {
-        const void *undone = mmap(at, bytes, PROT_NONE, RESERVED_FLAGS | MAP_FIXED, -1, 0);
+        const void *undone = map_reserved(at, bytes, MAP_FIXED);
         (void)undone; /* if that fails too, there is no more to do */
         errno = saved_errno;
     }
@@ -93,19 +102,43 @@ static int protect(void *at, size_t bytes, int protection) {
 }
 
 int berth__pages_commit(void *at, size_t bytes) {
-    return protect(at, bytes, PROT_READ | PROT_WRITE);
+    int saved_errno = errno;
+    int error = protect(at, bytes, PROT_READ | PROT_WRITE);
+    if (error == 0) {
+        (void)madvise(at, bytes, MADV_DODUMP);
+    }
+    errno = saved_errno;
+    return error;
 }
 
 int berth__pages_commit_readable(void *at, size_t bytes) {
     return protect(at, bytes, PROT_READ);
 }
 
+static bool maps(size_t bytes, int flags) {
+    void *at =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+    return at != MAP_FAILED && munmap(at, bytes) == 0;
+}
+
+/* What fails in both ways lacks something else: addresses, or room below a resource limit, of which
+ * what is committed already may have enough. In strict mode the kernel ignores the flag. */
+bool berth__pages_exceed_machine(size_t bytes) {
+    static const size_t looked_at = (size_t)1 << 30;
+    if (BERTH_LIKELY(bytes < looked_at)) {
+        return false;
+    }
+    int saved_errno = errno;
+    bool exceeds = !maps(bytes, 0) && maps(bytes, MAP_NORESERVE);
+    errno = saved_errno;
+    return exceeds;
+}
+
 int berth__pages_decommit(void *at, size_t bytes) {
     int saved_errno = errno;
     uint64_t start_ns = berth__clock_ns();
-    void *mapped = berth__os_fails(BERTH_OS_DECOMMIT)
-                       ? MAP_FAILED
-                       : mmap(at, bytes, PROT_NONE, RESERVED_FLAGS | MAP_FIXED, -1, 0);
+    void *mapped =
+        berth__os_fails(BERTH_OS_DECOMMIT) ? MAP_FAILED : map_reserved(at, bytes, MAP_FIXED);
     berth__slow_note(BERTH_SLOW_unmap, start_ns);
     return result(mapped == MAP_FAILED ? -1 : 0, saved_errno);
 }
@@ -155,7 +188,7 @@ void berth__pages_want_huge(void *at, size_t bytes, bool wanted) {
 
 /* Reserves a hole in a reservation again; false if another thread's mapping got there first. */
 static bool reserve_again(void *at, size_t bytes) {
-    void *again = mmap(at, bytes, PROT_NONE, RESERVED_FLAGS | MAP_FIXED_NOREPLACE, -1, 0);
+    void *again = map_reserved(at, bytes, MAP_FIXED_NOREPLACE);
     if (again != at && again != MAP_FAILED) {
         (void)munmap(again, bytes);
     }

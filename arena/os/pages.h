@@ -4,7 +4,8 @@
  * Address space and memory are separate things here: a reservation holds addresses and nothing
  * else (PROT_NONE, never charged); committing makes a part readable and writable; purging
  * drops the memory behind committed pages, which read as zero afterwards; decommitting returns
- * a part to the reserved state. What may be committed is the ledger's business, not ours.
+ * a part to the reserved state. Core files have what is committed and can be written. What may be
+ * committed is the ledger's business, not ours.
  *
  * Calls return 0 or -errno and keep errno. Only system calls that glibc's malloc itself makes are
  * used on these paths (mmap, munmap, mprotect, mremap, madvise), so that a seccomp filter written
@@ -40,6 +41,12 @@ int berth__pages_decommit(void *at, size_t bytes) BERTH_MUST_USE;
 
 /* Drops the memory; the pages stay usable and read as zero. */
 int berth__pages_purge(void *at, size_t bytes);
+
+/* True if this is more than the machine has memory and swap for, and the kernel's heuristic refuses
+ * it to whoever asks for it at once (vm.overcommit_memory 0). Reservations never ask, and so would
+ * have it. Few requests are so large that this is worth two system calls: smaller ones are not
+ * looked at. */
+bool berth__pages_exceed_machine(size_t bytes);
 
 /* Faults the pages in with one call, where the kernel can (5.14); otherwise does nothing. */
 void berth__pages_populate(void *at, size_t bytes);

@@ -14,6 +14,8 @@
  *   child hold       "ready PID", when the stats page shows all of it; then it waits to be killed;
  *                    after SIGUSR1 it goes on to allocate
  */
+#include "settle.h"
+
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -118,21 +120,19 @@ static int own(void) {
 static size_t (*trim)(void *);
 
 /* Memory is trimmed now and then so that the page is written once more. */
-static int settle(void) {
+static int settle_down(void) {
     void *found = door_call("berth_trim");
     memcpy(&trim, &found, sizeof(trim));
-    for (int i = 0; i < 20; i++) {
-        usleep(20000);
-        trim(NULL);
-    }
-    return 0;
+    return settle(trim) ? 0 : 1;
 }
 
 static int hold(void) {
     char line[32];
     sigset_t go_on;
     int signal;
-    settle();
+    if (settle_down() != 0) {
+        return 1;
+    }
     sigemptyset(&go_on);
     sigaddset(&go_on, SIGUSR1);
     sigprocmask(SIG_BLOCK, &go_on, NULL);
@@ -171,25 +171,16 @@ static int fake_page(unsigned version) {
 
 /* Finds its own page as the tool would, and makes its sequence odd. */
 static int torn_page(void) {
-    enum { SEQUENCE = 64 }; /* offset in the head */
-    FILE *maps = fopen("/proc/self/maps", "r");
-    char line[512];
-    while (maps != NULL && fgets(line, sizeof(line), maps) != NULL) {
-        char *from = NULL;
-        char *end = NULL;
-        char permissions[5];
-        int path = 0;
-        if (sscanf(line, "%p-%p %4s %*s %*s 0%n", (void **)&from, (void **)&end, permissions,
-                   &path) == 3 &&
-            path > 0 && end - from == PAGE_BYTES && strcmp(permissions, "rw-p") == 0 &&
-            memcmp(from, MAGIC, 8) == 0) {
-            from[SEQUENCE] |= 1;
-            printf("ready %d\n", (int)getpid());
-            fflush(stdout);
-            pause();
-        }
+    struct berth__stats_head copy;
+    struct berth__stats_head *head = settle_page(&copy);
+    if (head == NULL) {
+        return 1;
     }
-    return 1;
+    head->sequence |= 1;
+    printf("ready %d\n", (int)getpid());
+    fflush(stdout);
+    pause();
+    return 0;
 }
 
 static int in_child(void) {
@@ -216,7 +207,7 @@ int main(int argc, char **argv) {
                   : strcmp(argv[i], "tagged") == 0     ? tagged()
                   : strcmp(argv[i], "undumpable") == 0 ? undumpable()
                   : strcmp(argv[i], "fork") == 0       ? in_child()
-                  : strcmp(argv[i], "settle") == 0     ? settle()
+                  : strcmp(argv[i], "settle") == 0     ? settle_down()
                   : strcmp(argv[i], "hold") == 0       ? hold()
                   : strcmp(argv[i], "page") == 0       ? fake_page((unsigned)atoi(argv[++i]))
                   : strcmp(argv[i], "torn") == 0       ? torn_page()

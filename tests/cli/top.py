@@ -28,7 +28,7 @@ faults = []
 def expect(condition, what):
     if not condition:
         faults.append(what)
-        print("FAILED:", what)
+    print("ok:" if condition else "FAILED:", what, flush=True)
 
 
 def resize(fd, lines, columns):
@@ -90,11 +90,22 @@ class Top:
         return status
 
 
+def batch(*arguments):
+    return subprocess.run([TOOL, "top", *arguments], stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True, check=False, timeout=DEADLINE_S)
+
+
+def first_line(process):
+    if not select.select([process.stdout], [], [], DEADLINE_S)[0]:
+        raise TimeoutError("the child does not get ready")
+    return process.stdout.readline()
+
+
 def look_closer(top):
     """The process that uses most may be another one, and may have ended meanwhile."""
     for _ in range(20):
         top.keys("\r")
-        if top.shows("ARENAS OF", within_s=3):
+        if top.shows("ARENAS OF", within_s=5):
             return True
         top.keys("\x1b")
     return False
@@ -146,18 +157,16 @@ def colours():
 
 
 def without_terminal(pid):
-    run = subprocess.run([TOOL, "top"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                         check=False)
+    run = batch()
     expect(run.returncode == 1 and "--batch" in run.stderr, "no terminal: it says what helps")
     unknown = Top("no-such-type")
     expect(unknown.shows("no-such-type"), "an unknown terminal is named")
     expect(unknown.process.wait(DEADLINE_S) == 1, "and is an error")
-    run = subprocess.run([TOOL, "top", "--batch", "2", "--delay", "0.2"], capture_output=True,
-                         text=True, check=False)
+    run = batch("--batch", "2", "--delay", "0.2")
     expect(run.returncode == 0, "--batch needs none")
     expect(len(re.findall(rf"^ *{pid} ", run.stdout, re.M)) == 2, "the process is in both tables")
     for wrong in (["--batch", "0"], ["--delay", "x"], ["--sort", "nothing"], ["1"]):
-        run = subprocess.run([TOOL, "top", *wrong], capture_output=True, text=True, check=False)
+        run = batch(*wrong)
         expect(run.returncode == 2 and wrong[-1] in run.stderr, f"refuses {wrong}")
 
 
@@ -165,7 +174,7 @@ def main():
     child = subprocess.Popen([TOOL, "run", "-c", "limit:64M", CHILD, "hold"],
                              stdout=subprocess.PIPE, text=True)
     try:
-        pid = int(child.stdout.readline().split()[1])
+        pid = int(first_line(child).split()[1])
         views(pid)
         rates_go_on(pid)
         colours()

@@ -268,6 +268,7 @@ static inline int edge_main(int argc, char **argv, const struct edge_case *cases
                : skipped             ? "skip  "
                                      : "FAILED",
                cases[i].name);
+        fflush(stdout); /* one that is stopped says how far it came */
         if (!edge_passed(&outcome)) {
             printf("       status %#x\n%s%s", (unsigned)outcome.status, outcome.out, outcome.text);
         }

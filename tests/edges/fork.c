@@ -5,7 +5,6 @@
 #include "edge.h"
 
 #include <pthread.h>
-#include <sched.h>
 
 #include "fork_child.h"
 
@@ -250,6 +249,11 @@ static void fork_handlers_can_allocate(void) {
 static _Atomic bool forks;
 static _Atomic bool writes;
 
+/* Not sched_yield, which on a busy machine is as long as everybody else's turn. */
+static void a_moment(void) {
+    (void)usleep(100);
+}
+
 static void say_that_fork_began(void) {
     forks = true;
 }
@@ -259,14 +263,16 @@ static ssize_t write_slowly(void *cookie, const char *bytes, size_t length) {
     if (!stop) {
         writes = true;
         while (!forks) { /* with the list's lock */
-            sched_yield();
+            a_moment();
         }
         for (size_t i = 0; i < 200; i++) {
             char *block = malloc(i * 5000 + 1);
             CHECK(block != NULL);
             block[0] = 1;
             free(block);
-            sched_yield();
+            if (i % 20 == 0) {
+                a_moment();
+            }
         }
         writes = false;
     }
@@ -277,6 +283,7 @@ static void *flush_streams(void *stream) {
     while (!stop) {
         CHECK(fputs("not written yet", stream) >= 0);
         CHECK(fflush(NULL) == 0);
+        a_moment(); /* or this thread has the list again before who waits for it is awake */
     }
     return NULL;
 }
@@ -291,7 +298,7 @@ static void a_fork_waits_for_streams_without_stopping_malloc(void) {
     for (unsigned i = 0; i < edge_times(10, 100); i++) {
         forks = false;
         while (!writes) {
-            sched_yield();
+            a_moment();
         }
         fork_child_run(child_uses_streams);
     }

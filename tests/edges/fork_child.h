@@ -8,7 +8,7 @@
 
 #include "edge.h"
 
-enum { FORK_CHILD_HANGS_S = 25 };
+enum { FORK_CHILD_HANGS_S = 100 };
 
 /* Programs with the door in them have it in builds for tests/coverage: which lines ran counts from
  * then on, although the child ends by _exit. */

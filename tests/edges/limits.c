@@ -147,10 +147,13 @@ static void *do_little(void *context) {
     return context;
 }
 
-/* Addresses that are reserved count, too. So a program that limits itself needs a span below that
- * limit: all further memory must do with what is left. */
+/* Addresses that are reserved count, too. So all further memory must do with what is left; and
+ * malloc with the limit. */
 static void limit_addresses_late(void) {
     free(malloc(100));
+    char *held = malloc(9 << 20);
+    CHECK(held != NULL);
+    edge_fill(held, 9 << 20, 1);
     struct rlimit limit;
     CHECK(getrlimit(RLIMIT_AS, &limit) == 0);
     limit.rlim_cur = (rlim_t)1 << 30;
@@ -161,16 +164,54 @@ static void limit_addresses_late(void) {
     CHECK(pthread_create(&thread, NULL, do_little, NULL) == 0);
     CHECK(pthread_join(thread, NULL) == 0);
     struct link *list = NULL;
-    CHECK(take_all(3u << 20, &list) > 512u << 20);
+    size_t total = take_all(3u << 20, &list);
+    CHECK(total > 512u << 20 && total < 1u << 30);
     give_all(list);
+    CHECK(edge_holds(held, 9 << 20, 1));
+    free(held);
 }
 
-static void addresses_can_be_limited_late_with_a_small_span(void) {
+static void run_limited_late(void) {
     struct edge_outcome outcome;
-    CHECK(setenv("BERTH_CONF", "span:16M", 1) == 0);
     edge_run_self("limit_addresses_late", &outcome);
     if (!edge_passed(&outcome)) {
         FAIL("status %#x: %s", (unsigned)outcome.status, outcome.text);
+    }
+}
+
+static void addresses_can_be_limited_late_with_a_small_span(void) {
+    CHECK(setenv("BERTH_CONF", "span:16M", 1) == 0);
+    run_limited_late();
+}
+
+/* Scripts limit themselves so. The archive does not hear of it: there the names are libc's. */
+static void addresses_can_be_limited_late(void) {
+#ifdef EDGE_STATIC
+    edge_skip("in a static program, setrlimit is the C library's");
+#endif
+    run_limited_late();
+}
+
+/* A child that has the parent's memory must not give its addresses away. */
+static void a_vfork_childs_limit_is_its_own(void) {
+    size_t spanned = 0;
+    for (unsigned round = 0; round < 2; round++) {
+        size_t kib = 0;
+        FILE *status = fopen("/proc/self/status", "re");
+        char line[128];
+        while (status != NULL && fgets(line, sizeof(line), status) != NULL) {
+            (void)sscanf(line, "VmSize: %zu", &kib);
+        }
+        CHECK(status != NULL && fclose(status) == 0 && kib > 0);
+        CHECK(round == 0 || kib > spanned / 2);
+        spanned = kib;
+        pid_t child = round == 0 ? vfork() : -1;
+        if (child == 0) {
+            struct rlimit limit = {256 << 20, 256 << 20};
+            _exit(setrlimit(RLIMIT_AS, &limit) == 0 ? 0 : 1);
+        }
+        int state = 0;
+        CHECK(round != 0 || (waitpid(child, &state, 0) == child && state == 0));
     }
 }
 
@@ -250,6 +291,8 @@ static const struct edge_case cases[] = {
     EDGE_CASE(small_requests_succeed_after_a_large_one_failed),
     EDGE_CASE(threads_can_run_out_together),
     EDGE_CASE(addresses_can_be_limited_late_with_a_small_span),
+    EDGE_CASE(addresses_can_be_limited_late),
+    EDGE_CASE(a_vfork_childs_limit_is_its_own),
     EDGE_CASE(locked_memory_is_cleared_by_calloc),
     EDGE_CASE(no_descriptor_is_needed),
     EDGE_CASE(strict_overcommit_is_no_hindrance),

@@ -5,6 +5,7 @@
 #include "edge.h"
 
 #include <stdalign.h>
+#include <sys/sysinfo.h>
 
 static const size_t too_large[] = {(size_t)PTRDIFF_MAX + 1,
                                    (size_t)PTRDIFF_MAX + 4096,
@@ -92,6 +93,35 @@ static void a_failed_realloc_leaves_the_block(void) {
         CHECK(realloc(block, (size_t)PTRDIFF_MAX * one) == NULL && errno == ENOMEM);
         CHECK(edge_holds(block, sizes[i], i));
         free(block);
+    }
+}
+
+/* By its usual heuristic the kernel refuses what memory and swap could never hold, and so glibc's
+ * malloc returns NULL; who takes it all the same pays for its description at least. */
+static void more_than_the_machine_has_is_refused(void) {
+    char mode = '?';
+    int fd = open("/proc/sys/vm/overcommit_memory", O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || read(fd, &mode, 1) < 1 || mode != '0') {
+        edge_skip("vm.overcommit_memory is not 0");
+    }
+    close(fd);
+    struct sysinfo machine;
+    CHECK(sysinfo(&machine) == 0);
+    size_t beyond = (machine.totalram + machine.totalswap) * machine.mem_unit + (64u << 20);
+    static const size_t held[] = {100, 100000, 9 << 20};
+    for (size_t size = beyond; size < (size_t)1 << 46; size *= 2) {
+        errno = 0;
+        CHECK(malloc(size) == NULL && errno == ENOMEM);
+        CHECK(calloc(1, size) == NULL && memalign(4096, size) == NULL);
+        for (size_t i = 0; i < COUNT_OF(held); i++) {
+            char *block = malloc(held[i]);
+            CHECK(block != NULL);
+            edge_fill(block, held[i], i);
+            errno = 0;
+            CHECK(realloc(block, held[i] + size) == NULL && errno == ENOMEM);
+            CHECK(edge_holds(block, held[i], i));
+            free(block);
+        }
     }
 }
 
@@ -323,6 +353,7 @@ static const struct edge_case cases[] = {
     EDGE_CASE(sizes_beyond_ptrdiff_max_fail),
     EDGE_CASE(products_that_overflow_fail),
     EDGE_CASE(a_failed_realloc_leaves_the_block),
+    EDGE_CASE(more_than_the_machine_has_is_refused),
     EDGE_CASE(a_size_of_zero_gives_a_block),
     EDGE_CASE(realloc_to_zero_frees),
     EDGE_CASE(posix_memalign_refuses_odd_alignments),

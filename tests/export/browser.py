@@ -238,4 +238,4 @@ if __name__ == "__main__":
     skip_if_blind()
     if webdriver.missing():
         skip(f"{webdriver.missing()} is not installed (Debian: chromium, chromium-driver)")
-    unittest.main(argv=sys.argv[:1] + sys.argv[4:])
+    unittest.main(argv=sys.argv[:1] + sys.argv[4:], verbosity=2)  # says where it stands

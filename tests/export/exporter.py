@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import re
+import select
 import subprocess
 import sys
 import time
@@ -62,7 +63,8 @@ class Program:
         self.process = subprocess.Popen(self.command, env=self.environment, text=True,
                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE)
-        line = self.process.stdout.readline()
+        says = select.select([self.process.stdout], [], [], PATIENCE_S)[0]
+        line = self.process.stdout.readline() if says else "(nothing for long)\n"
         found = re.match(self.ready, line)
         if not found:
             Program.__exit__(self)

@@ -6,6 +6,8 @@
  *
  * Prints "ready PID" when its stats page shows all of it.
  */
+#include "settle.h"
+
 #include <berth/berth.h>
 
 #include <stdio.h>
@@ -32,6 +34,11 @@ static __attribute__((noinline)) void hold_most(berth_pool *pool) {
     hold(pool, HUGE_BYTES);
 }
 
+static size_t trim_all(void *unused) {
+    (void)unused;
+    return berth_trim(NULL);
+}
+
 int main(int argc, char **argv) {
     struct berth_pool_options options = BERTH_POOL_OPTIONS_INIT;
     options.limit = 32 << 20;
@@ -54,9 +61,9 @@ int main(int argc, char **argv) {
     hold(berth_pool_default(), SMALL_BYTES);
     berth_tag_pop();
     berth_thread_flush();
-    for (int i = 0; i < 20; i++) { /* until the page has been written with all of it */
-        usleep(20000);
-        berth_trim(NULL);
+    if (!settle(trim_all)) {
+        fputs("holder: its page is not written\n", stderr);
+        return 1;
     }
     printf("ready %d\n", (int)getpid());
     fflush(stdout);

@@ -232,4 +232,4 @@ if __name__ == "__main__":
     for needed in ("prometheus", "promtool"):
         if not shutil.which(needed):
             skip(f"{needed} is not installed (Debian: prometheus)")
-    unittest.main(argv=sys.argv[:1] + sys.argv[4:])
+    unittest.main(argv=sys.argv[:1] + sys.argv[4:], verbosity=2)  # says where it stands

@@ -83,7 +83,7 @@ class Metrics(unittest.TestCase):
         with holder() as one, Exporter(TOOL) as exporter:
             told = json.loads(subprocess.run(
                 [TOOL, "stat", "--json", "--arenas", "--classes", "--tags", "--slow", str(one.pid)],
-                env=environment(), capture_output=True, check=True).stdout)
+                env=environment(), capture_output=True, check=True, timeout=PATIENCE_S).stdout)
             self.assertEqual(exporter.metrics_of(one.pid), told)
             self.assertEqual(told["pid"], one.pid)
             families = openmetrics.read(exporter.openmetrics())
@@ -120,9 +120,12 @@ class Processes(unittest.TestCase):
 
         def churn():
             while not stop.is_set():
-                subprocess.run([HOLDER, "x", "y", "z"], env=environment(), timeout=PATIENCE_S,
-                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                               preexec_fn=lambda: signal.alarm(1), check=False)
+                with subprocess.Popen([HOLDER, "x", "y", "z"], env=environment(),
+                                      stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as one:
+                    try:
+                        one.wait(timeout=1)
+                    except subprocess.TimeoutExpired:
+                        one.kill()
 
         churners = [threading.Thread(target=churn) for _ in range(4)]
         with Exporter(TOOL) as exporter:
@@ -350,7 +353,8 @@ class Requests(unittest.TestCase):
                             b"GET /" + b"a" * 100000 + b" HTTP/1.1\r\n\r\n",
                             b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 20000 + b"\r\n",
                             b"GET /%00%ff%2e%2e/ HTTP/1.1\r\nHost: localhost\r\n\r\n"):
-                with socket.create_connection((exporter.host, exporter.port)) as client:
+                with socket.create_connection((exporter.host, exporter.port),
+                                              timeout=PATIENCE_S) as client:
                     try:
                         client.sendall(garbage)
                         client.shutdown(socket.SHUT_WR)
@@ -438,4 +442,4 @@ class Life(unittest.TestCase):
 
 if __name__ == "__main__":
     skip_if_blind()
-    unittest.main(argv=sys.argv[:1] + sys.argv[4:])
+    unittest.main(argv=sys.argv[:1] + sys.argv[4:], verbosity=2)  # says where it stands

@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { STARTS = 7, FORKS = 25, THREADS = 4, CLASSES = 40, BLOCKS = 48, CHILD_SECONDS = 20 };
+enum { STARTS = 7, FORKS = 25, THREADS = 4, CLASSES = 40, BLOCKS = 48, CHILD_SECONDS = 100 };
 
 static atomic_bool stop;
 

@@ -17,7 +17,7 @@ struct crowd {
     int listener;
     struct sockaddr_in address;
     unsigned connections; /* at once */
-    uint64_t end_ms;      /* when clients come no more */
+    uint64_t end_ms;      /* when clients come no more, if they have seen what there is to see */
     _Atomic bool clients_gone;
 };
 

@@ -20,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SMALL = 100, ZEROED = 10, ALIGNED = 5, KEPT = 7, HANDED = 10000, WINDOW = 16 };
+enum { SMALL = 100, ZEROED = 10, ALIGNED = 5, KEPT = 7, HANDED = 10000, WINDOW = 96 };
 enum { INHERITED = 20, CHILDS = 50 };
 
 static void *volatile kept[KEPT + INHERITED + CHILDS];

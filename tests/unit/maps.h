@@ -15,6 +15,7 @@ struct unit_range {
     size_t readable; /* bytes readable, but not writable */
     size_t resident; /* bytes in memory; of mappings wholly inside the range */
     bool huge, no_huge;
+    bool dumped, undumped; /* in a core file: some of it, not all of it */
     unsigned mappings;
 };
 
@@ -46,6 +47,9 @@ static inline struct unit_range unit_range_read(const void *at, size_t bytes, bo
         } else if (inside && strncmp(line, "VmFlags:", 8) == 0) {
             range.huge = range.huge || strstr(line, " hg") != NULL;
             range.no_huge = range.no_huge || strstr(line, " nh") != NULL;
+            bool undumped = strstr(line, " dd") != NULL;
+            range.undumped = range.undumped || undumped;
+            range.dumped = range.dumped || !undumped;
         }
     }
     fclose(file);

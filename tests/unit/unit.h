@@ -57,6 +57,9 @@
 #define UNIT_RUN(tests) (cmocka_run_group_tests(tests, NULL, NULL) == 0 ? 0 : 1)
 #define UNIT_SKIPPED 77
 
+/* For alarms in children that may hang: long for a busy machine, shorter than a test may take. */
+#define UNIT_HANGS_S 100
+
 /* For builds without BERTH_FAULTS or BERTH_DEBUG, where a test has nothing to look at. */
 #define UNIT_ONLY_IF(condition)                                                                    \
     do {                                                                                           \

@@ -9,7 +9,7 @@ ROUNDS, CLIENTS, KEYS = 6000, 4, 400
 
 class Client:
     def __init__(self, port):
-        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=100)
         self.stream = self.socket.makefile("rb")
 
     def ask(self, text, body=b""):

@@ -45,9 +45,15 @@ fetch_all() {
     done
 }
 
-# Workers of the configuration read last.
-workers() {
-    pgrep -P "$server"
+# Those of an older configuration may end meanwhile.
+workers_are_loaded() {
+    local worker count=0
+    for worker in $(pgrep -P "$server"); do
+        cat "/proc/$worker/maps" >maps 2>/dev/null && [ -s maps ] || continue
+        count=$((count + 1))
+        [ "$way" = plain ] || grep -q "$library" maps || fail "the door is not in worker $worker"
+    done
+    [ $count -gt 0 ] || fail "there are no workers"
 }
 
 drive() {
@@ -66,9 +72,7 @@ drive() {
     wait $load || fail "ab: $(tail -n 3 ab.out)"
     grep -E '^(Failed|Non-2xx)' ab.out
     fetch_all
-    for worker in $(workers); do
-        loaded "$worker"
-    done
+    workers_are_loaded
     stop "$server" QUIT
     grep -E 'alert|emerg|crit' errors
     return 0

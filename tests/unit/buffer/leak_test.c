@@ -5,6 +5,7 @@
 
 #include "buffer/leak.h"
 #include "buffer/owner.h"
+#include "os/clock.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -156,10 +157,19 @@ static void only_what_is_old_enough_is_told_of(void **state) {
     struct berth_slice old, young;
     assert_int_equal(berth_slice_alloc(pool, 10, &old), 0);
     sleep_ms(150);
-    assert_int_equal(berth_slice_alloc(pool, 20, &young), 0);
-    assert_int_equal(report(100), 1);
+    size_t count = 0;
+    for (uint64_t before_ns = 0; before_ns == 0;) {
+        assert_int_equal(berth_slice_alloc(pool, 20, &young), 0);
+        before_ns = berth__clock_ns();
+        count = report(100);
+        if (berth__clock_ns() - before_ns > 50 * UINT64_C(1000000)) { /* it may be old by now */
+            berth_slice_release(&young);
+            before_ns = 0;
+        }
+    }
+    assert_int_equal(count, 1);
     assert_int_equal(told.last.bytes, 10);
-    assert_in_range(told.last.allocated.age_ms, 100, 60000);
+    assert_true(told.last.allocated.age_ms >= 100);
     assert_int_equal(report(0), 2);
     assert_int_equal(told.numbers_ascend, 2);
     assert_int_equal(report(1000000), 0);
@@ -347,7 +357,7 @@ static void *note_uses(void *slice) {
 
 static void use_others_in_child(void *context) {
     struct berth_slice *slice = context;
-    alarm(10);
+    alarm(UNIT_HANGS_S);
     struct berth_slice another = berth_slice_retain(slice);
     berth_slice_release(&another);
     UNIT_CHECK(report(0) == 2);

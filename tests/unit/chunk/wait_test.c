@@ -164,10 +164,13 @@ static void a_waiter_gives_up_at_its_deadline_and_not_before(void **state) {
     berth__wait_end(&waiter);
 }
 
+static _Atomic bool has_joined;
+
 static void *wait_behind(void *unused) {
     (void)unused;
     struct berth__waiter waiter;
     join(&waiter, 20);
+    atomic_store(&has_joined, true);
     bool woken = berth__wait_sleep(&waiter);
     berth__wait_end(&waiter);
     return woken ? &tokens : NULL;
@@ -181,7 +184,7 @@ static void who_is_not_the_head_sleeps_until_the_deadline(void **state) {
     void *woken = NULL;
     join(&head, LONG_MS);
     assert_int_equal(pthread_create(&thread, NULL, wait_behind, NULL), 0);
-    while (berth__load_relaxed(&berth__waiter_count) != 2) {
+    while (!atomic_load(&has_joined)) { /* by then it may have left again */
         a_moment();
     }
     berth__wait_notify(); /* is for the head */

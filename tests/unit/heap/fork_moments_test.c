@@ -48,7 +48,7 @@ static void fork_in_start(struct berth__engine_config *config) {
     (void)config;
     forked_in_start = fork(); /* as a signal handler would */
     if (forked_in_start == 0) {
-        alarm(HANGS_S);
+        alarm(UNIT_HANGS_S);
         UNIT_CHECK(!berth__engine_start()); /* in the handler */
     }
 }

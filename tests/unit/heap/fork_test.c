@@ -39,7 +39,7 @@ static void *work_in_thread(void *unused) {
 
 static void check_kept_and_work(void *unused) {
     (void)unused;
-    alarm(30);
+    alarm(UNIT_HANGS_S);
     for (unsigned i = 0; i < 500; i++) {
         UNIT_CHECK(is_filled(kept[i], kept[i], 50));
         if (i % 2 == 0) {
@@ -79,7 +79,7 @@ static void a_child_works_on_what_it_inherited(void **state) {
 
 static void look_at_metrics(void *unused) {
     (void)unused;
-    alarm(30);
+    alarm(UNIT_HANGS_S);
     struct berth_pool_metrics before = figures_of(pool);
     UNIT_CHECK(before.threads == 0);
     void *block = berth_alloc(pool, 100000);
@@ -124,7 +124,7 @@ static void *work_meanwhile(void *seed) {
 
 static void work_in_child(void *unused) {
     (void)unused;
-    alarm(30);
+    alarm(UNIT_HANGS_S);
     use_everything(7);
     if (!UNIT_SANITIZED) {
         run_threads(2, work_in_thread, NULL);
@@ -158,7 +158,7 @@ static void a_fork_while_threads_allocate_leaves_nothing_half_done(void **state)
 }
 
 static void fork_again(void *depth) {
-    alarm(30);
+    alarm(UNIT_HANGS_S);
     use_everything(3);
     uintptr_t left = (uintptr_t)depth;
     if (left > 0) {
@@ -192,7 +192,7 @@ static void fork_in_handler(int signal_number) {
     }
     pid_t child = fork();
     if (child == 0) {
-        alarm(30);
+        alarm(UNIT_HANGS_S);
         atomic_store(&in_child, true);
         const size_t sizes[] = {10, 100, 3000, 20000, 5 * MiB};
         for (unsigned i = 0; i < 20; i++) {
@@ -277,7 +277,7 @@ static void handlers_that_fork_inside_an_allocation_do_not_hang(void **state) {
 
 static void detour(void *unused) {
     (void)unused;
-    alarm(30);
+    alarm(UNIT_HANGS_S);
     /* As in a handler that interrupted the default pool's heap under its lock. */
     struct berth__arenas *arenas = berth__default_arenas();
     void *before = berth_alloc(berth_pool_default(), 100);

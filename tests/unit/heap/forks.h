@@ -21,7 +21,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { HANGS_S = 30, SMALL = 100, RUN = 200000, LARGE = 6 << 20 };
+enum { SMALL = 100, RUN = 200000, LARGE = 6 << 20 };
 
 static inline void a_moment(void) {
     nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
@@ -35,7 +35,7 @@ static inline int in_child(void (*function)(void)) {
         signal(SIGABRT, SIG_DFL);
         signal(SIGSEGV, SIG_DFL);
         unit_cover_aborts();
-        alarm(HANGS_S);
+        alarm(UNIT_HANGS_S);
         function();
         unit_keep_coverage();
         _exit(0);

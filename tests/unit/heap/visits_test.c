@@ -118,7 +118,7 @@ static void *visit_until_told(void *unused) {
 
 static void end_in_child(void *unused) {
     (void)unused;
-    alarm(20);
+    alarm(UNIT_HANGS_S);
     UNIT_CHECK(berth_pool_destroy(pool, 0) == 0);
 }
 
@@ -135,7 +135,7 @@ static void a_child_waits_for_no_visitor_that_is_gone(void **state) {
 }
 
 static void leave_and_end_in_child(void *arenas) {
-    alarm(20);
+    alarm(UNIT_HANGS_S);
     UNIT_CHECK(berth__engine_arenas(number) == arenas);
     berth__engine_leave(arenas);
     end_in_child(NULL);
@@ -158,7 +158,7 @@ static void *end_it(void *unused) {
 }
 
 static void use_in_child(void *arenas) {
-    alarm(20);
+    alarm(UNIT_HANGS_S);
     berth__engine_leave(arenas);
     UNIT_CHECK(!is_closed());
     berth_free(berth_alloc(pool, 1000));

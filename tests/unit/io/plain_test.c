@@ -119,6 +119,16 @@ static void files_go_between_slices(void **state) {
     }
 }
 
+/* Until so many bytes can be read at once. */
+static void await_bytes(int fd, int bytes) {
+    int waiting = 0;
+    for (unsigned i = 0; i < 20000 && waiting < bytes; i++) {
+        UNIT_CHECK(ioctl(fd, FIONREAD, &waiting) == 0);
+        sleep_ms(waiting < bytes);
+    }
+    UNIT_CHECK(waiting == bytes);
+}
+
 /* Segments that carried data to this end. */
 static unsigned segments_received(int fd) {
     struct tcp_info info;
@@ -137,7 +147,7 @@ static void a_header_and_its_file_share_a_packet(void **state) {
     append_stream(&out, 0, 100);
     assert_int_equal(berth_chain_append_file(&out, file, 0, 1000, true), 0);
     assert_int_equal(berth_io_send(ends[0], &out, UINT64_MAX), 1100);
-    sleep_ms(20);
+    await_bytes(ends[1], 1100);
     assert_int_equal(berth_io_receive(ends[1], &in, &receiver), 1100);
     assert_true(chain_is_stream(&in, 0));
     assert_int_equal(segments_received(ends[1]), 1);

@@ -74,6 +74,22 @@ static void committed_pages_read_as_zero_and_go_again(void **state) {
     berth__pages_unreserve(at, 4 * MIB);
 }
 
+static void core_files_have_committed_pages_only(void **state) {
+    /* gdb's would have a TiB of zeros, or lack the memory that it is written for. */
+    (void)state;
+    char *at = berth__pages_reserve(4 * MIB, 65536);
+    assert_int_equal(berth__pages_commit_readable(at, MIB), 0);
+    assert_false(unit_range_read(at, 4 * MIB, true).dumped);
+    assert_int_equal(berth__pages_commit(at, 2 * MIB), 0);
+    struct unit_range committed = unit_range_read(at, 2 * MIB, true);
+    assert_true(committed.dumped && !committed.undumped);
+    assert_false(unit_range_read(at + 2 * MIB, 2 * MIB, true).dumped);
+    assert_int_equal(berth__pages_decommit(at, 2 * MIB), 0);
+    struct unit_range reserved = unit_range_read(at, 4 * MIB, true);
+    assert_true(reserved.undumped && !reserved.dumped);
+    berth__pages_unreserve(at, 4 * MIB);
+}
+
 static void pages_committed_for_reading_read_as_zero(void **state) {
     /* The look-up of a foreign pointer would crash. */
     (void)state;
@@ -276,6 +292,7 @@ int main(void) {
         cmocka_unit_test(a_reservation_is_aligned_and_cannot_be_touched),
         cmocka_unit_test(a_reservation_that_cannot_be_had_is_null),
         cmocka_unit_test(committed_pages_read_as_zero_and_go_again),
+        cmocka_unit_test(core_files_have_committed_pages_only),
         cmocka_unit_test(pages_committed_for_reading_read_as_zero),
         cmocka_unit_test(purged_pages_hold_no_memory_and_stay_usable),
         cmocka_unit_test(populated_pages_are_resident),

@@ -10,7 +10,6 @@
 #include <errno.h>
 
 enum {
-    HANGS_S = 40,
     CENSUS_MS = 4000, /* within this time, the idle thread has looked whether it is the last one */
 };
 
@@ -120,7 +119,7 @@ static const char *end_of(void (*work)(void)) {
             UNIT_CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
             break;
         }
-        if (waited_ms > HANGS_S * 1000) {
+        if (waited_ms > UNIT_HANGS_S * 1000) {
             kill(process->pid, SIGKILL);
             waitpid(process->pid, &status, 0);
             return "hangs";

@@ -292,7 +292,7 @@ static void until_limit_is(uint64_t limit, size_t block_bytes) {
 }
 
 static void check_auto(void) {
-    alarm(60);
+    alarm(UNIT_HANGS_S);
     UNIT_CHECK(berth_limit_get() == 256 * MiB);
     void *huge = berth_alloc(berth_pool_default(), 100 * MiB);
     berth_free(huge);
