@@ -258,14 +258,21 @@ static void any_load(void *unused) {
     finish();
 }
 
+/* The kernel's list is read in parts: nobody maps anything meanwhile. */
+static pthread_rwlock_t looking = PTHREAD_RWLOCK_INITIALIZER;
+
 static void *any_load_of_a_thread(void *number) {
     struct unit_random random = {(uintptr_t)number};
     size_t part = BLOCKS / THREADS;
     struct block *own = &blocks[(uintptr_t)number * part];
     for (unsigned i = 0; i < 1500; i++) {
+        pthread_rwlock_rdlock(&looking);
         (void)any_step(&own[unit_random_below(&random, part)], &random);
+        pthread_rwlock_unlock(&looking);
         if (i % 8 == 0) {
+            pthread_rwlock_wrlock(&looking);
             check_bound(THREADS);
+            pthread_rwlock_unlock(&looking);
         }
     }
     berth_thread_flush();
