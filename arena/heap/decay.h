@@ -11,8 +11,10 @@
  * regret is memory that was wanted again soon after a purge, remembered for some seconds: it grows
  * when the first estimate proved too low. What is unused beyond `keep` is owed to the kernel:
  *  - eagerly, what exceeds keep by BERTH_DECAY_SLACK: so a program that frees everything and then
- * falls silent has returned nearly all by its last free;
- *  - by ticks, the rest, over decay_ms.
+ *    falls silent has returned nearly all by its last free; but not what it used within the last
+ *    tenth of a second, which was demand, nor all that several threads freed at once, because one
+ *    pays at a time;
+ *  - by ticks, the rest, over decay_ms. Who falls silent has none: maintenance:true.
  *
  * Nobody is stalled: debts are paid by slow paths, at most a budget per call, one payer at a time,
  * without holding any lock that an allocation waits for. With `maintenance:true` a thread pays
