@@ -18,7 +18,7 @@ BERTH_NORETURN BERTH_COLD void berth__fatal(const char *format, ...) BERTH_PRINT
         }                                                                                          \
     } while (0)
 
-#if BERTH_DEBUG
+#if BERTH_DEBUG || defined(__clang_analyzer__) /* which learns from them */
 #define BERTH_ASSERT(condition) BERTH_CHECK(condition, #condition)
 #else
 #define BERTH_ASSERT(condition) ((void)sizeof((condition) ? 1 : 0))

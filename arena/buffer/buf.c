@@ -151,6 +151,7 @@ static uint64_t next_block_bytes(const struct berth_buf *buf, size_t carried, si
 static int next_block(struct berth_buf *buf, size_t bytes, void *site) {
     size_t readable = berth__buf_in_block(buf);
     size_t carried = readable <= BERTH_CARRY_MAX ? readable : 0;
+    BERTH_ASSERT(readable == 0 || (buf->owner_ != NULL && buf->memory_ != NULL));
     uint64_t block_bytes = next_block_bytes(buf, carried, bytes);
     if (block_bytes > BERTH_SLICE_MAX) {
         return -EMSGSIZE;

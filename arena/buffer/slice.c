@@ -49,6 +49,7 @@ static int copy(berth_pool *pool, const void *data, size_t length, struct berth_
                 void *site) {
     int error = berth__slice_alloc(pool, length, slice, site);
     if (error == 0 && length > 0) {
+        BERTH_ASSERT(slice->data != NULL);
         memcpy((unsigned char *)(uintptr_t)slice->data, data, length);
     }
     return error;

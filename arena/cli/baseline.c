@@ -33,7 +33,7 @@ static const struct argp_option options[] = {
      0},
     {NULL, 0, NULL, 0, NULL, 0}};
 
-static bool take(void *file, int key, char *value) {
+static bool take(void *file, int key, const char *value) {
     (void)key;
     *(const char **)file = value;
     return true;

@@ -35,7 +35,7 @@ struct berth__command {
     const struct argp_option *options; /* besides --help; NULL: none */
     bool in_order;                     /* what follows the first operand is not the tool's */
     /* Takes an option; false after a message. Not needed without options. */
-    bool (*take)(void *request, int key, char *value);
+    bool (*take)(void *request, int key, const char *value);
     /* Returns the exit status. */
     int (*run)(const struct berth__command *command, int argc, char **argv);
 };

@@ -370,7 +370,7 @@ static const struct argp_option options[] = {
     {"baseline", 'b', "FILE", 0, "of `berth baseline -o FILE`", 0},
     {NULL, 0, NULL, 0, NULL, 0}};
 
-static bool take(void *context, int key, char *value) {
+static bool take(void *context, int key, const char *value) {
     struct request *request = context;
     switch (key) {
     case 'd': request->detail = true; break;

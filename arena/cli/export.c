@@ -25,7 +25,7 @@ static const struct argp_option options[] = {
     {"slow", BERTH_LONG_ONLY('s'), NULL, 0, "how long slow paths took in /metrics, too", 0},
     {NULL, 0, NULL, 0, NULL, 0}};
 
-static bool take(void *context, int key, char *value) {
+static bool take(void *context, int key, const char *value) {
     struct request *request = context;
     switch (key) {
     case BERTH_LONG_ONLY('a'): request->levels |= BERTH_METRICS_ARENAS; break;

@@ -62,7 +62,7 @@ struct request {
     uint64_t age_ms;
 };
 
-static bool take(void *context, int key, char *value) {
+static bool take(void *context, int key, const char *value) {
     struct request *request = context;
     (void)key;
     if (!parse_age(value, &request->age_ms)) {

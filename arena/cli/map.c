@@ -80,7 +80,7 @@ static const struct argp_option options[] = {
     {"output", 'o', "FILE", 0, "instead of the standard output", 0},
     {NULL, 0, NULL, 0, NULL, 0}};
 
-static bool take(void *context, int key, char *value) {
+static bool take(void *context, int key, const char *value) {
     struct request *request = context;
     switch (key) {
     case BERTH_LONG_ONLY('s'): request->write = berth__map_write_svg; break;

@@ -69,7 +69,7 @@ static const struct argp_option options[] = {
      "writes there; the format follows from the name (.pb.gz, .svg, .folded, else text)", 0},
     {NULL, 0, NULL, 0, NULL, 0}};
 
-static bool take(void *context, int key, char *value) {
+static bool take(void *context, int key, const char *value) {
     struct request *request = context;
     static const char *const formats[] = {"table", "pprof", "text", "folded", "svg", NULL};
     static const char *const orders[] = {"site", "library", "class", NULL};

@@ -74,7 +74,7 @@ struct request {
     int status; /* of what was taken */
 };
 
-static bool take(void *context, int key, char *value) {
+static bool take(void *context, int key, const char *value) {
     struct request *request = context;
     (void)key;
     request->status = take_conf(request->command, value);

@@ -183,7 +183,7 @@ static const struct argp_option options[] = {
      "again and again; every 2 seconds, if no number is given", 0},
     {NULL, 0, NULL, 0, NULL, 0}};
 
-static bool take(void *context, int key, char *value) {
+static bool take(void *context, int key, const char *value) {
     struct request *request = context;
     switch (key) {
     case BERTH_LONG_ONLY('j'): request->format = BERTH_METRICS_JSON; return true;

@@ -116,7 +116,7 @@ static const struct argp_option options[] = {
     {"reverse", 'r', NULL, 0, "the smallest first", 0},
     {NULL, 0, NULL, 0, NULL, 0}};
 
-static bool take(void *context, int key, char *value) {
+static bool take(void *context, int key, const char *value) {
     struct request *request = context;
     switch (key) {
     case 'b': return take_number(request, value, &request->batch);

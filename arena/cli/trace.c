@@ -150,7 +150,7 @@ static const struct argp_option options[] = {
     {"json", 'j', NULL, 0, "an object a line", 0},
     {NULL, 0, NULL, 0, NULL, 0}};
 
-static bool take(void *context, int key, char *value) {
+static bool take(void *context, int key, const char *value) {
     struct request *request = context;
     request->json = request->json || key == 'j';
     return key == 'j' || berth__cli_seconds(request->command, value, &request->seconds);
