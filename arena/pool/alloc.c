@@ -87,15 +87,21 @@ static BERTH_NOINLINE void *describe_slow(berth_pool *pool, size_t size, void *r
     return record;
 }
 
+/* The record for what the thread's cache had, or did not have. */
+BERTH_INLINE void *describe(berth_pool *pool, size_t size, struct berth__cache *cache, void *block,
+                            struct berth__described *described) {
+    described->block = block;
+    described->one_thread = pool->options.one_thread != 0;
+    void *record = berth__cache_pop(cache, BERTH_DESCRIBED_BYTES);
+    return BERTH_LIKELY(block != NULL && record != NULL)
+               ? record
+               : describe_slow(pool, size, record, described);
+}
+
 static BERTH_NOINLINE void *describe_large(berth_pool *pool, size_t size,
                                            struct berth__described *described) {
     struct berth__cache *cache = cache_of(pool);
-    described->block = berth__stash_pop(cache, size);
-    described->one_thread = pool->options.one_thread != 0;
-    void *record = berth__cache_pop(cache, BERTH_DESCRIBED_BYTES);
-    return BERTH_LIKELY(described->block != NULL && record != NULL)
-               ? record
-               : describe_slow(pool, size, record, described);
+    return describe(pool, size, cache, berth__stash_pop(cache, size), described);
 }
 
 void *berth__do_pool_alloc_described(berth_pool *pool, size_t size,
@@ -104,12 +110,7 @@ void *berth__do_pool_alloc_described(berth_pool *pool, size_t size,
         return describe_large(pool, size, described);
     }
     struct berth__cache *cache = cache_of(pool);
-    described->block = berth__cache_pop(cache, size);
-    described->one_thread = pool->options.one_thread != 0;
-    void *record = berth__cache_pop(cache, BERTH_DESCRIBED_BYTES);
-    return BERTH_LIKELY(described->block != NULL && record != NULL)
-               ? record
-               : describe_slow(pool, size, record, described);
+    return describe(pool, size, cache, berth__cache_pop(cache, size), described);
 }
 
 void *berth__do_alloc_flags(berth_pool *pool, size_t size, unsigned flags) {
