@@ -382,8 +382,7 @@ unsigned berth__cache_keep_locked(struct berth__cache *cache, void **blocks, uns
  * lending ends there, with a mark behind. The bin has room for them, and blocks only while no
  * samples are taken. */
 static void *lend_to_bin_locked(struct berth__cache *cache, struct berth__bin *bin, unsigned batch,
-                                bool anywhere, struct berth__warmed *warmed)
-    BERTH_REQUIRES(cache->heap->lock) {
+                                bool anywhere) BERTH_REQUIRES(cache->heap->lock) {
     unsigned small_class = berth__bin_class(cache, bin);
     void *single = NULL;
     unsigned unmarked = batch > 1 ? 1 + berth__bin_draw(cache, bin, batch - 1) : 1;
@@ -391,8 +390,8 @@ static void *lend_to_bin_locked(struct berth__cache *cache, struct berth__bin *b
     batch = unmarked;
     void **end = bin->top;
     void **out = batch > 1 ? end - marks - batch : &single;
-    unsigned lent = berth__heap_lend_locked(cache->heap, small_class, batch > 1 ? batch : 1, out,
-                                            anywhere, warmed);
+    unsigned lent =
+        berth__heap_lend_locked(cache->heap, small_class, batch > 1 ? batch : 1, out, anywhere);
     if (lent == 0) {
         return NULL;
     }
@@ -414,12 +413,11 @@ static void *lend_to_bin_locked(struct berth__cache *cache, struct berth__bin *b
 /* The next block of a bin that holds what was kept of a drain, or nothing. It holds `batch` after
  * this, if the heap has so many. */
 static void *fill_locked(struct berth__cache *cache, struct berth__bin *bin, unsigned batch,
-                         bool anywhere, struct berth__warmed *warmed)
-    BERTH_REQUIRES(cache->heap->lock) {
+                         bool anywhere) BERTH_REQUIRES(cache->heap->lock) {
     unsigned kept = berth__bin_count(bin);
     void *block = NULL;
     if (kept == 0 || kept < batch) {
-        block = lend_to_bin_locked(cache, bin, batch - kept, anywhere, warmed);
+        block = lend_to_bin_locked(cache, bin, batch - kept, anywhere);
     }
     if (block == NULL && kept > 0) {
         block = *bin->top++;
@@ -437,22 +435,18 @@ void *berth__cache_refill(struct berth__cache *cache, unsigned small_class, bool
     berth__cache_count_refill(cache);
     berth__bin_grow(cache, bin, (bin->batch & BERTH_BIN_OVERFLOWED) != 0);
     unsigned batch = batch_of(bin, berth__bin_class_size(small_class));
-    struct berth__warmed warmed = {NULL, 0};
     struct berth__heap *heap = cache->heap;
     berth__lock_acquire(&heap->lock);
     if (berth__remote_pending(heap)) {
         berth__remote_drain_locked(heap, cache, TAKEN_IN);
     }
     settle_bin_locked(cache, bin);
-    void *block = fill_locked(cache, bin, batch, anywhere, &warmed);
+    void *block = fill_locked(cache, bin, batch, anywhere);
     berth__count_add(&heap->totals->refills, 1);
     berth__lock_release(&heap->lock);
     BERTH_PROBE3(refill, cache->arenas->number, berth__bin_class_size(small_class),
                  berth__bin_count(bin) + (block != NULL));
     refuel(cache, bin);
-    if (warmed.bytes > 0) {
-        berth__pages_populate(warmed.at, warmed.bytes);
-    }
     pay_dues(cache, bin);
     berth__cache_idle(cache, before);
     if (block != NULL) {

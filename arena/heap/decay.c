@@ -18,6 +18,7 @@ enum {
     TICKS_MAX = 64,
     TICKS_ACTIVE = 5,         /* between two looks at the clock of a program that is at work */
     DEMAND_NOTHING = 1 << 20, /* bytes */
+    USUAL_DECAY_MS = 1000,    /* with more than this, what is paid in any case is less */
 };
 
 void berth__decay_init(struct berth__decay *decay) {
@@ -50,14 +51,30 @@ static uint64_t beyond(uint64_t amount, uint64_t bound) {
 }
 
 static uint64_t due_of(struct berth__decay *decay, uint64_t unused) {
-    return beyond(unused,
-                  berth__load_relaxed(&decay->demand) + berth__load_relaxed(&decay->regret));
+    return beyond(unused, berth__load_relaxed(&decay->demand) +
+                              berth__load_relaxed(&decay->regret) +
+                              berth__load_relaxed(&decay->grace));
 }
 
 static void owe_at_least(struct berth__decay *decay, uint64_t bytes) {
     if (bytes > berth__load_relaxed(&decay->owed)) {
         berth__store_relaxed(&decay->owed, bytes);
     }
+}
+
+/* The time that falls due at a tick. A silence does at the tick after that which ended it: so a
+ * burst that comes after it shows first how much of the memory it wants. What is freed meanwhile
+ * has no such grace. */
+static uint64_t time_due(struct berth__decay *decay, uint64_t unused, uint64_t elapsed_ms) {
+    bool silent = elapsed_ms > TICKS_ACTIVE * BERTH_DECAY_TICK_MS;
+    uint64_t before_ms = berth__load_relaxed(&decay->silent_ms);
+    bool grace = silent && before_ms == 0;
+    berth__store_relaxed(&decay->silent_ms, silent ? elapsed_ms : 0);
+    berth__store_relaxed(&decay->grace, grace ? unused : 0);
+    if (grace) {
+        berth__store_relaxed(&decay->owed, 0);
+    }
+    return grace ? 0 : silent ? before_ms : before_ms + elapsed_ms;
 }
 
 /* Once per tick of the clock, by whoever comes first: fades the estimates, and makes the part of
@@ -69,9 +86,11 @@ static void tick(struct berth__decay *decay, uint64_t unused, uint32_t decay_ms,
     fade(&decay->demand, DEMAND_SHIFT, ticks);
     fade(&decay->regret, freeing ? REGRET_SHIFT_FREEING : REGRET_SHIFT, ticks);
     fade(&decay->purged_lately, PURGED_SHIFT, ticks);
+    uint64_t time_ms = time_due(decay, unused, elapsed_ms);
     uint64_t due = due_of(decay, unused);
-    uint64_t part = elapsed_ms >= decay_ms ? due : due / decay_ms * elapsed_ms;
-    owe_at_least(decay, berth__min(due, berth__max(part, BERTH_DECAY_BUDGET)));
+    uint64_t part = time_ms >= decay_ms ? due : due / decay_ms * time_ms;
+    uint64_t least = BERTH_DECAY_BUDGET / berth__max(decay_ms / USUAL_DECAY_MS, 1);
+    owe_at_least(decay, berth__min(due, berth__max(part, least)));
 }
 
 /* True if this call made the clock tick. */
@@ -99,9 +118,15 @@ static uint32_t decay_ms_of(const struct berth__arenas *arenas) {
     return set != AS_CONFIGURED ? set : arenas->policy.decay_ms;
 }
 
+/* Who wants memory kept for longer has more of it kept from eager payments, too. */
+static uint64_t slack_for(uint32_t decay_ms) {
+    return (uint64_t)BERTH_DECAY_SLACK * berth__max(decay_ms / USUAL_DECAY_MS, 1);
+}
+
 /* An arena's part. */
 static uint64_t slack_of(struct berth__arenas *arenas) {
-    return BERTH_DECAY_SLACK / berth__max(berth__load_relaxed(&arenas->arena_count), 1);
+    return slack_for(decay_ms_of(arenas)) /
+           berth__max(berth__load_relaxed(&arenas->arena_count), 1);
 }
 
 /* For arenas where nobody allocates. */
@@ -125,7 +150,7 @@ static bool look_at_clock(struct berth__arena *arena) {
         collect_elsewhere(arena->arenas);
         berth__vacant_end_old();
     }
-    (void)look(&berth__slots_decay, berth__retained_bytes(), BERTH_DECAY_SLACK, decay_ms, now_ms);
+    (void)look(&berth__slots_decay, berth__retained_bytes(), slack_for(decay_ms), decay_ms, now_ms);
     if (BERTH_UNLIKELY(berth__load_relaxed(&berth__ledgers_over) != 0)) {
         berth__reclaim_excess(arena, ticks);
     }

@@ -14,7 +14,8 @@
  *    falls silent has returned nearly all by its last free; but not what it used within the last
  *    tenth of a second, which was demand, nor all that several threads freed at once, because one
  *    pays at a time;
- *  - by ticks, the rest, over decay_ms. Who falls silent has none: maintenance:true.
+ *  - by ticks, the rest, over decay_ms. Who falls silent has none: maintenance:true. What a
+ *    silence makes due is owed one tick after its end, so that a burst finds its memory.
  *
  * Nobody is stalled: debts are paid by slow paths, at most a budget per call, one payer at a time,
  * without holding any lock that an allocation waits for. With `maintenance:true` a thread pays

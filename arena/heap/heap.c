@@ -169,23 +169,13 @@ void berth__heap_count_home_locked(struct berth__heap *heap, unsigned small_clas
     berth__count_add(&heap->traffic[small_class].returns, blocks);
 }
 
-/* Makes cold blocks of a slab ready. The first pages of a class come one by one; later ones in
- * steps of a quarter of what the class has touched, so that prefaulting wastes at most that. */
-static void warm_locked(struct berth__heap *heap, struct berth__slab *slab,
-                        struct berth__warmed *warmed) BERTH_REQUIRES(heap->lock) {
-    struct berth__heap_class *class = &heap->classes[slab->small_class];
-    unsigned pages = (unsigned)berth__min(class->warm_pages / 4, BERTH_UNIT_PAGES);
-    pages = (unsigned)berth__max(pages, berth__page_bytes / BERTH_PAGE);
-    uint16_t fresh = berth__slab_warm(slab, pages);
-    unsigned fresh_count = berth__bit_count(fresh);
-    class->warm_pages += fresh_count;
+/* Makes cold blocks of a slab ready: those of one page of the machine. What is not wanted yet is
+ * not faulted in. */
+static void warm_locked(struct berth__heap *heap, struct berth__slab *slab)
+    BERTH_REQUIRES(heap->lock) {
+    uint16_t fresh = berth__slab_warm(slab, (unsigned)(berth__page_bytes / BERTH_PAGE));
     *purge_from(slab) = purge_worthwhile(berth__slab_class(slab));
-    berth__decay_demand(&heap->arena->decay, (uint64_t)fresh_count * BERTH_PAGE, true);
-    if (fresh_count > 1) {
-        unsigned first = berth__lowest_bit(fresh);
-        warmed->at = slab->base + (size_t)first * BERTH_PAGE;
-        warmed->bytes = (size_t)(berth__highest_bit(fresh) + 1 - first) * BERTH_PAGE;
-    }
+    berth__decay_demand(&heap->arena->decay, (uint64_t)berth__bit_count(fresh) * BERTH_PAGE, true);
 }
 
 static struct berth__slab *ready_slab(struct berth__heap_class *class) {
@@ -195,32 +185,26 @@ static struct berth__slab *ready_slab(struct berth__heap_class *class) {
 
 /* A slab with cold blocks, or a new one, of which some were made ready. */
 static struct berth__slab *warm_slab_locked(struct berth__heap *heap, unsigned small_class,
-                                            bool anywhere, struct berth__warmed *warmed)
-    BERTH_REQUIRES(heap->lock) {
-    struct berth__heap_class *class = &heap->classes[small_class];
-    struct berth__slab *slab = berth__heap_first_slab(class, BERTH_SLAB_COLD);
+                                            bool anywhere) BERTH_REQUIRES(heap->lock) {
+    struct berth__slab *slab = berth__heap_first_slab(&heap->classes[small_class], BERTH_SLAB_COLD);
     if (slab == NULL) {
         slab = new_slab_locked(heap, small_class, anywhere);
     }
     if (slab != NULL) {
-        warm_locked(heap, slab, warmed);
+        warm_locked(heap, slab);
     }
     return slab;
 }
 
 unsigned berth__heap_lend_locked(struct berth__heap *heap, unsigned small_class, unsigned count,
-                                 void **out, bool anywhere, struct berth__warmed *warmed) {
+                                 void **out, bool anywhere) {
     struct berth__heap_class *class = &heap->classes[small_class];
     unsigned lent = 0;
     while (lent < count) {
-        if (warmed->bytes > 0 &&
-            class->lists[BERTH_SLAB_DENSE - 1].next == &class->lists[BERTH_SLAB_DENSE - 1]) {
-            break; /* one stretch of fresh pages a time is enough */
-        }
         struct berth__slab *slab = ready_slab(class);
         if (slab == NULL) {
             lent += berth__mixed_lend_locked(heap, small_class, count - lent, out + lent);
-            slab = lent == count ? NULL : warm_slab_locked(heap, small_class, anywhere, warmed);
+            slab = lent == count ? NULL : warm_slab_locked(heap, small_class, anywhere);
         }
         if (slab == NULL) {
             break;

@@ -29,7 +29,6 @@ enum { BERTH_HEAPS_MAX = 65536 };
 
 struct berth__heap_class {
     struct berth__list lists[BERTH_SLAB_LISTS - 1]; /* by enum berth__slab_list - 1 */
-    uint32_t warm_pages; /* pages made ready so far: sets the pace of the next ones */
     _Atomic uint32_t slabs;
     berth__count free_blocks;
 };
@@ -113,18 +112,11 @@ struct berth__heap *berth__heap_shared(struct berth__arena *arena);
  * its slabs. NULL if there is no memory for it. */
 struct berth__heap *berth__heap_sampled(struct berth__arena *arena);
 
-/* Memory that was just made ready and not touched yet: worth faulting in with one call. */
-struct berth__warmed {
-    char *at;
-    size_t bytes; /* 0: nothing */
-};
-
 /* Lends up to `count` blocks of a class into out[0..]: ready ones of the densest slabs first, then
  * cold ones, then a unit from the arena, or, with `anywhere`, from any arena of the pool. Returns
  * how many; 0 means that the arena must grow. */
 unsigned berth__heap_lend_locked(struct berth__heap *heap, unsigned small_class, unsigned count,
-                                 void **out, bool anywhere, struct berth__warmed *warmed)
-    BERTH_REQUIRES(heap->lock);
+                                 void **out, bool anywhere) BERTH_REQUIRES(heap->lock);
 
 /* Counts blocks that programs allocated and freed. */
 void berth__heap_count_locked(struct berth__heap *heap, unsigned small_class, uint64_t lends,

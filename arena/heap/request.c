@@ -20,12 +20,11 @@
 
 void *berth__heap_lend_one(struct berth__heap *heap, unsigned small_class, bool anywhere) {
     void *block = NULL;
-    struct berth__warmed warmed = {NULL, 0};
     berth__lock_acquire(&heap->lock);
     if (berth__remote_pending(heap)) {
         berth__remote_drain_locked(heap, NULL, BERTH_REMOTE_STEP);
     }
-    if (berth__heap_lend_locked(heap, small_class, 1, &block, anywhere, &warmed) == 1) {
+    if (berth__heap_lend_locked(heap, small_class, 1, &block, anywhere) == 1) {
         berth__heap_count_locked(heap, small_class, 1, 0);
         berth__handed_out(block);
         berth__unpoison(block, berth__classes[small_class].size);

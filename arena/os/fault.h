@@ -15,7 +15,6 @@
     X(COMMIT)                                                                                      \
     X(DECOMMIT)                                                                                    \
     X(PURGE)                                                                                       \
-    X(POPULATE)                                                                                    \
     X(RELEASE)                                                                                     \
     X(MOVE)                                                                                        \
     X(ADVISE) X(BIND) X(FILE) X(MAP_FILE) X(AFFINITY) X(THREAD) X(SEND) X(SEND_FILE) X(RECEIVE)

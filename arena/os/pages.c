@@ -13,9 +13,6 @@
 #include <unistd.h>
 
 /* Newer than the oldest headers that we build with. */
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
 #endif
@@ -151,16 +148,6 @@ int berth__pages_purge(void *at, size_t bytes) {
     int error = result(done, saved_errno);
     BERTH_PROBE3(purge, at, bytes, error);
     return error;
-}
-
-void berth__pages_populate(void *at, size_t bytes) {
-    int saved_errno = errno;
-    uint64_t start_ns = berth__clock_ns();
-    if (!berth__os_fails(BERTH_OS_POPULATE)) {
-        (void)madvise(at, bytes, MADV_POPULATE_WRITE);
-    }
-    berth__slow_note(BERTH_SLOW_populate, start_ns);
-    errno = saved_errno;
 }
 
 static bool advise(void *at, size_t bytes, int advice) {

@@ -48,9 +48,6 @@ int berth__pages_purge(void *at, size_t bytes);
  * looked at. */
 bool berth__pages_exceed_machine(size_t bytes);
 
-/* Faults the pages in with one call, where the kernel can (5.14); otherwise does nothing. */
-void berth__pages_populate(void *at, size_t bytes);
-
 /* In the child of a fork the pages read as zero, where the kernel can (4.14). */
 bool berth__pages_wipe_on_fork(void *at, size_t bytes);
 /* Ends berth__pages_wipe_on_fork. */

@@ -16,7 +16,6 @@
     X(huge_map, "Mapping memory for a huge block.")                                                \
     X(unmap, "Unmapping memory.")                                                                  \
     X(purge, "Giving the memory of unused pages back to the kernel.")                              \
-    X(populate, "Having the kernel fill in pages before they are touched.")                        \
     X(reclaim, "Making room at the limit, but for the wait.")                                      \
     X(limit_wait, "Waiting for memory at the limit.")
 

@@ -114,21 +114,6 @@ static void purged_pages_hold_no_memory_and_stay_usable(void **state) {
     berth__pages_unreserve(at, MIB);
 }
 
-static void populated_pages_are_resident(void **state) {
-    /* A refill of many pages would fault one by one. */
-    (void)state;
-    char *at = berth__pages_reserve(MIB, 65536);
-    assert_int_equal(berth__pages_commit(at, MIB), 0);
-    bool known = madvise(at, 4096, 23 /* MADV_POPULATE_WRITE */) == 0;
-    errno = ERANGE;
-    berth__pages_populate(at, 65536);
-    assert_int_equal(errno, ERANGE);
-    if (known) {
-        assert_true(unit_range_read(at, MIB, true).resident >= 65536);
-    }
-    berth__pages_unreserve(at, MIB);
-}
-
 static void huge_pages_are_asked_for_or_declined_by_mapping(void **state) {
     /* The option thp would do nothing. */
     (void)state;
@@ -273,7 +258,6 @@ static void every_call_reports_a_kernel_that_refuses_and_keeps_errno(void **stat
     assert_int_equal(berth__pages_move(at, at + MIB, MIB, &reserved), -ENOMEM);
     assert_true(reserved);
     assert_int_equal(berth__pages_map_file(at, MIB, 0, 0, false), -ENOMEM);
-    berth__pages_populate(at, MIB);
     berth__pages_want_huge(at, MIB, true);
     berth__pages_prefer_node(at, MIB, 0);
     berth__pages_unreserve(at, MIB);
@@ -295,7 +279,6 @@ int main(void) {
         cmocka_unit_test(core_files_have_committed_pages_only),
         cmocka_unit_test(pages_committed_for_reading_read_as_zero),
         cmocka_unit_test(purged_pages_hold_no_memory_and_stay_usable),
-        cmocka_unit_test(populated_pages_are_resident),
         cmocka_unit_test(huge_pages_are_asked_for_or_declined_by_mapping),
         cmocka_unit_test(a_node_is_preferred_without_failing),
         cmocka_unit_test(moved_pages_keep_their_content_and_leave_a_reservation),
