@@ -40,9 +40,7 @@ struct berth__decay {
     _Atomic uint64_t purged_lately; /* bytes purged that have not been wanted again yet */
     _Atomic uint64_t seen_bytes;    /* memory in use when the observer was last told */
     _Atomic uint64_t owed;          /* bytes that are due to be purged by the next slow paths */
-    _Atomic uint64_t grace;         /* bytes that were unused when a silence ended, for a tick */
     _Atomic uint64_t tick_ms;       /* coarse clock of the last tick */
-    _Atomic uint64_t silent_ms;     /* a silence that the last tick ended */
     _Atomic uint32_t paying;        /* 1 while a thread purges */
     _Atomic uint32_t slab_yield;    /* bytes that looking at a queued slab gives back, on average */
     _Atomic uint64_t queued_slabs;  /* in the purge queues of the arena's heaps */

@@ -51,30 +51,14 @@ static uint64_t beyond(uint64_t amount, uint64_t bound) {
 }
 
 static uint64_t due_of(struct berth__decay *decay, uint64_t unused) {
-    return beyond(unused, berth__load_relaxed(&decay->demand) +
-                              berth__load_relaxed(&decay->regret) +
-                              berth__load_relaxed(&decay->grace));
+    return beyond(unused,
+                  berth__load_relaxed(&decay->demand) + berth__load_relaxed(&decay->regret));
 }
 
 static void owe_at_least(struct berth__decay *decay, uint64_t bytes) {
     if (bytes > berth__load_relaxed(&decay->owed)) {
         berth__store_relaxed(&decay->owed, bytes);
     }
-}
-
-/* The time that falls due at a tick. A silence does at the tick after that which ended it: so a
- * burst that comes after it shows first how much of the memory it wants. What is freed meanwhile
- * has no such grace. */
-static uint64_t time_due(struct berth__decay *decay, uint64_t unused, uint64_t elapsed_ms) {
-    bool silent = elapsed_ms > TICKS_ACTIVE * BERTH_DECAY_TICK_MS;
-    uint64_t before_ms = berth__load_relaxed(&decay->silent_ms);
-    bool grace = silent && before_ms == 0;
-    berth__store_relaxed(&decay->silent_ms, silent ? elapsed_ms : 0);
-    berth__store_relaxed(&decay->grace, grace ? unused : 0);
-    if (grace) {
-        berth__store_relaxed(&decay->owed, 0);
-    }
-    return grace ? 0 : silent ? before_ms : before_ms + elapsed_ms;
 }
 
 /* Once per tick of the clock, by whoever comes first: fades the estimates, and makes the part of
@@ -86,9 +70,8 @@ static void tick(struct berth__decay *decay, uint64_t unused, uint32_t decay_ms,
     fade(&decay->demand, DEMAND_SHIFT, ticks);
     fade(&decay->regret, freeing ? REGRET_SHIFT_FREEING : REGRET_SHIFT, ticks);
     fade(&decay->purged_lately, PURGED_SHIFT, ticks);
-    uint64_t time_ms = time_due(decay, unused, elapsed_ms);
     uint64_t due = due_of(decay, unused);
-    uint64_t part = time_ms >= decay_ms ? due : due / decay_ms * time_ms;
+    uint64_t part = elapsed_ms >= decay_ms ? due : due / decay_ms * elapsed_ms;
     uint64_t least = BERTH_DECAY_BUDGET / berth__max(decay_ms / USUAL_DECAY_MS, 1);
     owe_at_least(decay, berth__min(due, berth__max(part, least)));
 }

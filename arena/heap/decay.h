@@ -14,8 +14,7 @@
  *    falls silent has returned nearly all by its last free; but not what it used within the last
  *    tenth of a second, which was demand, nor all that several threads freed at once, because one
  *    pays at a time;
- *  - by ticks, the rest, over decay_ms. Who falls silent has none: maintenance:true. What a
- *    silence makes due is owed one tick after its end, so that a burst finds its memory.
+ *  - by ticks, the rest, over decay_ms. Who falls silent has none: maintenance:true.
  *
  * Nobody is stalled: debts are paid by slow paths, at most a budget per call, one payer at a time,
  * without holding any lock that an allocation waits for. With `maintenance:true` a thread pays
@@ -28,7 +27,8 @@
 
 enum {
     BERTH_DECAY_TICK_MS = 20,
-    BERTH_DECAY_SLACK = 4 << 20,  /* bytes; in all arenas of a pool, and in unused slots */
+    BERTH_DECAY_SLACK = 4 << 20, /* bytes, for each second of decay_ms; in all arenas of a pool, and
+                                  * in unused slots */
     BERTH_DECAY_BUDGET = 1 << 20, /* bytes a slow path purges at most */
     BERTH_DECAY_ACTS = 8,         /* stretches of pages, or slabs, that it looks at, */
     BERTH_DECAY_ACTS_DEEP = 32,   /* or, when more than the slack is owed */

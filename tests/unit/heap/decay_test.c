@@ -90,52 +90,6 @@ static uint64_t unused_now(void) {
     return berth__load_relaxed(&arena->dirty_bytes);
 }
 
-static void a_burst_after_a_silence_finds_its_memory(void **state) {
-    /* A server that gets a burst every other second would fault all of it in each time, and pay for
-     * the purge while its clients wait. */
-    (void)state;
-    enum { COUNT = 40 };
-    void *blocks[COUNT];
-    step_after(BERTH_DECAY_TICK_MS);
-    uint64_t unused = use_and_free(blocks, COUNT);
-    assert_true(unused >= COUNT / 2 * MiB);
-    step_after(10000);
-    assert_int_equal(unused_now(), unused);
-    /* No burst came: the silence counts now. */
-    step_after(BERTH_DECAY_TICK_MS);
-    assert_true(unused_now() < unused);
-    assert_true(berth__load_relaxed(&arena->decay.owed) > unused / 2);
-    free_rest(blocks, COUNT);
-}
-
-static void who_hardly_calls_has_no_grace_each_time(void **state) {
-    /* A daemon that wakes up once a second would keep its memory for good. */
-    (void)state;
-    enum { COUNT = 40 };
-    void *blocks[COUNT];
-    step_after(BERTH_DECAY_TICK_MS);
-    uint64_t unused = use_and_free(blocks, COUNT);
-    step_after(1000);
-    assert_int_equal(unused_now(), unused);
-    step_after(1000);
-    assert_true(unused_now() < unused);
-    assert_true(berth__load_relaxed(&arena->decay.owed) > unused / 2);
-    free_rest(blocks, COUNT);
-}
-
-static void what_is_freed_after_a_silence_is_owed_at_once(void **state) {
-    /* A program that wakes up, frees all and sleeps again would keep it. */
-    (void)state;
-    enum { COUNT = 40 };
-    void *blocks[COUNT];
-    step_after(BERTH_DECAY_TICK_MS);
-    step_after(10000);
-    uint64_t unused = use_and_free(blocks, COUNT);
-    step_after(0);
-    assert_true(berth__load_relaxed(&arena->decay.owed) > unused / 2);
-    free_rest(blocks, COUNT);
-}
-
 static void a_long_decay_keeps_what_a_short_one_returns(void **state) {
     /* decay_ms:3600000 would be a wish: a MiB went at each tick, and all above 4 MiB at once. */
     (void)state;
@@ -160,9 +114,6 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_thread_whose_clock_is_behind_makes_no_tick),
         cmocka_unit_test(time_gone_by_fades_what_was_wanted),
-        cmocka_unit_test(a_burst_after_a_silence_finds_its_memory),
-        cmocka_unit_test(who_hardly_calls_has_no_grace_each_time),
-        cmocka_unit_test(what_is_freed_after_a_silence_is_owed_at_once),
         cmocka_unit_test(a_long_decay_keeps_what_a_short_one_returns),
     };
     return cmocka_run_group_tests(tests, start, NULL) == 0 ? 0 : 1;
