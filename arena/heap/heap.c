@@ -196,6 +196,11 @@ static struct berth__slab *warm_slab_locked(struct berth__heap *heap, unsigned s
     return slab;
 }
 
+/* To have some more blocks at hand is no reason for a new slab. */
+static bool is_enough(struct berth__heap_class *class, unsigned lent, unsigned count) {
+    return lent == count || (lent > 0 && berth__heap_first_slab(class, BERTH_SLAB_COLD) == NULL);
+}
+
 unsigned berth__heap_lend_locked(struct berth__heap *heap, unsigned small_class, unsigned count,
                                  void **out, bool anywhere) {
     struct berth__heap_class *class = &heap->classes[small_class];
@@ -204,7 +209,8 @@ unsigned berth__heap_lend_locked(struct berth__heap *heap, unsigned small_class,
         struct berth__slab *slab = ready_slab(class);
         if (slab == NULL) {
             lent += berth__mixed_lend_locked(heap, small_class, count - lent, out + lent);
-            slab = lent == count ? NULL : warm_slab_locked(heap, small_class, anywhere);
+            slab = is_enough(class, lent, count) ? NULL
+                                                 : warm_slab_locked(heap, small_class, anywhere);
         }
         if (slab == NULL) {
             break;

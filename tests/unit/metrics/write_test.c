@@ -196,11 +196,11 @@ static void json_has_every_figure_of_the_structures(void **state) {
 #define X(name, kind, unit, help) check_member("tags[0].", #name, tag.name);
     BERTH_TAG_METRICS(X)
 #undef X
-#define X(name, kind, unit, help) check_member("slow[6].", #name, slow.name);
+#define X(name, kind, unit, help) check_member("slow[5].", #name, slow.name);
     BERTH_SLOW_METRICS(X)
 #undef X
     assert_string_equal(json_value("tags[0].name"), "part \\\"one\\\" \\\\");
-    assert_string_equal(json_value("slow[6].name"), "limit_wait");
+    assert_string_equal(json_value("slow[5].name"), "limit_wait");
     assert_string_equal(json_value("pools[0].name"), "default");
     assert_string_equal(json_value("pools[1].name"), "second.pool-1");
     assert_string_equal(json_value("version"), berth_version());
