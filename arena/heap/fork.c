@@ -130,12 +130,16 @@ static void visit_cpu_locks(lock_visitor *visit, void *context) {
     }
 }
 
-static void visit_all(lock_visitor *visit, void *context) {
+static void visit_outer(lock_visitor *visit, void *context) {
     visit(berth__engine_start_lock(), context);
     for (unsigned i = 0; i < extra_lock_count; i++) {
         visit(extra_locks[i], context);
     }
     visit(berth__engine_lock(), context);
+}
+
+/* Those of pools. */
+static void visit_inner(lock_visitor *visit, void *context) {
     visit_arenas_locks(visit, context);
     visit_arena_locks(visit, context, pick_heaps);
     visit_arena_locks(visit, context, pick_grow);
@@ -147,6 +151,11 @@ static void visit_all(lock_visitor *visit, void *context) {
     visit(&berth__slots_lock, context);
     visit(&berth__wait_lock, context);
     visit(&berth__meta_lock, context);
+}
+
+static void visit_all(lock_visitor *visit, void *context) {
+    visit_outer(visit, context);
+    visit_inner(visit, context);
 }
 
 /* ---- signals ---- */
@@ -221,6 +230,13 @@ static void release(struct berth__lock *lock, void *context) BERTH_NO_TSA {
         berth__store_relaxed(&lock->fork_state, 0);
         berth__lock_release(lock);
     }
+}
+
+/* While the outer locks are held, no pool can be closed. A pool that is closed is not visited any
+ * more: its locks would stay held. */
+static void release_all(void) {
+    visit_inner(release, NULL);
+    visit_outer(release, NULL);
 }
 
 static bool any_set_aside;
@@ -392,7 +408,7 @@ static bool try_prepare(unsigned kind, uint64_t ticket) BERTH_NO_TSA {
         streams[kind] = ticket;
         return true;
     }
-    visit_all(release, NULL);
+    release_all();
     berth__engine_leave_all();
     release(&preparing[kind], NULL);
     let_signals_go(signals);
@@ -424,7 +440,7 @@ static void after_fork_in_parent(void) BERTH_NO_TSA {
     unsigned kind = berth__lock_is_mine(&preparing[NESTED]) ? NESTED : PLAIN;
     uint64_t signals = signals_before[kind];
     uint64_t ticket = streams[kind];
-    visit_all(release, NULL);
+    release_all();
     berth__engine_leave_all();
     release(&preparing[kind], NULL);
     berth__streams_unlock(ticket);
