@@ -8,7 +8,6 @@
 #include "heap/sample.h"
 #include "heap/stash.h"
 #include "os/clock.h"
-#include "os/pages.h"
 #include "os/probe.h"
 #include "os/topology.h"
 
@@ -378,33 +377,30 @@ unsigned berth__cache_keep_locked(struct berth__cache *cache, void **blocks, uns
     return rest;
 }
 
-/* Lends into the bin, and hands the first block out. If one of the others is drawn for a sample, a
- * mark takes its place, and those behind go back: what is drawn is what came, each block once, or
- * who comes where the heap ran out would be drawn twice. The bin has room for them. */
+/* Lends into the bin, and hands the first block out. If one of the others is drawn for a sample,
+ * lending ends there, a mark takes its place, and it goes back. Only a block that came is marked:
+ * where the heap ran out, the next one is drawn anew, whatever was drawn for it here. The bin has
+ * room for them. */
 static void *lend_to_bin_locked(struct berth__cache *cache, struct berth__bin *bin, unsigned batch,
                                 bool anywhere) BERTH_REQUIRES(cache->heap->lock) {
     unsigned small_class = berth__bin_class(cache, bin);
     void *single = NULL;
+    unsigned unmarked = batch > 1 ? 1 + berth__bin_draw(cache, bin, batch - 1) : 1;
+    unsigned wanted = unmarked + (unmarked < batch);
     void **end = bin->top;
-    void **out = batch > 1 ? end - batch : &single;
-    unsigned lent =
-        berth__heap_lend_locked(cache->heap, small_class, batch > 1 ? batch : 1, out, anywhere);
+    void **out = wanted > 1 ? end - wanted : &single;
+    unsigned lent = berth__heap_lend_locked(cache->heap, small_class, wanted, out, anywhere);
     if (lent == 0) {
         return NULL;
     }
     void *block = out[0];
-    if (lent > 1) {
-        unsigned unmarked = 1 + berth__bin_draw(cache, bin, lent - 1);
-        bool marks = unmarked < lent;
-        if (BERTH_UNLIKELY(marks)) {
-            berth__heap_give_locked(cache->heap, out + unmarked, lent - unmarked, BERTH_GIVE_CACHE);
-        }
-        void **blocks_end = end - marks;
-        memmove(blocks_end - (unmarked - 1), out + 1, (unmarked - 1) * sizeof(void *));
-        if (marks) {
-            *blocks_end = NULL;
-        }
-        bin->top = blocks_end - (unmarked - 1);
+    if (lent > unmarked) {
+        berth__heap_give_locked(cache->heap, out + unmarked, 1, BERTH_GIVE_CACHE);
+        out[unmarked] = NULL;
+    }
+    if (wanted > 1) {
+        bin->top = end - (lent - 1);
+        memmove(bin->top, out + 1, (lent - 1) * sizeof(void *));
     }
     berth__heap_count_locked(cache->heap, small_class, 1, 0);
     bin->settled = (uint16_t)berth__bin_count(bin);

@@ -18,7 +18,6 @@ enum {
     TICKS_MAX = 64,
     TICKS_ACTIVE = 5,         /* between two looks at the clock of a program that is at work */
     DEMAND_NOTHING = 1 << 20, /* bytes */
-    USUAL_DECAY_MS = 1000,    /* with more than this, what is paid in any case is less */
 };
 
 void berth__decay_init(struct berth__decay *decay) {
@@ -61,6 +60,11 @@ static void owe_at_least(struct berth__decay *decay, uint64_t bytes) {
     }
 }
 
+/* At least 1: who wants memory kept for longer has more of it kept, and less paid in any case. */
+static uint64_t seconds_of(uint32_t decay_ms) {
+    return berth__max(decay_ms / 1000, 1);
+}
+
 /* Once per tick of the clock, by whoever comes first: fades the estimates, and makes the part of
  * what is due that falls to the time gone by, owed. */
 static void tick(struct berth__decay *decay, uint64_t unused, uint32_t decay_ms,
@@ -72,7 +76,7 @@ static void tick(struct berth__decay *decay, uint64_t unused, uint32_t decay_ms,
     fade(&decay->purged_lately, PURGED_SHIFT, ticks);
     uint64_t due = due_of(decay, unused);
     uint64_t part = elapsed_ms >= decay_ms ? due : due / decay_ms * elapsed_ms;
-    uint64_t least = BERTH_DECAY_BUDGET / berth__max(decay_ms / USUAL_DECAY_MS, 1);
+    uint64_t least = BERTH_DECAY_BUDGET / seconds_of(decay_ms);
     owe_at_least(decay, berth__min(due, berth__max(part, least)));
 }
 
@@ -101,9 +105,9 @@ static uint32_t decay_ms_of(const struct berth__arenas *arenas) {
     return set != AS_CONFIGURED ? set : arenas->policy.decay_ms;
 }
 
-/* Who wants memory kept for longer has more of it kept from eager payments, too. */
+/* What is kept from eager payments. */
 static uint64_t slack_for(uint32_t decay_ms) {
-    return (uint64_t)BERTH_DECAY_SLACK * berth__max(decay_ms / USUAL_DECAY_MS, 1);
+    return BERTH_DECAY_SLACK * seconds_of(decay_ms);
 }
 
 /* An arena's part. */

@@ -138,7 +138,7 @@ static void visit_outer(lock_visitor *visit, void *context) {
     visit(berth__engine_lock(), context);
 }
 
-/* Those of pools. */
+/* Those of pools, and those that are taken while these are held. */
 static void visit_inner(lock_visitor *visit, void *context) {
     visit_arenas_locks(visit, context);
     visit_arena_locks(visit, context, pick_heaps);

@@ -113,8 +113,8 @@ struct berth__heap *berth__heap_shared(struct berth__arena *arena);
 struct berth__heap *berth__heap_sampled(struct berth__arena *arena);
 
 /* Lends up to `count` blocks of a class into out[0..]: ready ones of the densest slabs first, then
- * cold ones, then a unit from the arena, or, with `anywhere`, from any arena of the pool. Returns
- * how many; 0 means that the arena must grow. */
+ * cold ones; if there are none at all, of a unit from the arena, or, with `anywhere`, from any
+ * arena of the pool. Returns how many; 0 means that the arena must grow. */
 unsigned berth__heap_lend_locked(struct berth__heap *heap, unsigned small_class, unsigned count,
                                  void **out, bool anywhere) BERTH_REQUIRES(heap->lock);
 

@@ -53,6 +53,10 @@ static void time_gone_by_fades_what_was_wanted(void **state) {
 
 enum { KEPT_EACH = 4 }; /* of the blocks, so that no chunk is empty and leaves the arena */
 
+static uint64_t unused_now(void) {
+    return berth__load_relaxed(&arena->dirty_bytes);
+}
+
 /* Writes and frees blocks of 1 MiB. Returns what is unused in the arena then. */
 static uint64_t use_and_free(void **blocks, unsigned count) {
     for (unsigned i = 0; i < count; i++) {
@@ -71,7 +75,7 @@ static uint64_t use_and_free(void **blocks, unsigned count) {
     berth__store_relaxed(&arena->decay.regret, 0);
     berth__store_relaxed(&arena->decay.purged_lately, 0);
     berth__store_relaxed(&arena->decay.owed, 0);
-    return berth__load_relaxed(&arena->dirty_bytes);
+    return unused_now();
 }
 
 static void free_rest(void *const *blocks, unsigned count) {
@@ -84,10 +88,6 @@ static void free_rest(void *const *blocks, unsigned count) {
 static void step_after(uint64_t ms) {
     berth__store_relaxed(&arena->decay.tick_ms, berth__clock_coarse_ms() - ms);
     berth__decay_step(arena);
-}
-
-static uint64_t unused_now(void) {
-    return berth__load_relaxed(&arena->dirty_bytes);
 }
 
 static void a_long_decay_keeps_what_a_short_one_returns(void **state) {
