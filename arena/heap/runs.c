@@ -66,16 +66,6 @@ static void *lend(struct berth__arena *arena, const struct need *need, bool *zer
                : berth__arena_lend_run(arena, need->pages, need->align_pages, zero);
 }
 
-/* An arena takes from others only when it is as large as they are: else it would live on them, and
- * their lock would serve the threads of both. */
-static bool may_take_from(const struct berth__arena *here, struct berth__arena *other,
-                          size_t bytes) {
-    return berth__arena_is_near(here, other) &&
-           berth__load_relaxed(&other->chunk_bytes) <= berth__load_relaxed(&here->chunk_bytes) &&
-           berth__load_relaxed(&other->free_bytes) + berth__load_relaxed(&other->twin_bytes) >=
-               bytes;
-}
-
 /* What others of the pool have, before `here` takes more from the kernel. Each begins with the next
  * one, so that they do not all take from the first. */
 static void *lend_from_others(const struct berth__arena *here, const struct need *need,
@@ -84,7 +74,7 @@ static void *lend_from_others(const struct berth__arena *here, const struct need
     unsigned count = berth__load_acquire(&here->arenas->arena_count);
     for (unsigned i = 1; i < count && block == NULL; i++) {
         struct berth__arena *arena = berth__arenas_at(here->arenas, (here->index + i) % count);
-        if (anywhere || may_take_from(here, arena, need->bytes)) {
+        if (anywhere || berth__arena_may_take_from(here, arena, need->bytes)) {
             block = lend(arena, need, zero);
         }
     }

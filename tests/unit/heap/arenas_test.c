@@ -180,6 +180,52 @@ static void a_new_thread_gets_the_arena_that_another_left(void **state) {
     end_thread(&threads[0]);
 }
 
+/* What the pool grows by when a thread with an arena of its own works. */
+static uint64_t grows_by(void (*work)(void)) {
+    berth_thread_flush();
+    uint64_t before = figures_of(pool).chunk_bytes;
+    start_thread_of(&threads[0], work);
+    assert_ptr_not_equal(arena_of(&threads[0]), berth__cache_peek(berth__pool_arenas(pool))->arena);
+    uint64_t after = figures_of(pool).chunk_bytes;
+    end_thread(&threads[0]);
+    return after - before;
+}
+
+static void an_arena_takes_slabs_from_one_that_has_plenty(void **state) {
+    /* Each arena would keep the most that its threads ever had, however little they have now. */
+    (void)state;
+    work_on_blocks();
+    assert_in_range(grows_by(work_on_blocks), 0, (uint64_t)BLOCK * BLOCKS / 2);
+}
+
+static void *held[RUNS];
+
+static void hold_runs(void) {
+    for (unsigned i = 0; i < RUNS; i++) {
+        held[i] = berth_alloc(pool, RUN);
+        UNIT_CHECK(held[i] != NULL);
+    }
+}
+
+static void an_arena_takes_runs_from_one_that_has_plenty(void **state) {
+    (void)state;
+    enum { KEPT_EVERY = 16 }; /* some in each chunk, which stays */
+    void *kept[RUNS / KEPT_EVERY + 1];
+    hold_runs();
+    for (unsigned i = 0; i < RUNS; i++) {
+        if (i % KEPT_EVERY == 0) {
+            kept[i / KEPT_EVERY] = held[i];
+        } else {
+            berth_free(held[i]);
+        }
+    }
+    assert_in_range(grows_by(hold_runs), 0, (uint64_t)RUN * RUNS / 2);
+    for (unsigned i = 0; i < RUNS; i++) {
+        berth_free(held[i]);
+        berth_free(i % KEPT_EVERY == 0 ? kept[i / KEPT_EVERY] : NULL);
+    }
+}
+
 static void a_domain_leaves_arenas_for_the_others(void **state) {
     /* Threads that start on one node would take all, and those of the other node share theirs. */
     (void)state;
@@ -252,6 +298,8 @@ int main(void) {
         TEST(busy_threads_are_spread_evenly),
         TEST(normal_blocks_are_traffic_too),
         TEST(a_new_thread_gets_the_arena_that_another_left),
+        TEST(an_arena_takes_slabs_from_one_that_has_plenty),
+        TEST(an_arena_takes_runs_from_one_that_has_plenty),
         TEST(a_domain_leaves_arenas_for_the_others),
         TEST(a_domain_without_an_arena_uses_another_s),
         TEST(a_cpu_keeps_blocks_of_all_arenas),
