@@ -108,7 +108,7 @@ static void drop_slab_locked(struct berth__heap *heap, struct berth__slab *slab)
     berth__heap_count_free_locked(heap, slab->small_class, -(int64_t)berth__slab_free_count(slab));
 }
 
-/* A unit from the heap's arena, or from whichever has one. */
+/* A unit of the heap's arena, or of one that has plenty; `anywhere`: of whichever has one. */
 static struct berth__slab_record *lend_unit(struct berth__arena *arena, bool anywhere, char **base,
                                             uint16_t *resident) {
     struct berth__slab_record *record = berth__arena_lend_unit(arena, base, resident);
