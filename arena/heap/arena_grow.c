@@ -123,8 +123,9 @@ static void adopt_chunk(struct berth__arena *arena, struct berth__chunk *chunk, 
                         bool clean) {
     berth__poison(chunk->at, committed);
     berth__lock_acquire(&arena->lock);
-    berth__chunk_init(chunk, arena, &arena->bins, committed, clean);
+    /* First, so that in the child of a fork that comes between, what the bins have can be freed. */
     berth__entries_set(chunk->at, berth__chunk_units(chunk), BERTH_ENTRY_OF_KIND(BERTH_UNIT_RUN));
+    berth__chunk_init(chunk, arena, &arena->bins, committed, clean);
     berth__list_push_back(&arena->chunks, &chunk->owner_link);
     berth__count_add(&arena->chunk_bytes, committed);
     berth__count_add(&arena->chunk_count, 1);
