@@ -69,16 +69,6 @@ void berth__arena_init(struct berth__arena *arena, struct berth__arenas *arenas,
     berth__decay_init(&arena->decay);
 }
 
-bool berth__arena_may_take_from(const struct berth__arena *here, const struct berth__arena *other,
-                                size_t bytes) {
-    enum { PLENTY = 4 }; /* a quarter of all it has */
-    uint64_t all = berth__load_relaxed(&other->chunk_bytes);
-    uint64_t free_bytes =
-        berth__load_relaxed(&other->free_bytes) + berth__load_relaxed(&other->twin_bytes);
-    return berth__arena_is_near(here, other) && free_bytes >= bytes &&
-           (all <= berth__load_relaxed(&here->chunk_bytes) || free_bytes > all / PLENTY);
-}
-
 static size_t page_of(const struct berth__chunk *chunk, const void *address) {
     return (size_t)((const char *)address - chunk->at) / BERTH_PAGE;
 }

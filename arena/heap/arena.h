@@ -101,12 +101,6 @@ BERTH_INLINE bool berth__arena_is_near(const struct berth__arena *arena,
     return arena->domain == other->domain && arena->node == other->node;
 }
 
-/* Before it takes more from the kernel, an arena takes from others nearby what they have plenty of,
- * or that are no larger than it. It does not live on them: their lock would serve the threads of
- * both. */
-bool berth__arena_may_take_from(const struct berth__arena *here, const struct berth__arena *other,
-                                size_t bytes);
-
 /* Lend from what the arena has; NULL without asking for more. A unit's heap entry is written by the
  * caller, under the heap's lock. */
 void *berth__arena_lend_run(struct berth__arena *arena, size_t pages, size_t align_pages,

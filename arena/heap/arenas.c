@@ -156,6 +156,28 @@ struct berth__arena *berth__arenas_admit(struct berth__arenas *arenas, struct be
     return arena;
 }
 
+static bool may_take_from(const struct berth__arena *here, const struct berth__arena *other,
+                          size_t bytes) {
+    enum { PLENTY = 4 }; /* a quarter of all it has */
+    uint64_t all = berth__load_relaxed(&other->chunk_bytes);
+    uint64_t free_bytes =
+        berth__load_relaxed(&other->free_bytes) + berth__load_relaxed(&other->twin_bytes);
+    return berth__arena_is_near(here, other) && free_bytes >= bytes &&
+           (all <= berth__load_relaxed(&here->chunk_bytes) || free_bytes > all / PLENTY);
+}
+
+struct berth__arena *berth__arenas_next_lender(const struct berth__arena *here, size_t bytes,
+                                               bool anywhere, unsigned *turn) {
+    unsigned count = berth__load_acquire(&here->arenas->arena_count);
+    while (++*turn < count) {
+        struct berth__arena *other = berth__arenas_at(here->arenas, (here->index + *turn) % count);
+        if (anywhere || may_take_from(here, other, bytes)) {
+            return other;
+        }
+    }
+    return NULL;
+}
+
 /* What is lent is live or cached: with nobody in the pool, no purge hides anything. */
 bool berth__arenas_are_in_use(struct berth__arenas *arenas) {
     struct berth__arenas_counts counts;

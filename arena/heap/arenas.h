@@ -89,6 +89,13 @@ struct berth__arena *berth__arenas_here(struct berth__arenas *arenas);
  * the thread as its owner. */
 struct berth__arena *berth__arenas_admit(struct berth__arenas *arenas, struct berth__arena *near);
 
+/* Who may lend so many bytes to an arena before that takes more from the kernel: others nearby that
+ * have plenty, or are no larger than it; `anywhere`: all others. It does not live on them: their
+ * lock would serve the threads of both. The search goes on from *turn, 0 at first, and begins with
+ * the next one, so that not all take from the first; NULL after the last. */
+struct berth__arena *berth__arenas_next_lender(const struct berth__arena *here, size_t bytes,
+                                               bool anywhere, unsigned *turn);
+
 /* The arena with this index; NULL if there are not so many. */
 BERTH_INLINE struct berth__arena *berth__arenas_at(struct berth__arenas *arenas, unsigned i) {
     return i < BERTH_ARENAS_MAX ? berth__load_acquire(&arenas->arena[i]) : NULL;

@@ -112,12 +112,11 @@ static void drop_slab_locked(struct berth__heap *heap, struct berth__slab *slab)
 static struct berth__slab_record *lend_unit(struct berth__arena *arena, bool anywhere, char **base,
                                             uint16_t *resident) {
     struct berth__slab_record *record = berth__arena_lend_unit(arena, base, resident);
-    unsigned count = berth__load_acquire(&arena->arenas->arena_count);
-    for (unsigned i = 1; i < count && record == NULL; i++) {
-        struct berth__arena *other = berth__arenas_at(arena->arenas, (arena->index + i) % count);
-        if (anywhere || berth__arena_may_take_from(arena, other, BERTH_UNIT)) {
-            record = berth__arena_lend_unit(other, base, resident);
-        }
+    struct berth__arena *other;
+    unsigned turn = 0;
+    while (record == NULL &&
+           (other = berth__arenas_next_lender(arena, BERTH_UNIT, anywhere, &turn)) != NULL) {
+        record = berth__arena_lend_unit(other, base, resident);
     }
     return record;
 }

@@ -66,17 +66,15 @@ static void *lend(struct berth__arena *arena, const struct need *need, bool *zer
                : berth__arena_lend_run(arena, need->pages, need->align_pages, zero);
 }
 
-/* What others of the pool have, before `here` takes more from the kernel. Each begins with the next
- * one, so that they do not all take from the first. */
+/* What others of the pool have, before `here` takes more from the kernel. */
 static void *lend_from_others(const struct berth__arena *here, const struct need *need,
                               bool anywhere, bool *zero) {
     void *block = NULL;
-    unsigned count = berth__load_acquire(&here->arenas->arena_count);
-    for (unsigned i = 1; i < count && block == NULL; i++) {
-        struct berth__arena *arena = berth__arenas_at(here->arenas, (here->index + i) % count);
-        if (anywhere || berth__arena_may_take_from(here, arena, need->bytes)) {
-            block = lend(arena, need, zero);
-        }
+    struct berth__arena *other;
+    unsigned turn = 0;
+    while (block == NULL &&
+           (other = berth__arenas_next_lender(here, need->bytes, anywhere, &turn)) != NULL) {
+        block = lend(other, need, zero);
     }
     return block;
 }
