@@ -11,33 +11,29 @@
  *
  * Counts of all threads together: what ends meanwhile may be another's, so one look more may be too
  * early; it is repeated, a bounded number of times.
+ *
+ * Each count is a sum of shares, one per CPU and modulo BERTH_TRANSIT_SHARES: threads that give
+ * blocks on all the time would pass one word around. Who is moved in between counts the end in
+ * another share than the beginning. A sum is not read at one moment, but each share only grows, so
+ * two sums are the same only if nothing was added between the two readings.
  */
 #ifndef BERTH_CHUNK_TRANSIT_H
 #define BERTH_CHUNK_TRANSIT_H
 
 #include "base/atomics.h"
 
-extern _Atomic uint64_t berth__transit_begun, berth__transit_ended;
+enum { BERTH_TRANSIT_SHARES = 32 };
 
 /* Around hiding memory and making it findable; never around waiting for others. */
-BERTH_INLINE void berth__transit_begin(void) {
-    berth__add_acq_rel(&berth__transit_begun, 1); /* X1 */
-}
-
-BERTH_INLINE void berth__transit_end(void) {
-    berth__add_acq_rel(&berth__transit_ended, 1); /* X2 */
-}
+void berth__transit_begin(void);
+void berth__transit_end(void);
 
 /* What had begun, and ended, before a look for memory. */
 struct berth__transit {
     uint64_t begun, ended;
 };
 
-BERTH_INLINE struct berth__transit berth__transit_look(void) {
-    /* In this order: an end that is not seen is one that was not there. */
-    uint64_t ended = berth__load_acquire(&berth__transit_ended);
-    return (struct berth__transit){berth__load_acquire(&berth__transit_begun), ended};
-}
+struct berth__transit berth__transit_look(void);
 
 /* True if memory was on its way after `before`; it has arrived then, or takes too long. */
 bool berth__transit_settled(struct berth__transit before);

@@ -12,7 +12,7 @@
 enum { WAITING, WOKEN };
 
 struct berth__lock berth__wait_lock;
-_Atomic uint64_t berth__waiter_count;
+_Atomic uint64_t berth__waiter_count BERTH_LINE_ALIGNED; /* read by every thread that frees runs */
 _Atomic uint64_t berth__wait_returns;
 static struct berth__list queues BERTH_GUARDED_BY(berth__wait_lock) = {&queues, &queues};
 static _Atomic uint64_t next_age;

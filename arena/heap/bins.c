@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-_Atomic int64_t berth__cache_budget;
+_Atomic int64_t berth__cache_budget BERTH_LINE_ALIGNED;
 uint64_t berth__cache_budget_total;
 
 enum {
