@@ -39,6 +39,13 @@ void berth__twins_cut(struct berth__twins *twins, struct berth__chunk *chunk, si
 bool berth__twins_take(struct berth__twins *twins, struct berth__chunk *chunk, void *block,
                        size_t *page);
 
+/* Where the run or twin would begin that a pointer into its first page, if it is that, is into. */
+BERTH_INLINE void *berth__run_begin_at(const struct berth__chunk *chunk, const void *pointer) {
+    size_t page = (size_t)((const char *)pointer - chunk->at) / BERTH_PAGE;
+    unsigned mark = berth__load_relaxed(&chunk->run_pages[page]);
+    return chunk->at + page * BERTH_PAGE + ((mark & BERTH_RUN_SECOND) != 0 ? BERTH_PAGE / 2 : 0);
+}
+
 /* Bytes of the lent block that begins at an address of the chunk, run or twin; 0 if none does. */
 BERTH_INLINE size_t berth__run_bytes_at(const struct berth__chunk *chunk, const void *block) {
     size_t offset = (size_t)((const char *)block - chunk->at);

@@ -8,6 +8,7 @@
 #include "heap/io.h"
 #include "heap/misuse.h"
 #include "heap/stash.h"
+#include "size/color.h"
 
 #include <string.h>
 
@@ -108,23 +109,36 @@ void *berth__run_attempt(const struct berth__request *request, unsigned charge_f
     if ((request->flags & BERTH_REQUEST_ZERO) != 0 && !zero) {
         memset(block, 0, need.bytes);
     }
-    return block;
+    bool may_begin_later =
+        (request->flags & BERTH_REQUEST_MALLOC) != 0 && request->alignment <= BERTH_GRANULE;
+    return may_begin_later ? berth__colored(block, need.bytes, request->size) : block;
 }
 
 static size_t page_of(const struct berth__chunk *chunk, const void *address) {
     return (size_t)((const char *)address - chunk->at) / BERTH_PAGE;
 }
 
-/* Checks that a normal block starts here and is not free. */
-static size_t checked_bytes(const struct berth__chunk *chunk, const void *block) {
-    size_t bytes = berth__run_bytes_at(chunk, block);
+/* The run or twin of a normal block. */
+struct place {
+    struct berth__chunk *chunk;
+    char *begin;
+    size_t bytes;
+};
+
+/* Checks that a normal block starts here, which may be a little behind where its run does
+ * (size/color.h), and is not free. */
+static inline struct place place_of(const void *block) {
+    struct berth__chunk *chunk = berth__chunk_of(block);
+    char *begin = berth__run_begin_at(chunk, block);
+    size_t color = (size_t)((const char *)block - begin);
+    size_t bytes = berth__color_is_of(begin, color) ? berth__run_bytes_at(chunk, begin) : 0;
     if (BERTH_UNLIKELY(bytes == 0)) {
         berth__misuse(berth__chunk_run_is_freed(chunk, page_of(chunk, block))
                           ? "double free"
                           : "double free, or free of a pointer inside a block",
                       block);
     }
-    return bytes;
+    return (struct place){chunk, begin, bytes};
 }
 
 /* The class of a block of exactly this size; BERTH_NORMAL_CLASS_COUNT if it was resized to
@@ -154,44 +168,47 @@ static BERTH_NOINLINE void free_unstashed(struct berth__arena *arena, void *bloc
 }
 
 void berth__run_free(void *block) {
-    struct berth__chunk *chunk = berth__chunk_of(block);
-    size_t bytes = checked_bytes(chunk, block);
-    berth__chunk_park_run(chunk, page_of(chunk, block));
-    berth__poison(block, bytes);
-    struct berth__arena *arena = chunk->arena;
-    unsigned normal_class = class_of_bytes(bytes);
+    struct place place = place_of(block);
+    berth__chunk_park_run(place.chunk, page_of(place.chunk, place.begin));
+    berth__poison(place.begin, place.bytes);
+    struct berth__arena *arena = place.chunk->arena;
+    unsigned normal_class = class_of_bytes(place.bytes);
     struct berth__cache *cache = berth__tls.cache;
     if (cache->arenas != arena->arenas) {
         cache = berth__cache_peek(arena->arenas);
     }
-    if (cache == NULL || !berth__stash_push(cache, arena, block, normal_class)) {
-        free_unstashed(arena, block, normal_class);
+    if (cache == NULL || !berth__stash_push(cache, arena, place.begin, normal_class)) {
+        free_unstashed(arena, place.begin, normal_class);
     }
 }
 
 size_t berth__run_bytes(const void *block) {
-    return checked_bytes(berth__chunk_of(block), block);
+    struct place place = place_of(block);
+    return place.bytes - (size_t)((const char *)block - place.begin);
 }
 
 /* In place: the pages behind a run may be free; and a run that is much too long gives its tail
  * back. A twin can do neither. */
 bool berth__run_resize(void *block, size_t size) {
-    size_t bytes = berth__run_bytes(block);
-    bool is_twin = bytes % BERTH_PAGE != 0;
-    size_t pages = bytes / BERTH_PAGE;
-    size_t needed = (size + BERTH_PAGE - 1) / BERTH_PAGE;
-    needed = berth__run_class_pages(berth__run_class(needed));
+    struct place place = place_of(block);
+    bool is_twin = place.bytes % BERTH_PAGE != 0;
+    size_t pages = place.bytes / BERTH_PAGE;
+    size_t end = size + (size_t)((const char *)block - place.begin);
+    if (end > BERTH_CHUNK) {
+        return false;
+    }
+    size_t needed = berth__run_class_pages(berth__run_class((end + BERTH_PAGE - 1) / BERTH_PAGE));
     bool zero = false;
-    if (is_twin ? size > bytes : needed > pages) {
-        bool grown = !is_twin && berth__arena_grow_run(block, needed - pages, &zero);
-        berth__unpoison(block, grown ? needed * BERTH_PAGE : bytes);
+    if (is_twin ? end > place.bytes : needed > pages) {
+        bool grown = !is_twin && berth__arena_grow_run(place.begin, needed - pages, &zero);
+        berth__unpoison(place.begin, grown ? needed * BERTH_PAGE : place.bytes);
         return grown;
     }
     if (size <= BERTH_SMALL_MAX) {
         return false; /* a small block serves it better */
     }
     if (!is_twin && pages - needed > pages / 8) {
-        berth__arena_shrink_run(block, needed);
+        berth__arena_shrink_run(place.begin, needed);
     }
-    return !is_twin || bytes - size <= bytes / 8;
+    return !is_twin || place.bytes - end <= place.bytes / 8;
 }

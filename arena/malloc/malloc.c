@@ -9,6 +9,7 @@
 #include "heap/misuse.h"
 #include "heap/stash.h"
 #include "pool/api.h"
+#include "size/color.h"
 
 #include <errno.h>
 #include <string.h>
@@ -39,13 +40,21 @@ void *berth__door_serve(size_t size, size_t alignment, unsigned request_flags) {
     return berth__door_serve_from(BERTH_FRAME, size, alignment, request_flags);
 }
 
+/* A stashed block, where it begins for who asks for so many bytes; or NULL. */
+BERTH_INLINE void *pop_large(size_t size) {
+    void *block = berth__stash_pop(berth__tls.cache, size);
+    return BERTH_LIKELY(block != NULL)
+               ? berth__colored(block, berth__normal_bytes[berth__normal_class(size)], size)
+               : NULL;
+}
+
 void *berth__door_alloc_from(const void *frame, size_t size) {
-    void *block = size > BERTH_SMALL_MAX ? berth__stash_pop(berth__tls.cache, size) : NULL;
+    void *block = size > BERTH_SMALL_MAX ? pop_large(size) : NULL;
     return block != NULL ? block : berth__door_serve_from(frame, size, BERTH_GRANULE, 0);
 }
 
 void *berth__door_serve_large(size_t size) {
-    void *block = berth__stash_pop(berth__tls.cache, size);
+    void *block = pop_large(size);
     return BERTH_LIKELY(block != NULL) ? block : berth__door_serve(size, BERTH_GRANULE, 0);
 }
 

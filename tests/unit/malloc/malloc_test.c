@@ -188,6 +188,46 @@ static void calloc_is_zero_and_realloc_keeps(void **state) {
     }
 }
 
+static bool is_stamped(const char *block, size_t size, char stamp) {
+    for (size_t i = 0; i < size; i++) {
+        if (block[i] != stamp) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void large_blocks_begin_apart_and_stay_their_own_when_resized(void **state) {
+    /* Those that begin a little behind their page would overlap the next, or lose their end. */
+    (void)state;
+    enum { BLOCKS = 64, TURNS = 20000 };
+    struct unit_random random = {0};
+    char *blocks[BLOCKS];
+    size_t sizes[BLOCKS];
+    unsigned begun[64] = {0}, lines = 0;
+    for (unsigned i = 0; i < BLOCKS; i++) {
+        sizes[i] = 17000;
+        blocks[i] = malloc(sizes[i]);
+        lines += begun[(uintptr_t)blocks[i] % 4096 / 64]++ == 0;
+        memset(blocks[i], (int)i, sizes[i]);
+    }
+    assert_true(BERTH_HARDENED || lines >= 8);
+    for (unsigned turn = 0; turn < TURNS; turn++) {
+        size_t i = unit_random_below(&random, BLOCKS);
+        size_t size = turn % 2 == 0 ? 16000 + unit_random_below(&random, 10000)
+                                    : sizes[i] - 2000 + unit_random_below(&random, 5000);
+        assert_true(malloc_usable_size(blocks[i]) >= sizes[i]);
+        blocks[i] = realloc(blocks[i], size);
+        assert_true(is_stamped(blocks[i], sizes[i] < size ? sizes[i] : size, (char)i));
+        sizes[i] = size;
+        memset(blocks[i], (int)i, malloc_usable_size(blocks[i]));
+    }
+    for (unsigned i = 0; i < BLOCKS; i++) {
+        assert_true(is_stamped(blocks[i], sizes[i], (char)i));
+        free(blocks[i]);
+    }
+}
+
 static void free_keeps_errno(void **state) {
     /* Error paths that free before they report would report something else. */
     (void)state;
@@ -342,6 +382,7 @@ int main(void) {
         cmocka_unit_test(bad_alignments_are_treated_as_glibc_does),
         cmocka_unit_test(every_form_is_aligned_and_can_be_freed),
         cmocka_unit_test(calloc_is_zero_and_realloc_keeps),
+        cmocka_unit_test(large_blocks_begin_apart_and_stay_their_own_when_resized),
         cmocka_unit_test(free_keeps_errno),
         cmocka_unit_test(it_tells_of_itself_as_glibc_does),
         cmocka_unit_test(a_mapped_file_is_no_part_of_the_heap),

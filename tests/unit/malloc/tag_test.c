@@ -13,7 +13,7 @@ static struct berth_tag_metrics tagged(const char *tag) {
 static void every_call_allocates_for_the_tag(void **state) {
     /* What calloc or libc itself takes would be missing. */
     (void)state;
-    const size_t sizes[] = {40, 3000, 40000, 300000, 6 * MiB};
+    const size_t sizes[] = {40, 3000, 40960, 327680, 6 * MiB}; /* which fill their classes */
     void *blocks[64];
     unsigned count = 0;
     uint64_t bytes = 0;
