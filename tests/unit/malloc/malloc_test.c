@@ -204,7 +204,8 @@ static void large_blocks_begin_apart_and_stay_their_own_when_resized(void **stat
     struct unit_random random = {0};
     char *blocks[BLOCKS];
     size_t sizes[BLOCKS];
-    unsigned begun[64] = {0}, lines = 0;
+    unsigned begun[64] = {0};
+    unsigned lines = 0;
     for (unsigned i = 0; i < BLOCKS; i++) {
         sizes[i] = 17000;
         blocks[i] = malloc(sizes[i]);
