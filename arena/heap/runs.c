@@ -106,12 +106,13 @@ void *berth__run_attempt(const struct berth__request *request, unsigned charge_f
         }
     }
     berth__unpoison(block, need.bytes);
-    if ((request->flags & BERTH_REQUEST_ZERO) != 0 && !zero) {
-        memset(block, 0, need.bytes);
+    if ((request->flags & BERTH_REQUEST_MALLOC) != 0 && request->alignment <= BERTH_GRANULE) {
+        block = berth__colored(block, need.bytes, request->size);
     }
-    bool may_begin_later =
-        (request->flags & BERTH_REQUEST_MALLOC) != 0 && request->alignment <= BERTH_GRANULE;
-    return may_begin_later ? berth__colored(block, need.bytes, request->size) : block;
+    if ((request->flags & BERTH_REQUEST_ZERO) != 0 && !zero) {
+        memset(block, 0, request->size);
+    }
+    return block;
 }
 
 static size_t page_of(const struct berth__chunk *chunk, const void *address) {
