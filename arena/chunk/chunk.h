@@ -102,7 +102,6 @@ struct berth__chunk {
         size_t slots;              /* address space held */
         _Atomic size_t tail;       /* bytes kept behind its end (chunk/retained.h) */
         struct berth__chunk *last; /* the last slot's record; while there is a tail */
-        bool zero;                 /* all of it is known to read as zero */
         bool file;                 /* a mapped file (berth_map_file) */
     } huge;
 

@@ -89,12 +89,13 @@ static size_t next_missing(const char *at, size_t bytes, size_t from, size_t *en
     return bytes;
 }
 
-/* The kernel would not unmap what a failure is to undo: at least no memory is in it, and the slots
- * hold it from now on, so that it stays charged until it is used or unmapped. */
-static void keep_in_slots(char *at, size_t from, size_t end) {
+/* The kernel would not unmap what a failure is to undo: at least no memory is in it, and slots that
+ * no block begins in hold it from now on, so that it stays charged until it is used or unmapped. In
+ * others it is lost: whoever commits it again pays again. */
+static void keep_in_slots(char *at, size_t have, size_t from, size_t end) {
     size_t first = from / BERTH_CHUNK;
     (void)berth__pages_purge(at + from, end - from);
-    if (berth__slots_open(at, slots_for(end)) == NULL) {
+    if (have > 0 || berth__slots_open(at, slots_for(end)) == NULL) {
         berth__retained_lose(end - from);
         return;
     }
@@ -107,14 +108,15 @@ static void keep_in_slots(char *at, size_t from, size_t end) {
                         BERTH_KIND_ALONE);
 }
 
-/* Undoes what commit_missing did to the first `bytes`. Returns how many stay charged. */
-static size_t decommit_missing(char *at, size_t bytes) {
+/* Undoes what commit_missing did to the first `bytes`, of which a block has the first `have`.
+ * Returns how many stay charged. */
+static size_t decommit_missing(char *at, size_t have, size_t bytes) {
     size_t stay = 0;
     size_t end = 0;
     for (size_t from = next_missing(at, bytes, 0, &end); from < bytes;
          from = next_missing(at, bytes, end, &end)) {
         if (berth__pages_decommit(at + from, end - from) != 0) {
-            keep_in_slots(at, from, end);
+            keep_in_slots(at, have, from, end);
             stay += end - from;
         }
     }
@@ -168,9 +170,10 @@ static bool empty_slots(char *at, size_t count) {
     return true;
 }
 
-/* Memory that the slots hold already becomes this arena's. */
-static void take_slots(const struct berth__arena *arena, struct berth__chunk *first, size_t bytes) {
-    for (size_t i = 0; i < slots_for(bytes); i++) {
+/* Memory that the slots from `from` on hold already becomes this arena's. */
+static void take_slots(const struct berth__arena *arena, struct berth__chunk *first, size_t from,
+                       size_t bytes) {
+    for (size_t i = from; i < slots_for(bytes); i++) {
         (void)berth__arena_take_slot(arena, nth(first, i));
     }
 }
@@ -195,13 +198,11 @@ static uint64_t mapped_bytes(const struct berth__chunk *first) {
     return berth__round_up(first->huge.bytes, berth__page_bytes);
 }
 
-static void publish(struct berth__arena *arena, struct berth__chunk *first, size_t bytes,
-                    bool zero) {
+static void publish(struct berth__arena *arena, struct berth__chunk *first, size_t bytes) {
     struct berth__arenas *arenas = arena->arenas;
     first->arena = arena;
     first->huge.bytes = bytes;
     first->huge.slots = slots_for(bytes);
-    first->huge.zero = zero;
     berth__add_relaxed(&first->generation, 1);
     berth__list_init(&first->owner_link);
     for (size_t i = 1; i < first->huge.slots; i++) {
@@ -232,9 +233,10 @@ static void unpublish(struct berth__chunk *first) {
 
 /* A block in the making. */
 struct extent {
-    char *at; /* slots that are reserved */
+    char *at;    /* slots that are reserved */
+    size_t have; /* the first bytes, of a block that is to become longer; else 0 */
     size_t bytes;
-    size_t retained; /* the part of them that the slots hold already */
+    size_t retained; /* the part of what is beyond those that the slots hold already */
     size_t tail;     /* what the last slot holds beyond */
 };
 
@@ -245,12 +247,13 @@ static struct berth__chunk *fill_slots(struct berth__arena *arena, struct extent
     struct berth__ledger *ledger = arena->arenas->ledger;
     char *at = extent->at;
     size_t bytes = extent->bytes;
-    extent->retained = retained_in(at, bytes, &extent->tail);
-    size_t missing = bytes - extent->retained;
+    size_t more = bytes - extent->have;
+    extent->retained = retained_in(at, bytes, &extent->tail) - extent->have;
+    size_t missing = more - extent->retained;
     if (!berth__ledger_may_reuse(extent->retained, charge_flags) ||
         !berth__mappings_allow(at, slots_for(bytes), bytes + extent->tail, berth__arena_kind(arena),
                                BERTH_MAPPINGS_TO_SERVE) ||
-        !berth__ledger_charge_split(ledger, ledger->parent == NULL ? missing : bytes, missing,
+        !berth__ledger_charge_split(ledger, ledger->parent == NULL ? missing : more, missing,
                                     charge_flags)) {
         return NULL;
     }
@@ -261,7 +264,7 @@ static struct berth__chunk *fill_slots(struct berth__arena *arena, struct extent
     }
     struct berth__chunk *first = reached == bytes ? berth__slots_open(at, slots_for(bytes)) : NULL;
     if (first == NULL) {
-        size_t stay = decommit_missing(at, reached);
+        size_t stay = decommit_missing(at, extent->have, reached);
         berth__ledger_uncharge_own(ledger, extent->retained + stay);
         berth__ledger_uncharge(ledger, missing - stay);
     }
@@ -285,19 +288,17 @@ static struct berth__chunk *fill_whole_slots(struct berth__arena *arena, struct 
     return first;
 }
 
-/* Makes filled slots a block. */
-static void start_block(struct berth__arena *arena, struct berth__chunk *first,
-                        const struct extent *extent) {
+/* Filled slots are in use now. */
+static void use_slots(struct berth__arena *arena, struct berth__chunk *first,
+                      const struct extent *extent) {
     size_t bytes = extent->bytes;
-    set_committed(arena, first, 0, bytes, extent->tail);
+    set_committed(arena, first, extent->have / BERTH_CHUNK, bytes, extent->tail);
     berth__decay_demand(&berth__slots_decay, extent->retained, false);
-    berth__decay_demand(&berth__slots_decay, bytes - extent->retained, true);
+    berth__decay_demand(&berth__slots_decay, bytes - extent->have - extent->retained, true);
     berth__unpoison(extent->at, bytes);
-    first->huge.file = false;
     if (extent->tail > 0) {
         berth__tail_keep(first, nth(first, slots_for(bytes) - 1), extent->tail);
     }
-    publish(arena, first, bytes, extent->retained == 0);
 }
 
 void *berth__huge_attempt(const struct berth__request *request, unsigned charge_flags,
@@ -323,11 +324,13 @@ void *berth__huge_attempt(const struct berth__request *request, unsigned charge_
         berth__slots_give_at(extent.at, slots_for(bytes));
         return NULL;
     }
-    take_slots(arena, first, extent.bytes);
+    take_slots(arena, first, 0, extent.bytes);
     if ((request->flags & BERTH_REQUEST_ZERO) != 0) {
         clear_retained(extent.at, extent.bytes, extent.retained);
     }
-    start_block(arena, first, &extent);
+    use_slots(arena, first, &extent);
+    first->huge.file = false;
+    publish(arena, first, extent.bytes);
     if (berth__trace_is_on()) {
         struct berth__taking taking = {BERTH_TRACE_HUGE, extent.at, extent.bytes,
                                        extent.bytes - extent.retained, 0};
@@ -377,7 +380,7 @@ static int map_file(struct berth__arena *arena, char *at, size_t length,
         first->huge.file = true;
         berth__mappings_set(at, slots_for(bytes), bytes, BERTH_KIND_ALONE);
         berth__unpoison(at, bytes);
-        publish(arena, first, length, false);
+        publish(arena, first, length);
         return 0;
     }
     if (error == 0 && berth__pages_decommit(at, bytes) != 0) {
@@ -476,61 +479,43 @@ static bool shrink(struct berth__chunk *first, size_t bytes) {
     return true;
 }
 
-/* Makes `bytes` from `from` on usable, in slots that hold nothing yet from there; those from
- * `slots` on are only reserved, and are opened. False: nothing changed. */
-static bool charge_and_commit(struct berth__arena *arena, char *from, size_t bytes, char *slots,
-                              size_t slot_count, unsigned charge_flags) {
-    struct berth__ledger *ledger = arena->arenas->ledger;
-    if (!empty_slots(slots, slot_count) || !berth__ledger_charge(ledger, bytes, charge_flags)) {
-        return false;
-    }
-    if (berth__pages_commit(from, bytes) == 0) {
-        berth__arena_prepare_pages(arena, from, bytes);
-        if (slot_count == 0 || berth__slots_open(slots, slot_count) != NULL) {
-            return true;
-        }
-        if (berth__pages_decommit(from, bytes) != 0) { /* whoever commits it again pays again */
-            (void)berth__pages_purge(from, bytes);
-            berth__ledger_uncharge_own(ledger, bytes);
-            berth__retained_lose(bytes);
-            return false;
-        }
-    }
-    berth__ledger_uncharge(ledger, bytes);
-    return false;
-}
-
-static bool grow_to(struct berth__chunk *first, size_t bytes, unsigned charge_flags) {
-    size_t old = first->huge.bytes;
+/* Into what its last slot and those behind it hold, and what is missing there. */
+static bool grow_to(struct berth__chunk *first, size_t bytes, unsigned charge_flags,
+                    size_t *mapped) {
+    struct berth__arena *arena = first->arena;
+    struct extent extent = {.at = first->at, .have = first->huge.bytes, .bytes = bytes};
     size_t slots_before = first->huge.slots;
     size_t more_slots = slots_for(bytes) - slots_before;
     char *behind = first->at + slots_before * BERTH_CHUNK;
-    if (!drop_tail(first) || (more_slots > 0 && !berth__slots_reserve_at(behind, more_slots))) {
+    if (more_slots > 0 && !berth__slots_reserve_at(behind, more_slots)) {
         return false;
     }
-    if (!berth__mappings_allow(first->at, slots_for(bytes), bytes, berth__arena_kind(first->arena),
-                               BERTH_MAPPINGS_TO_SERVE) ||
-        !charge_and_commit(first->arena, first->at + old, bytes - old, behind, more_slots,
-                           charge_flags)) {
+    size_t tail = berth__tail_take(first);
+    if (fill_slots(arena, &extent, charge_flags) == NULL) {
+        if (tail > 0) {
+            berth__tail_keep(first, nth(first, slots_before - 1), tail);
+        }
         if (more_slots > 0) {
             berth__slots_give_at(behind, more_slots);
         }
         return false;
     }
+    take_slots(arena, first, slots_before, bytes);
     for (size_t i = slots_before; i < slots_for(bytes); i++) {
         berth__store_release(&nth(first, i)->use, BERTH_SLOT_HUGE_BODY);
     }
-    set_committed(first->arena, first, slots_before - 1, bytes, 0);
+    use_slots(arena, first, &extent);
     count_resize(first, bytes);
-    berth__unpoison(first->at, bytes);
+    *mapped = bytes - extent.have - extent.retained;
     return true;
 }
 
 /* To whole slots, if there are many mappings and there is room for so much. */
-static bool grow_in_place(struct berth__chunk *first, size_t bytes, unsigned charge_flags) {
+static bool grow_in_place(struct berth__chunk *first, size_t bytes, unsigned charge_flags,
+                          size_t *mapped) {
     return (berth__mappings_are_many() &&
-            grow_to(first, slots_for(bytes) * BERTH_CHUNK, charge_flags)) ||
-           grow_to(first, bytes, charge_flags);
+            grow_to(first, slots_for(bytes) * BERTH_CHUNK, charge_flags, mapped)) ||
+           grow_to(first, bytes, charge_flags, mapped);
 }
 
 static bool keeps_its_place(struct berth__chunk *first) {
@@ -549,8 +534,9 @@ bool berth__huge_resize(void *block, size_t size) {
         return size <= first->huge.bytes && size > first->huge.bytes / 2;
     }
     size_t bytes = berth__round_up(size, berth__page_bytes);
+    size_t mapped = 0;
     return bytes <= first->huge.bytes ? shrink(first, bytes)
-                                      : grow_in_place(first, bytes, BERTH_CHARGE_ORDINARY);
+                                      : grow_in_place(first, bytes, BERTH_CHARGE_ORDINARY, &mapped);
 }
 
 /* The old block after its pages have moved away. */
@@ -564,6 +550,30 @@ static void leave_slots(struct berth__chunk *from, bool reserved_again) {
     } else { /* the addresses are lost: others may be using them */
         berth__store_release(&from->use, BERTH_SLOT_HUGE_BODY);
     }
+}
+
+/* Makes `bytes` from `from` on usable, in reserved slots that are emptied and opened. False:
+ * nothing changed. */
+static bool make_room(struct berth__arena *arena, char *from, size_t bytes, char *slots,
+                      size_t slot_count, unsigned charge_flags) {
+    struct berth__ledger *ledger = arena->arenas->ledger;
+    if (!empty_slots(slots, slot_count) || !berth__ledger_charge(ledger, bytes, charge_flags)) {
+        return false;
+    }
+    if (berth__pages_commit(from, bytes) == 0) {
+        berth__arena_prepare_pages(arena, from, bytes);
+        if (berth__slots_open(slots, slot_count) != NULL) {
+            return true;
+        }
+        if (berth__pages_decommit(from, bytes) != 0) { /* whoever commits it again pays again */
+            (void)berth__pages_purge(from, bytes);
+            berth__ledger_uncharge_own(ledger, bytes);
+            berth__retained_lose(bytes);
+            return false;
+        }
+    }
+    berth__ledger_uncharge(ledger, bytes);
+    return false;
 }
 
 /* The room that was made for a block's longer end, in slots to which it could not move. */
@@ -605,7 +615,7 @@ static int move(struct berth__chunk *from, char *at, size_t bytes, unsigned char
         berth__slots_give_at(at, slots);
         return -ENOTSUP;
     }
-    if (!charge_and_commit(arena, at + old, bytes - old, at, slots, charge_flags)) {
+    if (!make_room(arena, at + old, bytes - old, at, slots, charge_flags)) {
         berth__slots_give_at(at, slots);
         return -ENOMEM;
     }
@@ -620,20 +630,22 @@ static int move(struct berth__chunk *from, char *at, size_t bytes, unsigned char
     set_committed(arena, to, 0, bytes, 0);
     berth__unpoison(at, bytes);
     to->huge.file = false;
-    publish(arena, to, bytes, false);
+    publish(arena, to, bytes);
     return 0;
 }
 
-int berth__huge_grow(void **block, size_t size, unsigned charge_flags) {
+int berth__huge_grow(void **block, size_t size, unsigned charge_flags, size_t *mapped) {
     struct berth__chunk *first = checked_first(*block);
-    if (!is_possible(size, first->huge.bytes)) {
+    size_t have = first->huge.bytes;
+    if (!is_possible(size, have)) {
         return -ENOMEM;
     }
     if (keeps_its_place(first)) {
         return -ENOTSUP;
     }
     size_t bytes = berth__round_up(size, berth__page_bytes);
-    if (bytes <= first->huge.bytes || grow_in_place(first, bytes, charge_flags)) {
+    *mapped = 0;
+    if (bytes <= have || grow_in_place(first, bytes, charge_flags, mapped)) {
         return 0;
     }
     if (!drop_tail(first)) {
@@ -642,5 +654,6 @@ int berth__huge_grow(void **block, size_t size, unsigned charge_flags) {
     char *at = reserve(first->arena->arenas, bytes, BERTH_CHUNK);
     int error = at == NULL ? -ENOMEM : move(first, at, bytes, charge_flags);
     *block = error == 0 ? at : *block;
+    *mapped = error == 0 ? bytes - have : 0;
     return error;
 }

@@ -446,10 +446,11 @@ static void *grow_attempt(const struct berth__request *request, unsigned charge_
     (void)anywhere;
     const struct growth *growth = BERTH_CONTAINER_OF(request, const struct growth, request);
     void *block = growth->block;
-    *growth->error = berth__huge_grow(&block, growth->size, charge_flags);
+    size_t mapped;
+    *growth->error = berth__huge_grow(&block, growth->size, charge_flags, &mapped);
     if (*growth->error == 0 && berth__trace_is_on()) {
         size_t bytes = berth__round_up(request->size, berth__page_bytes);
-        struct berth__taking taking = {BERTH_TRACE_HUGE_MORE, block, bytes, bytes, 0};
+        struct berth__taking taking = {BERTH_TRACE_HUGE_MORE, block, bytes, mapped, 0};
         berth__trace_note(request, &taking);
     }
     return *growth->error == -ENOMEM ? NULL : block;

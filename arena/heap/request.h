@@ -72,9 +72,10 @@ void *berth__huge_attempt(const struct berth__request *request, unsigned charge_
 void berth__run_free(void *block);
 void berth__huge_free(void *block);
 bool berth__huge_resize(void *block, size_t size);
-/* Makes a huge block longer, where it lies or elsewhere: *block is where it is then. -ENOMEM, or
- * -ENOTSUP if it must be copied; nothing has changed then. */
-int berth__huge_grow(void **block, size_t size, unsigned charge_flags);
+/* Makes a huge block longer, where it lies or elsewhere: *block is where it is then, and *mapped
+ * the bytes that were mapped for it. -ENOMEM, or -ENOTSUP if it must be copied; nothing has changed
+ * then. */
+int berth__huge_grow(void **block, size_t size, unsigned charge_flags, size_t *mapped);
 
 /* The arena that serves the calling thread; NULL if there is no memory for one. */
 struct berth__arena *berth__arena_of_thread(struct berth__arenas *arenas);

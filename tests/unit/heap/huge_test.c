@@ -1,9 +1,11 @@
 /* Huge blocks at the limit: what is charged before what, and what a refusal leaves behind. */
 #include "figures.h"
 
+#include "chunk/retained.h"
 #include "chunk/space.h"
 #include "chunk/wait.h"
 #include "heap/observer.h"
+#include "heap/request.h"
 #include "os/fault.h"
 #include "os/pages.h"
 
@@ -120,6 +122,56 @@ static void a_block_that_cannot_move_is_copied(void **state) {
 #endif
 }
 
+/* Eight slots of which a block of 6 MiB has the first two, and what was freed is kept in the next
+ * two. */
+static char *before_kept_slots(void) {
+    berth_pool *pool = berth_pool_default();
+    char *block = berth_alloc(pool, 6 * MiB);
+    char *behind = berth_alloc(pool, 8 * MiB);
+    assert_ptr_equal(behind, block + 8 * MiB);
+    memset(block, 7, 6 * MiB);
+    memset(behind, 8, 8 * MiB);
+    berth_free(behind);
+    assert_int_equal(berth__retained_bytes(), 8 * MiB);
+    return block;
+}
+
+static void a_block_grows_into_memory_that_was_kept(void **state) {
+    /* What grows by halves would be faulted in anew each time, though its memory is at hand. */
+    (void)state;
+    char *block = before_kept_slots();
+    uint64_t used = berth_limit_used();
+    assert_true(berth__block_resize(block, 30 * MiB));
+    assert_int_equal(berth_limit_used() - used, (30 - 6 - 8) * MiB);
+    assert_int_equal(berth__retained_bytes(), 0);
+    assert_int_equal(block[0] + block[6 * MiB - 1], 14);
+    assert_int_equal(block[8 * MiB] + block[16 * MiB - 1], 16);
+    memset(block, 9, 30 * MiB);
+    assert_true(berth__block_resize(block, 6 * MiB));
+    assert_true(berth__block_resize(block, 7 * MiB));
+    memset(block, 9, 7 * MiB);
+    berth_free(block);
+}
+
+static void a_block_that_cannot_grow_leaves_what_was_kept(void **state) {
+    /* What is charged would not be what is mapped from then on. */
+    (void)state;
+    UNIT_ONLY_IF(BERTH_FAULTS);
+#if BERTH_FAULTS
+    char *block = before_kept_slots();
+    uint64_t used = berth_limit_used();
+    berth__os_fail_after(BERTH_OS_COMMIT, 1, UINT64_MAX); /* the rest of its last slot may be */
+    assert_false(berth__block_resize(block, 30 * MiB));
+    assert_int_equal(berth_limit_used(), used);
+    assert_int_equal(berth__retained_bytes(), 8 * MiB);
+    berth__os_fail_after(BERTH_OS_COMMIT, 0, 0);
+    assert_int_equal(block[0] + block[6 * MiB - 1], 14);
+    assert_true(berth__block_resize(block, 30 * MiB));
+    memset(block, 9, 30 * MiB);
+    berth_free(block);
+#endif
+}
+
 static void cleared_blocks_are_zero_however_they_are_cleared(void **state) {
     /* Old data would show through, in what is written over or in what is given back. */
     (void)state;
@@ -218,6 +270,8 @@ int main(void) {
         TEST(coarse_alignments_skip_addresses_not_memory),
         TEST(a_block_grows_by_what_only_the_ladder_returns),
         TEST(a_block_that_cannot_move_is_copied),
+        TEST(a_block_grows_into_memory_that_was_kept),
+        TEST(a_block_that_cannot_grow_leaves_what_was_kept),
         TEST(cleared_blocks_are_zero_however_they_are_cleared),
         TEST(a_block_that_is_resized_is_told_of),
         TEST(a_file_keeps_what_was_charged_when_its_turn_came),
