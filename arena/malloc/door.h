@@ -28,6 +28,14 @@ BERTH_INLINE void *berth__door_pop(size_t size) {
     return BERTH_LIKELY(size <= BERTH_SMALL_MAX) ? berth__cache_pop(berth__tls.cache, size) : NULL;
 }
 
+/* The same, aligned to a power of two. */
+BERTH_INLINE void *berth__door_pop_aligned(size_t alignment, size_t size) {
+    unsigned small_class = berth__class_of_aligned(size, alignment);
+    return small_class < BERTH_SMALL_CLASS_COUNT
+               ? berth__cache_pop(berth__tls.cache, berth__classes[small_class].size)
+               : NULL;
+}
+
 BERTH_INLINE void *berth__door_alloc(size_t size) {
     if (BERTH_LIKELY(size <= BERTH_SMALL_MAX)) {
         void *block = berth__door_pop(size);

@@ -123,7 +123,8 @@ static void *aligned(size_t alignment, size_t size) {
     if (alignment <= BERTH_GRANULE) {
         return berth__door_alloc(size);
     }
-    return berth__door_serve(size, alignment, 0);
+    void *block = berth__door_pop_aligned(alignment, size);
+    return block != NULL ? block : berth__door_serve(size, alignment, 0);
 }
 
 BERTH_EXPORT int posix_memalign(void **block, size_t alignment, size_t size) {
@@ -131,7 +132,8 @@ BERTH_EXPORT int posix_memalign(void **block, size_t alignment, size_t size) {
         return EINVAL;
     }
     int saved_errno = errno;
-    void *allocated = alignment <= BERTH_GRANULE ? berth__door_pop(size) : NULL;
+    void *allocated = alignment <= BERTH_GRANULE ? berth__door_pop(size)
+                                                 : berth__door_pop_aligned(alignment, size);
     if (allocated == NULL) {
         allocated = alignment <= BERTH_GRANULE
                         ? berth__door_alloc_from(BERTH_FRAME, size)

@@ -44,15 +44,16 @@ void berth__normal_classes_init(void) {
 }
 
 unsigned berth__class_of_aligned(size_t size, size_t alignment) {
-    if (size > BERTH_SMALL_MAX || alignment > BERTH_PAGE) {
+    if (alignment > BERTH_PAGE) {
         return BERTH_SMALL_CLASS_COUNT;
     }
-    unsigned small_class = berth__class_of_size(size);
-    while (small_class < BERTH_SMALL_CLASS_COUNT &&
-           berth__classes[small_class].size % alignment != 0) {
-        small_class++;
+    for (; size <= BERTH_SMALL_MAX; size = berth__round_up(size + 1, alignment)) {
+        size = berth__classes[berth__class_of_size(size)].size;
+        if ((size & (alignment - 1)) == 0) {
+            return berth__class_of_size(size);
+        }
     }
-    return small_class;
+    return BERTH_SMALL_CLASS_COUNT;
 }
 
 size_t berth__good_size(size_t size) {
