@@ -382,8 +382,12 @@ void berth_leak_hint(const struct berth_slice *slice, const char *hint) {
 
 /* ---- beginning and end of the process ---- */
 
+static void mend_in_child(void) BERTH_NO_TSA {
+    berth__list_mend(&leaks);
+}
+
 __attribute__((constructor)) static void at_load(void) {
-    berth__fork_add_lock(&lock);
+    berth__fork_add_lock(&lock, mend_in_child);
     struct berth__options options;
     berth__options_peek(&options);
     if (options.value[BERTH_OPTION_leak_detect] != BERTH_LEAK_OFF) {

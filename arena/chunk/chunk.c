@@ -157,27 +157,36 @@ static void clear_dirty(struct berth__chunk *chunk, size_t page, size_t pages) {
     chunk->dirty_pages -= (uint32_t)already;
 }
 
-void berth__chunk_init(struct berth__chunk *chunk, struct berth__arena *arena,
-                       struct berth__run_bins *bins, size_t committed, bool clean) {
+/* Of a chunk that is in no list, and has no page to lend. */
+static void init_maps(struct berth__chunk *chunk, struct berth__run_bins *bins) {
     berth__list_init(&chunk->link);
     berth__list_init(&chunk->dirty_link);
     berth__list_init(&chunk->owner_link);
-    chunk->arena = arena;
     chunk->bins = bins;
-    chunk->committed = committed;
     chunk->free_pages = 0;
     chunk->dirty_pages = 0;
     chunk->bucket = UINT32_MAX;
     chunk->free_units = 0;
     memset(chunk->used, 0xff, sizeof(chunk->used));
-    memset((void *)chunk->run_pages, 0, sizeof(chunk->run_pages));
     memset(chunk->dirty, 0, sizeof(chunk->dirty));
+}
+
+void berth__chunk_init(struct berth__chunk *chunk, struct berth__arena *arena,
+                       struct berth__run_bins *bins, size_t committed, bool clean) {
+    init_maps(chunk, bins);
+    memset((void *)chunk->run_pages, 0, sizeof(chunk->run_pages));
+    chunk->arena = arena;
+    chunk->committed = committed;
     add_free_pages(chunk, 0, committed / BERTH_PAGE);
     if (!clean) {
         set_dirty(chunk, 0, committed / BERTH_PAGE);
     }
     berth__add_relaxed(&chunk->generation, 1);
     berth__store_release(&chunk->use, BERTH_SLOT_CHUNK);
+}
+
+void berth__chunk_set_aside(struct berth__chunk *chunk) {
+    init_maps(chunk, NULL);
 }
 
 void berth__chunk_retire(struct berth__chunk *chunk) {

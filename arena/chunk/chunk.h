@@ -82,7 +82,7 @@ struct berth__chunk {
     _Atomic uint32_t use; /* enum berth__slot_use */
     uint32_t free_pages;  /* committed and not lent */
     uint32_t dirty_pages;
-    struct berth__run_bins *bins; /* of its arena */
+    struct berth__run_bins *bins; /* of its arena; NULL: set aside */
     uint32_t bucket;              /* index in its arena's buckets */
     uint64_t free_units;          /* bit per unit: wholly free */
     uint32_t retained_ms;         /* coarse clock when a slot became retained */
@@ -190,6 +190,14 @@ BERTH_INLINE size_t berth__chunk_pages(const struct berth__chunk *chunk) {
 
 BERTH_INLINE bool berth__chunk_is_empty(const struct berth__chunk *chunk) {
     return chunk->free_pages == chunk->committed / BERTH_PAGE;
+}
+
+/* In the child of a fork that cut off a change of its arena, which may have been one of the chunk's
+ * maps: all of it is lent, for good. It is in no list then. */
+void berth__chunk_set_aside(struct berth__chunk *chunk);
+
+BERTH_INLINE bool berth__chunk_is_set_aside(const struct berth__chunk *chunk) {
+    return chunk->bins == NULL;
 }
 
 /* True if the kernel may be using it. */

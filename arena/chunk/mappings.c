@@ -205,3 +205,8 @@ enum berth__given berth__mappings_decommit(char *at, size_t slots, size_t keep, 
     }
     return berth__pages_purge(at + keep, held - keep) == 0 ? BERTH_EMPTIED : BERTH_STAYED;
 }
+
+/* A change that was cut off is counted for slots, or not, and in the sum, or not. */
+void berth__mappings_mend_in_child(void) {
+    berth__mappings_add(CHANGE_MAX);
+}

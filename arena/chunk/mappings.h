@@ -79,4 +79,7 @@ void berth__mappings_add(int change);
 uint64_t berth__mappings_count(void);
 void berth__mappings_set_bound(uint64_t bound);
 
+/* In the child of a fork that cut off a change: the count may be too high from then on. */
+void berth__mappings_mend_in_child(void);
+
 #endif

@@ -49,8 +49,8 @@ static void count_out(bool is_hollow, size_t bytes) {
 void berth__retained_add_locked(struct berth__chunk *slot) {
     if (slot->committed > 0) {
         slot->retained_ms = now_ms();
+        count_in(slot->hollow, slot->committed); /* first: a fork that comes between counts more */
         berth__list_push_back(slot->hollow ? &hollow : &retained, &slot->link);
-        count_in(slot->hollow, slot->committed);
     }
 }
 
@@ -312,4 +312,48 @@ size_t berth__retained_uncharge(size_t bytes) {
     release_all(&release);
     release_rest(&release);
     return release.uncharged;
+}
+
+/* ---- in the child of a fork that cut off a change ---- */
+
+void berth__retained_mend_in_child(void) BERTH_NO_TSA {
+    berth__list_mend(&retained);
+    berth__list_mend(&hollow);
+}
+
+static void forget_tails(struct berth__list *list) BERTH_NO_TSA {
+    berth__list_mend(list);
+    while (!berth__list_empty(list)) {
+        struct berth__chunk *first = BERTH_LIST_ENTRY(list->next, struct berth__chunk, link);
+        berth__list_remove(&first->link);
+        count_out(first->hollow, berth__load_relaxed(&first->huge.tail));
+    }
+}
+
+/* The tail of a block is there or not, as it says itself; its memory may be unmapped already. A
+ * block that was about to end in another slot belongs to a thread that is gone. */
+static void keep_again(void *context, struct berth__chunk *first) BERTH_NO_TSA {
+    (void)context;
+    size_t tail = berth__load_relaxed(&first->huge.tail);
+    if (berth__load_acquire(&first->use) != BERTH_SLOT_HUGE || tail == 0) {
+        return;
+    }
+    struct berth__chunk *last = first->huge.last;
+    size_t keep = first->huge.bytes - (size_t)(last->at - first->at);
+    bool is_last = keep <= BERTH_CHUNK - tail;
+    if (is_last && berth__pages_commit(last->at + keep, tail) == 0) {
+        last->committed = keep + tail;
+        keep_tail_locked(first, tail, false);
+        return;
+    }
+    last->committed = is_last ? keep : last->committed;
+    berth__store_release(&first->huge.tail, 0);
+    berth__retained_lose(tail);
+}
+
+void berth__tails_mend_in_child(void) BERTH_NO_TSA {
+    berth__list_mend(&stuck);
+    forget_tails(&tails);
+    forget_tails(&hollow_tails);
+    berth__slots_visit(keep_again, NULL);
 }

@@ -56,4 +56,8 @@ void berth__tail_keep(struct berth__chunk *first, struct berth__chunk *last, siz
  * its bytes. */
 size_t berth__tail_take(struct berth__chunk *first);
 
+/* In the child of a fork that cut off a change under the lock of slots, or of tails. */
+void berth__retained_mend_in_child(void);
+void berth__tails_mend_in_child(void);
+
 #endif

@@ -286,6 +286,7 @@ static size_t find_free_locked(struct berth__span *span, size_t count, size_t al
 
 void berth__slots_mark_locked(struct berth__span *span, size_t slot, size_t count) {
     berth__bits_set(span->used, slot, count);
+    atomic_signal_fence(memory_order_release); /* see berth__slots_mend_in_child */
     if (slot == span->lowest_free) {
         span->lowest_free = berth__bits_next_clear(span->used, slot, span->slot_count);
     }
@@ -379,6 +380,7 @@ void berth__slots_give_at(const void *at, size_t count) {
         berth__store_release(&record->use, BERTH_SLOT_FREE);
         berth__retained_add_locked(record);
     }
+    atomic_signal_fence(memory_order_release); /* see berth__slots_mend_in_child */
     berth__bits_clear(span->used, slot, count);
     span->lowest_free = berth__min(span->lowest_free, slot);
     berth__lock_release(&berth__slots_lock);
@@ -487,6 +489,20 @@ void berth__slots_visit(void (*visit)(void *context, struct berth__chunk *record
         size_t open = span == NULL ? 0 : berth__load_acquire(&span->slots_open);
         for (size_t slot = 0; slot < open; slot++) {
             visit(context, berth__slot_record(span, slot));
+        }
+    }
+}
+
+/* Slots are marked as used before they leave the lists of retained ones, and free after they joined
+ * those: what was on its way is in the lists, and found there, or stays used. Parts of spans that
+ * were being made usable are so again. */
+void berth__slots_mend_in_child(void) BERTH_NO_TSA {
+    berth__retained_mend_in_child();
+    berth__mappings_mend_in_child();
+    for (unsigned i = 0; i < berth__load_relaxed(&span_count); i++) {
+        struct berth__span *span = berth__load_relaxed(&spans[i]);
+        if (span != NULL && !span->lent) {
+            span->lowest_free = berth__bits_next_clear(span->used, 0, span->slot_count);
         }
     }
 }

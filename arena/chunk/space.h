@@ -186,4 +186,7 @@ void berth__spans_where(const void **table, const void **count);
 /* Calls visit(context, record) for every slot that was ever used, without a lock. */
 void berth__slots_visit(void (*visit)(void *context, struct berth__chunk *record), void *context);
 
+/* In the child of a fork that cut off a change under the lock of slots. */
+void berth__slots_mend_in_child(void);
+
 #endif

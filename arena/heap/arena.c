@@ -47,11 +47,8 @@ void berth__arena_settle_locked(struct berth__arena *arena, struct berth__chunk 
     }
 }
 
-void berth__arena_init(struct berth__arena *arena, struct berth__arenas *arenas, unsigned index,
-                       unsigned domain, unsigned node) BERTH_NO_TSA {
-    berth__lock_init(&arena->lock, BERTH_RANK_ARENA);
-    berth__lock_init(&arena->grow_lock, BERTH_RANK_GROW);
-    berth__lock_init(&arena->heaps_lock, BERTH_RANK_HEAPS);
+/* Of an arena that has no chunk. */
+static void init_lists(struct berth__arena *arena) BERTH_NO_TSA {
     berth__run_bins_init(&arena->bins);
     berth__twins_init(&arena->twins);
     for (unsigned i = 0; i < BERTH_ARENA_BUCKETS; i++) {
@@ -59,6 +56,15 @@ void berth__arena_init(struct berth__arena *arena, struct berth__arenas *arenas,
     }
     berth__list_init(&arena->chunks);
     berth__list_init(&arena->dirty);
+    arena->open = NULL;
+}
+
+void berth__arena_init(struct berth__arena *arena, struct berth__arenas *arenas, unsigned index,
+                       unsigned domain, unsigned node) BERTH_NO_TSA {
+    berth__lock_init(&arena->lock, BERTH_RANK_ARENA);
+    berth__lock_init(&arena->grow_lock, BERTH_RANK_GROW);
+    berth__lock_init(&arena->heaps_lock, BERTH_RANK_HEAPS);
+    init_lists(arena);
     berth__list_init(&arena->heaps);
     berth__list_init(&arena->orphans);
     arena->arenas = arenas;
@@ -248,6 +254,11 @@ void berth__arena_take_run(void *run, size_t bytes, unsigned freed) {
     struct berth__chunk *chunk = berth__chunk_of(run);
     struct berth__arena *arena = chunk->arena;
     berth__lock_acquire(&arena->lock);
+    if (BERTH_UNLIKELY(berth__chunk_is_set_aside(chunk))) {
+        berth__chunk_park_run(chunk, page_of(chunk, run)); /* freeing it again is still found */
+        berth__lock_release(&arena->lock);
+        return;
+    }
     struct berth__page_counts before = berth__arena_counts_of(chunk);
     if (bytes % BERTH_PAGE == 0) {
         berth__chunk_take_run(chunk, page_of(chunk, run), bytes / BERTH_PAGE, true);
@@ -264,9 +275,14 @@ void berth__arena_take_unit(char *base, uint16_t resident) {
     struct berth__arena *arena = chunk->arena;
     berth__lock_acquire(&arena->lock);
     berth__entries_set(base, 1, BERTH_ENTRY_OF_KIND(BERTH_UNIT_RUN));
+    berth__count_sub(&arena->slab_bytes, BERTH_UNIT);
+    if (BERTH_UNLIKELY(berth__chunk_is_set_aside(chunk))) {
+        berth__count_add(&arena->run_bytes, BERTH_UNIT);
+        berth__lock_release(&arena->lock);
+        return;
+    }
     struct berth__page_counts before = berth__arena_counts_of(chunk);
     berth__chunk_take_unit(chunk, (unsigned)(page_of(chunk, base) / BERTH_UNIT_PAGES), resident);
-    berth__count_sub(&arena->slab_bytes, BERTH_UNIT);
     berth__arena_settle_unlock(arena, chunk, before);
 }
 
@@ -288,6 +304,10 @@ void berth__arena_shrink_run(void *run, size_t keep_pages) {
     struct berth__chunk *chunk = berth__chunk_of(run);
     struct berth__arena *arena = chunk->arena;
     berth__lock_acquire(&arena->lock);
+    if (BERTH_UNLIKELY(berth__chunk_is_set_aside(chunk))) {
+        berth__lock_release(&arena->lock); /* it stays as long as it is */
+        return;
+    }
     struct berth__page_counts before = berth__arena_counts_of(chunk);
     size_t page = page_of(chunk, run);
     size_t pages = berth__chunk_run_pages(chunk, page);
@@ -300,11 +320,57 @@ void berth__arena_shrink_run(void *run, size_t keep_pages) {
 static void forget_slabs(struct berth__chunk *chunk) {
     for (size_t unit = 0; unit < berth__chunk_units(chunk); unit++) {
         uint64_t entry = berth__load_relaxed(berth__entry_find(chunk->at + unit * BERTH_UNIT));
-        if (entry != 0 && BERTH_ENTRY_IS_SLAB(entry)) {
+        bool retired = berth__load_relaxed(&chunk->slabs[unit].slab.heap) == NULL; /* by halves */
+        if (entry != 0 && BERTH_ENTRY_IS_SLAB(entry) && !retired) {
             berth__slab_retire(&chunk->slabs[unit]);
         }
     }
 }
+
+/* ---- in the child of a fork that cut off a change ---- */
+
+static bool is_chunk_of(const struct berth__chunk *record, const struct berth__arena *arena) {
+    return berth__load_acquire(&record->use) == BERTH_SLOT_CHUNK && record->arena == arena;
+}
+
+/* But for one that has left already, and that the call which the fork interrupted gives away. */
+static void set_chunk_aside(void *context, struct berth__chunk *record) BERTH_NO_TSA {
+    struct berth__arena *arena = context;
+    if (is_chunk_of(record, arena) && !berth__list_empty(&record->owner_link)) {
+        berth__chunk_set_aside(record);
+        berth__list_push_back(&arena->chunks, &record->owner_link);
+        berth__count_add(&arena->chunk_bytes, record->committed);
+        berth__count_add(&arena->chunk_count, 1);
+    }
+}
+
+void berth__arena_mend_in_child(struct berth__arena *arena) {
+    init_lists(arena);
+    berth__store_relaxed(&arena->free_bytes, 0);
+    berth__store_relaxed(&arena->twin_bytes, 0);
+    berth__store_relaxed(&arena->dirty_bytes, 0);
+    berth__store_relaxed(&arena->chunk_bytes, 0);
+    berth__store_relaxed(&arena->chunk_count, 0);
+    berth__slots_visit(set_chunk_aside, arena);
+    uint64_t slabs = berth__load_relaxed(&arena->slab_bytes);
+    uint64_t all = berth__load_relaxed(&arena->chunk_bytes);
+    berth__store_relaxed(&arena->run_bytes, all - berth__min(slabs, all));
+}
+
+/* A tail may be unmapped, and not taken off its chunk yet: it stays hidden, but when the pool ends,
+ * the whole slot serves others. */
+static void commit_again(void *context, struct berth__chunk *record) {
+    if (is_chunk_of(record, context) && !record->span->lent &&
+        berth__pages_commit(record->at, record->committed) != 0) {
+        berth__add_acq_rel(&record->pins, 1); /* so the pool does not end */
+    }
+}
+
+void berth__arena_mend_growth_in_child(struct berth__arena *arena) {
+    berth__slots_visit(commit_again, arena);
+}
+
+/* ---- the end of a pool ---- */
 
 void berth__arena_release_all(struct berth__arena *arena) BERTH_NO_TSA {
     while (!berth__list_empty(&arena->chunks)) {

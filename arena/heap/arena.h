@@ -151,6 +151,13 @@ size_t berth__arena_purge_some(struct berth__arena *arena, size_t bytes);
 /* Makes all of a lent span's slots chunks of this arena. */
 void berth__arena_lend_span(struct berth__arena *arena, struct berth__span *span);
 
+/* In the child of a fork that cut off a change under the arena's lock: its chunks are set aside.
+ * What was free of them, and what is given back later, counts as lent; an arena in the caller's
+ * memory has no more. */
+void berth__arena_mend_in_child(struct berth__arena *arena);
+/* The same for its growing and trimming: what its chunks say is committed is so. */
+void berth__arena_mend_growth_in_child(struct berth__arena *arena);
+
 /* Releases every chunk; no block may be in use, and nothing may be concurrent. */
 void berth__arena_release_all(struct berth__arena *arena);
 

@@ -107,9 +107,14 @@ static int extend_chunk(struct berth__arena *arena, struct berth__chunk *chunk, 
     berth__mappings_set(chunk->at, 1, chunk->committed + bytes, berth__arena_kind(arena));
     berth__lock_acquire(&arena->lock);
     struct berth__page_counts before = berth__arena_counts_of(chunk);
-    berth__chunk_extend(chunk, bytes);
     berth__count_add(&arena->chunk_bytes, bytes);
     berth__count_add(&arena->chunk_maps, 1);
+    if (BERTH_LIKELY(!berth__chunk_is_set_aside(chunk))) {
+        berth__chunk_extend(chunk, bytes);
+    } else { /* meanwhile, so that the caller looks again, in vain, and starts another */
+        chunk->committed += bytes;
+        berth__count_add(&arena->run_bytes, bytes);
+    }
     if (chunk->committed >= arena->arenas->policy.chunk_bytes) {
         arena->open = NULL;
     }
@@ -311,9 +316,13 @@ static size_t unmap_tail(struct berth__arena *arena, enum berth__mappings_purpos
     if (unmapped) {
         berth__chunk_drop_tail(chunk, tail);
         berth__count_sub(&arena->chunk_bytes, tail);
-        arena->open = arena->open == NULL ? chunk : arena->open;
-    } else {
+    }
+    if (BERTH_UNLIKELY(berth__chunk_is_set_aside(chunk))) { /* meanwhile */
+        berth__count_sub(&arena->run_bytes, unmapped ? tail : 0);
+    } else if (!unmapped) {
         berth__chunk_show(chunk, page, tail / BERTH_PAGE, false);
+    } else if (arena->open == NULL) {
+        arena->open = chunk;
     }
     berth__arena_settle_unlock(arena, chunk, before);
     if (unmapped) {
@@ -401,7 +410,9 @@ size_t berth__arena_purge_some(struct berth__arena *arena, size_t bytes) {
 
     berth__lock_acquire(&arena->lock);
     before = berth__arena_counts_of(chunk);
-    berth__chunk_show(chunk, page, pages, purged);
+    if (BERTH_LIKELY(!berth__chunk_is_set_aside(chunk))) {
+        berth__chunk_show(chunk, page, pages, purged);
+    }
     if (purged) {
         berth__count_add(&arena->purged_bytes, pages * BERTH_PAGE);
         berth__count_add(&arena->purge_calls, 1);

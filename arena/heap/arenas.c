@@ -248,3 +248,13 @@ void berth__arenas_reset(struct berth__arenas *arenas, uint64_t new_serial) {
     empty(arenas);
     arenas->serial = new_serial;
 }
+
+void berth__arenas_mend_in_child(struct berth__arenas *arenas) BERTH_NO_TSA {
+    berth__list_mend(&arenas->caches);
+    berth__list_mend(&arenas->vacant);
+    unsigned count = 0;
+    while (berth__arenas_at(arenas, count) != NULL) {
+        count++;
+    }
+    berth__store_relaxed(&arenas->arena_count, count);
+}

@@ -121,4 +121,7 @@ void berth__arenas_destroy(struct berth__arenas *arenas);
 /* The same, but the arenas stay, empty, under a new serial. */
 void berth__arenas_reset(struct berth__arenas *arenas, uint64_t new_serial);
 
+/* In the child of a fork that cut off a change under the lock of the pool's parts. */
+void berth__arenas_mend_in_child(struct berth__arenas *arenas);
+
 #endif

@@ -236,6 +236,10 @@ void berth__engine_visits_reset_in_child(void) {
     }
 }
 
+void berth__engine_put_back_in_child(struct berth__arenas *arenas) {
+    berth__store_relaxed(&pools[arenas->number].made, arenas);
+}
+
 /* ---- the table of pools ---- */
 
 struct berth__arenas *berth__engine_arenas(unsigned number) {

@@ -83,7 +83,9 @@ struct berth__arenas *berth__engine_next(struct berth__arenas *arenas);
 void berth__engine_enter_all(void);
 void berth__engine_leave_all(void);
 
-/* In the child of a fork. */
+/* In the child of a fork. First, a pool that the fork has visited from its preparation on is put
+ * back: who was about to end it had not looked for visitors yet. */
+void berth__engine_put_back_in_child(struct berth__arenas *arenas);
 void berth__engine_visits_reset_in_child(void);
 
 extern _Atomic(struct berth__arenas *) berth__engine_default;

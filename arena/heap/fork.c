@@ -6,6 +6,7 @@
 #include "chunk/wait.h"
 #include "heap/decay.h"
 #include "heap/engine.h"
+#include "heap/fork_mend.h"
 #include "heap/io.h"
 #include "heap/observer.h"
 #include "heap/request.h"
@@ -19,7 +20,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { EXTRA_LOCKS_MAX = 8, PATIENCE_MS = 20 };
+enum { PATIENCE_MS = 20, LEAST_TURNS = 440 /* of berth__spin: some milliseconds */ };
 
 /* A lock's fork_state, beside its holder:
  *   holder is self, TAKEN      taken by this thread's preparation
@@ -28,16 +29,10 @@ enum { EXTRA_LOCKS_MAX = 8, PATIENCE_MS = 20 };
  *   held by another, otherwise what it guards may be half done */
 enum { TAKEN = BERTH_LOCK_FORKED };
 
-/* The holder, for ever, of a heap that is set aside. No thread's number: those are addresses. */
-enum { NOBODY = 1 };
-
 _Atomic bool berth__fork_interrupted;
 
 static void (*tell_child)(void);
 static pid_t process; /* as the fork handlers know it */
-
-static struct berth__lock *extra_locks[EXTRA_LOCKS_MAX];
-static unsigned extra_lock_count;
 
 /* In a child whose fork interrupted a slow path: the thread that goes on with it. */
 static uint64_t interrupted_thread;
@@ -51,35 +46,50 @@ static struct berth__lock preparing[] = {{.rank = BERTH_RANK_FORK}, {.rank = BER
 static uint64_t signals_before[2]; /* the preparing threads' masks */
 static uint64_t streams[2];        /* their tickets for the lock on libc's streams */
 
-void berth__fork_add_lock(struct berth__lock *lock) {
-    BERTH_CHECK(extra_lock_count < EXTRA_LOCKS_MAX, "too many locks of higher layers");
-    extra_locks[extra_lock_count++] = lock;
-}
-
 /* ---- all locks, in order of rank ---- */
 
 typedef void lock_visitor(struct berth__lock *lock, void *context);
 
-static void visit_arenas_locks(lock_visitor *visit, void *context) {
+struct walk {
+    lock_visitor *visit;
+    void *context;
+    struct berth__arenas *const *pools; /* by number; NULL: those that there are now */
+};
+
+static struct berth__arenas *pool_at(const struct walk *walk, unsigned number) {
+    return walk->pools != NULL ? walk->pools[number] : berth__engine_arenas(number);
+}
+
+/* Calls visit for one lock of each pool, chosen by `pick`. */
+static void visit_pool_locks(const struct walk *walk,
+                             struct berth__lock *(*pick)(struct berth__arenas *)) {
     for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
-        struct berth__arenas *arenas = berth__engine_arenas(i);
+        struct berth__arenas *arenas = pool_at(walk, i);
         if (arenas != NULL) {
-            visit(&arenas->lock, context);
+            walk->visit(pick(arenas), walk->context);
         }
     }
 }
 
-/* Calls visit for one lock of each arena, chosen by `pick`. */
-static void visit_arena_locks(lock_visitor *visit, void *context,
+static struct berth__lock *pick_parts(struct berth__arenas *arenas) {
+    return &arenas->lock;
+}
+
+static struct berth__lock *pick_huge(struct berth__arenas *arenas) {
+    return &arenas->huge_lock;
+}
+
+/* The same for each arena. */
+static void visit_arena_locks(const struct walk *walk,
                               struct berth__lock *(*pick)(struct berth__arena *)) {
     for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
-        struct berth__arenas *arenas = berth__engine_arenas(i);
+        struct berth__arenas *arenas = pool_at(walk, i);
         struct berth__arena *arena;
         if (arenas == NULL) {
             continue;
         }
         for (BERTH_EACH_ARENA(arena, arenas)) {
-            visit(pick(arena), context);
+            walk->visit(pick(arena), walk->context);
         }
     }
 }
@@ -96,9 +106,9 @@ static struct berth__lock *pick_runs(struct berth__arena *arena) {
     return &arena->lock;
 }
 
-static void visit_heap_locks(lock_visitor *visit, void *context) {
+static void visit_heap_locks(const struct walk *walk) {
     for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
-        struct berth__arenas *arenas = berth__engine_arenas(i);
+        struct berth__arenas *arenas = pool_at(walk, i);
         struct berth__arena *arena;
         if (arenas == NULL) {
             continue;
@@ -106,56 +116,46 @@ static void visit_heap_locks(lock_visitor *visit, void *context) {
         for (BERTH_EACH_ARENA(arena, arenas)) {
             struct berth__heap *heap = berth__load_acquire(&arena->newest_heap);
             for (; heap != NULL; heap = heap->older) {
-                visit(&heap->lock, context);
+                walk->visit(&heap->lock, walk->context);
             }
         }
     }
 }
 
-static void visit_huge_locks(lock_visitor *visit, void *context) {
+static void visit_cpu_locks(const struct walk *walk) {
     for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
-        struct berth__arenas *arenas = berth__engine_arenas(i);
+        struct berth__arenas *arenas = pool_at(walk, i);
         if (arenas != NULL) {
-            visit(&arenas->huge_lock, context);
+            berth__run_caches_visit_locks(arenas, walk->visit, walk->context);
         }
     }
 }
 
-static void visit_cpu_locks(lock_visitor *visit, void *context) {
-    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
-        struct berth__arenas *arenas = berth__engine_arenas(i);
-        if (arenas != NULL) {
-            berth__run_caches_visit_locks(arenas, visit, context);
-        }
-    }
-}
-
-static void visit_outer(lock_visitor *visit, void *context) {
-    visit(berth__engine_start_lock(), context);
-    for (unsigned i = 0; i < extra_lock_count; i++) {
-        visit(extra_locks[i], context);
-    }
-    visit(berth__engine_lock(), context);
+static void visit_outer(const struct walk *walk) {
+    walk->visit(berth__engine_start_lock(), walk->context);
+    berth__fork_visit_extra_locks(walk->visit, walk->context);
+    walk->visit(berth__engine_lock(), walk->context);
 }
 
 /* Those of pools, and those that are taken while these are held. */
-static void visit_inner(lock_visitor *visit, void *context) {
-    visit_arenas_locks(visit, context);
-    visit_arena_locks(visit, context, pick_heaps);
-    visit_arena_locks(visit, context, pick_grow);
-    visit_heap_locks(visit, context);
-    visit_cpu_locks(visit, context);
-    visit_arena_locks(visit, context, pick_runs);
-    visit_huge_locks(visit, context);
-    visit(&berth__tails_lock, context);
-    visit(&berth__slots_lock, context);
-    visit(&berth__wait_lock, context);
-    visit(&berth__meta_lock, context);
+static void visit_inner(const struct walk *walk) {
+    visit_pool_locks(walk, pick_parts);
+    visit_arena_locks(walk, pick_heaps);
+    visit_arena_locks(walk, pick_grow);
+    visit_heap_locks(walk);
+    visit_cpu_locks(walk);
+    visit_arena_locks(walk, pick_runs);
+    visit_pool_locks(walk, pick_huge);
+    walk->visit(&berth__tails_lock, walk->context);
+    walk->visit(&berth__slots_lock, walk->context);
+    walk->visit(&berth__wait_lock, walk->context);
+    walk->visit(&berth__meta_lock, walk->context);
 }
 
 static void visit_all(lock_visitor *visit, void *context) {
-    visit_outer(visit, context);
-    visit_inner(visit, context);
+    const struct walk walk = {.visit = visit, .context = context};
+    visit_outer(&walk);
+    visit_inner(&walk);
 }
 
 /* ---- signals ---- */
@@ -193,30 +193,48 @@ static unsigned locks_of_mine(void) {
 /* Forks that are going on in handlers which interrupted a holder of locks. */
 static _Atomic uint32_t nested_forks;
 
+/* Forks that are letting go of what they have taken. */
+static _Atomic uint32_t releasing;
+
+/* The pools whose locks a preparation takes. One that is being ended is out of the table for a
+ * moment (C3 in engine.h), but not gone while the fork visits it. */
+static struct berth__arenas *pools_taken[2][BERTH_POOLS_MAX];
+
+static void note_pools(unsigned kind) {
+    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
+        pools_taken[kind][i] = berth__engine_arenas(i);
+    }
+}
+
 struct taking {
     uint64_t give_up_ms; /* of a nested fork; else 0 */
     bool gives_way;      /* holds libc's streams, too, which a nested fork will wait for */
     bool gave_way;       /* and so does without the rest */
 };
 
+/* True if waiting may be in vain: only forks in handlers that interrupted a slow path may each have
+ * interrupted what the other needs, or what others wait for with their locks held. Then waiting is
+ * bounded, for all locks together, but for the little that an ordinary holder takes. */
+static bool should_give_up(const struct taking *taking, struct berth__lock *lock, unsigned turn) {
+    if (taking->give_up_ms == 0) {
+        return false;
+    }
+    bool whole = berth__load_relaxed(&lock->fork_state) == TAKEN;
+    return (whole && berth__load_relaxed(&releasing) == 0) ||
+           (turn >= LEAST_TURNS && berth__clock_coarse_ms() > taking->give_up_ms);
+}
+
 /* Several locks of one rank are taken here, which nobody else does but by trying; so there is no
  * order among them to violate. Whoever holds a lock lets it go in the end, however long it may be
- * off the processor. Only forks in handlers that interrupted a slow path may each have interrupted
- * what the other needs, or what others wait for with their locks held: then waiting is bounded, for
- * all locks together. */
+ * off the processor. */
 static void take(struct berth__lock *lock, void *context) BERTH_NO_TSA {
     struct taking *taking = context;
-    bool nested = taking->give_up_ms != 0;
     for (unsigned turn = 0; !taking->gave_way && !berth__lock_is_mine(lock); turn++) {
-        if (berth__load_relaxed(&lock->holder) == NOBODY) {
-            return;
-        }
         if (berth__try_lock(lock)) {
             berth__store_relaxed(&lock->fork_state, TAKEN);
             return;
         }
-        bool whole = berth__load_relaxed(&lock->fork_state) == TAKEN;
-        if (nested && (whole || berth__clock_coarse_ms() > taking->give_up_ms)) {
+        if (should_give_up(taking, lock, turn)) {
             return;
         }
         taking->gave_way = taking->gives_way && berth__load_relaxed(&nested_forks) != 0;
@@ -232,58 +250,66 @@ static void release(struct berth__lock *lock, void *context) BERTH_NO_TSA {
     }
 }
 
+static void take_all(unsigned kind, struct taking *taking) {
+    const struct walk walk = {.visit = take, .context = taking, .pools = pools_taken[kind]};
+    visit_outer(&walk);
+    note_pools(kind);
+    visit_inner(&walk);
+}
+
 /* While the outer locks are held, no pool can be closed. A pool that is closed is not visited any
  * more: its locks would stay held. */
-static void release_all(void) {
-    visit_inner(release, NULL);
-    visit_outer(release, NULL);
+static void release_all(unsigned kind) {
+    const struct walk walk = {.visit = release, .pools = pools_taken[kind]};
+    berth__add_relaxed(&releasing, 1);
+    visit_inner(&walk);
+    visit_outer(&walk);
+    (void)berth__sub_acq_rel(&releasing, 1);
 }
 
-static bool any_set_aside;
-
-bool berth__fork_has_set_aside(const struct berth__heap *heap) {
-    return berth__load_relaxed(&heap->lock.holder) == NOBODY;
-}
-
-/* A heap whose lock was left out is set aside: nobody meets it any more but by a block of its own,
- * its lock stays held, and what is freed to it lies on its stack. */
-static void set_aside(struct berth__lock *lock) BERTH_NO_TSA {
-    struct berth__heap *heap = BERTH_CONTAINER_OF(lock, struct berth__heap, lock);
-    berth__store_relaxed(&lock->holder, NOBODY);
-    berth__list_remove(&heap->link);
-    berth__list_remove(&heap->orphan_link);
-    any_set_aside = true;
-    for (unsigned i = 0; i < BERTH_SHARED_HEAPS; i++) {
-        if (berth__load_relaxed(&heap->arena->shared[i]) == heap) {
-            berth__store_relaxed(&heap->arena->shared[i], NULL);
-        }
-    }
-    if (berth__load_relaxed(&heap->arena->sampled) == heap) {
-        berth__store_relaxed(&heap->arena->sampled, NULL);
-    }
-}
-
-static void release_in_child(struct berth__lock *lock, void *context) BERTH_NO_TSA {
+/* Locks that are held by threads that are gone are free again; those under which something may be
+ * half done are nobody's, until it is mended, and *cut_off is true. */
+static void release_in_child(struct berth__lock *lock, void *cut_off) BERTH_NO_TSA {
     berth__lock_forget_sleepers(lock);
     bool held = berth__load_relaxed(&lock->holder) != 0;
     if (held && !berth__lock_is_mine(lock)) {
         bool whole = berth__load_relaxed(&lock->fork_state) == TAKEN;
         berth__store_relaxed(&lock->fork_state, 0);
-        if (!whole && berth__load_relaxed(&lock->rank) == BERTH_RANK_HEAP) {
-            set_aside(lock);
-        } else {
-            berth__store_relaxed(&lock->holder, 0); /* its holder is gone */
+        berth__store_relaxed(&lock->holder, whole ? 0 : BERTH_LOCK_NOBODY);
+        *(bool *)cut_off |= !whole;
+    }
+    release(lock, NULL);
+}
+
+static bool any_mended;
+
+static void release_all_in_child(unsigned kind) {
+    for (unsigned i = 0; i < BERTH_POOLS_MAX; i++) {
+        struct berth__arenas *arenas = pools_taken[kind][i];
+        if (arenas != NULL) {
+            berth__engine_put_back_in_child(arenas);
         }
     }
-    release(lock, context);
+    bool cut_off = false;
+    visit_all(release_in_child, &cut_off);
+    if (cut_off) {
+        berth__fork_mend();
+        any_mended = true;
+    }
+    for (unsigned i = 0; i < BERTH_ARRAY_COUNT(preparing); i++) {
+        release_in_child(&preparing[i], &cut_off);
+        (void)berth__fork_open_nobodys(&preparing[i]);
+    }
+    berth__store_relaxed(&releasing, 0);
 }
 
 /* ---- the threads that are gone ---- */
 
-/* What the cache holds goes back, unless it may be half done, because its thread was on a slow path
- * or its heap is set aside: then its blocks stay lent. */
+/* What the cache holds goes back, unless it may be half done, because its thread was on a slow
+ * path, or another one was emptying it: then its blocks stay lent. */
 static void bury_cache(struct berth__cache *cache) {
-    bool half_done = berth__load_relaxed(&cache->busy) || berth__fork_has_set_aside(cache->heap);
+    bool half_done = berth__load_relaxed(&cache->busy) ||
+                     berth__load_relaxed(&cache->state) == BERTH_CACHE_CLAIMED;
     berth__list_remove(&cache->link);
     if (half_done) {
         berth__cache_forgo_grant(cache);
@@ -330,7 +356,7 @@ static void orphan_heaps(struct berth__arena *arena) BERTH_NO_TSA {
     berth__store_relaxed(&arena->owners, 0);
 }
 
-/* Without the slabs of heaps that are set aside: who pays would look for them for ever. */
+/* Without slabs that are set aside: who pays would look for them for ever. */
 static void count_queued_slabs(struct berth__arena *arena) BERTH_NO_TSA {
     uint64_t count = 0;
     for (struct berth__list *at = arena->heaps.next; at != &arena->heaps; at = at->next) {
@@ -359,7 +385,7 @@ static void bury_threads(struct berth__arenas *arenas) BERTH_NO_TSA {
     struct berth__arena *arena;
     for (BERTH_EACH_ARENA(arena, arenas)) {
         orphan_heaps(arena);
-        if (any_set_aside) {
+        if (any_mended) {
             count_queued_slabs(arena);
         }
         berth__store_relaxed(&arena->decay.paying, 0);
@@ -402,13 +428,13 @@ static bool try_prepare(unsigned kind, uint64_t ticket) BERTH_NO_TSA {
     if (kind == NESTED) {
         taking.give_up_ms = berth__clock_coarse_ms() + PATIENCE_MS;
     }
-    visit_all(take, &taking);
+    take_all(kind, &taking);
     if (!taking.gave_way) {
         signals_before[kind] = signals;
         streams[kind] = ticket;
         return true;
     }
-    release_all();
+    release_all(kind);
     berth__engine_leave_all();
     release(&preparing[kind], NULL);
     let_signals_go(signals);
@@ -440,7 +466,7 @@ static void after_fork_in_parent(void) BERTH_NO_TSA {
     unsigned kind = berth__lock_is_mine(&preparing[NESTED]) ? NESTED : PLAIN;
     uint64_t signals = signals_before[kind];
     uint64_t ticket = streams[kind];
-    release_all();
+    release_all(kind);
     berth__engine_leave_all();
     release(&preparing[kind], NULL);
     berth__streams_unlock(ticket);
@@ -452,15 +478,13 @@ static void after_fork_in_parent(void) BERTH_NO_TSA {
 
 static void after_fork_in_child(void) BERTH_NO_TSA {
     process = getpid();
-    berth__engine_visits_reset_in_child();
-    berth__engine_leave_all();
-    visit_all(release_in_child, NULL);
     unsigned kind = berth__lock_is_mine(&preparing[NESTED]) ? NESTED : PLAIN;
     uint64_t signals = signals_before[kind];
+    release_all_in_child(kind);
+    berth__engine_visits_reset_in_child();
+    berth__engine_leave_all();
     berth__streams_reset(streams[kind]);
     berth__store_relaxed(&nested_forks, 0);
-    release_in_child(&preparing[PLAIN], NULL);
-    release_in_child(&preparing[NESTED], NULL);
     bool interrupted = locks_of_mine() > 0;
     interrupted_thread = berth__thread_self();
     berth__store_relaxed(&berth__fork_interrupted, interrupted);

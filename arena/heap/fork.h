@@ -21,8 +21,8 @@
  * ours. In the child, until the interrupted call has released it, allocations come from an
  * emergency store (emergency.h), frees are put off, and calls that change pools or limits fail with
  * EAGAIN, so that the structure under the lock is found as it was left; what becomes of the other
- * threads is put off as well. A heap whose lock another such fork held is set aside, locked for
- * good.
+ * threads is put off as well. What others were changing under locks that could not be had is mended
+ * at once, or set aside (fork_mend.h).
  */
 #ifndef BERTH_HEAP_FORK_H
 #define BERTH_HEAP_FORK_H
@@ -33,17 +33,14 @@
  * engine is in order in a child, `in_child` is called. */
 void berth__fork_init(void (*in_child)(void));
 
-/* Adds a lock of a higher layer that must be held over a fork. */
-void berth__fork_add_lock(struct berth__lock *lock);
+/* Adds a lock of a higher layer that must be held over a fork. `mend` is called in a child whose
+ * fork cut off a change under it (fork_mend.h); NULL: it is as good half done. */
+void berth__fork_add_lock(struct berth__lock *lock, void (*mend)(void));
 
 /* True in a child whose fork interrupted a slow path that is not finished: the engine must not
  * be entered. Every public call that may take a lock looks at it first. */
 extern _Atomic bool berth__fork_interrupted;
 BERTH_NOINLINE bool berth__fork_still_interrupted(void);
-
-/* True in the child of a fork for a heap that stays locked. */
-struct berth__heap;
-bool berth__fork_has_set_aside(const struct berth__heap *heap);
 
 /* True in a child that was made without the fork handlers: it shares the parent's memory (vfork),
  * or has it with whatever locks were held. */

@@ -417,10 +417,13 @@ static bool purge_pages(char *base, uint16_t pages, uint32_t *calls) {
     return true;
 }
 
-/* Locks the heap that owns the slab now. */
+/* Locks the heap that owns the slab now. NULL: a fork has set the slab aside. */
 static struct berth__heap *lock_owner(struct berth__slab *slab) BERTH_NO_TSA {
     for (;;) {
         struct berth__heap *owner = berth__load_relaxed(&slab->heap);
+        if (BERTH_UNLIKELY(berth__lock_is_nobodys(&owner->lock))) {
+            return NULL;
+        }
         berth__lock_acquire(&owner->lock);
         if (owner == berth__load_relaxed(&slab->heap)) {
             return owner;
@@ -449,6 +452,9 @@ static struct berth__slab *next_to_purge_locked(struct berth__heap *heap, size_t
 
 static void after_purge(struct berth__slab *slab, uint16_t pages, bool purged) BERTH_NO_TSA {
     struct berth__heap *owner = lock_owner(slab);
+    if (owner == NULL) {
+        return;
+    }
     unsigned before = berth__slab_free_count(slab);
     berth__slab_show(slab, pages, purged);
     berth__heap_count_free_locked(owner, slab->small_class, berth__slab_free_count(slab) - before);

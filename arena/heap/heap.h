@@ -154,6 +154,13 @@ void berth__heaps_collect(struct berth__arena *arena);
 /* Returns all empty slabs to the arena. */
 void berth__heap_return_empty(struct berth__heap *heap);
 
+/* In the child of a fork that cut off a change under the heap's lock: its slabs are set aside, and
+ * it goes on with none. What was free in them counts as lent; what is freed there is never lent
+ * again. */
+void berth__heap_mend_in_child(struct berth__heap *heap);
+/* The same for an arena's list of heaps. */
+void berth__heaps_mend_in_child(struct berth__arena *arena);
+
 /* For audits; takes the lock. */
 bool berth__heap_is_valid(struct berth__heap *heap);
 

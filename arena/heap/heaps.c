@@ -9,6 +9,7 @@
 #include "heap/mixed.h"
 #include "heap/remote.h"
 #include "os/cpu.h"
+#include "os/pages.h"
 
 #include <string.h>
 
@@ -91,6 +92,16 @@ static void give_number_back(const struct berth__heap *heap) {
     lower_to(&lowest_number, heap->number);
 }
 
+/* Of a heap that has no slab. */
+static void init_lists(struct berth__heap *heap) BERTH_NO_TSA {
+    berth__list_init(&heap->purge_queue);
+    for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
+        for (unsigned l = 0; l < BERTH_SLAB_LISTS - 1; l++) {
+            berth__list_init(&heap->classes[c].lists[l]);
+        }
+    }
+}
+
 static struct berth__heap *create(struct berth__arena *arena, enum berth__unit_kind kind) {
     struct berth__heap *heap = berth__meta_alloc(sizeof(*heap));
     if (heap == NULL) {
@@ -99,12 +110,7 @@ static struct berth__heap *create(struct berth__arena *arena, enum berth__unit_k
     berth__lock_init(&heap->lock, BERTH_RANK_HEAP);
     heap->arena = arena;
     heap->arenas = arena->arenas;
-    berth__list_init(&heap->purge_queue);
-    for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
-        for (unsigned l = 0; l < BERTH_SLAB_LISTS - 1; l++) {
-            berth__list_init(&heap->classes[c].lists[l]);
-        }
-    }
+    init_lists(heap);
     heap->number = claim_number(heap);
     heap->totals = heap->number == 0 ? NULL : make_totals(heap->number);
     if (heap->totals == NULL) {
@@ -213,4 +219,81 @@ void berth__heaps_collect(struct berth__arena *arena) {
             berth__lock_release(&heap->lock);
         }
     }
+}
+
+/* ---- in the child of a fork that cut off a change ---- */
+
+/* By what was there before: a heap is published last, when it is whole. Orphans are made anew when
+ * the threads that are gone are buried. */
+void berth__heaps_mend_in_child(struct berth__arena *arena) BERTH_NO_TSA {
+    berth__list_init(&arena->heaps);
+    berth__list_init(&arena->orphans);
+    struct berth__heap *heap = berth__load_relaxed(&arena->newest_heap);
+    for (; heap != NULL; heap = heap->older) {
+        berth__list_push_front(&arena->heaps, &heap->link);
+        berth__list_init(&heap->orphan_link);
+    }
+}
+
+/* A heap that nobody can lock, for the slabs of one that was cut off. What is freed to it lies on
+ * its stack. In pages of its own: the call that the fork interrupted may hold the lock of metadata.
+ */
+struct set_aside {
+    struct berth__heap heap;
+    struct berth__heap_totals totals;
+    uint32_t of_number;
+};
+
+static struct set_aside *make_set_aside(const struct berth__heap *of) {
+    size_t bytes = berth__round_up(sizeof(struct set_aside), berth__page_bytes);
+    struct set_aside *made = berth__pages_reserve(bytes, berth__page_bytes);
+    BERTH_CHECK(made != NULL && berth__pages_commit(made, bytes) == 0,
+                "no memory in the child of a fork");
+    berth__meta_count(bytes);
+    struct berth__heap *heap = &made->heap;
+    berth__lock_init(&heap->lock, BERTH_RANK_HEAP);
+    berth__store_relaxed(&heap->lock.holder, BERTH_LOCK_NOBODY);
+    heap->arena = of->arena;
+    heap->arenas = of->arenas;
+    heap->totals = &made->totals;
+    init_lists(heap);
+    berth__list_init(&heap->link);
+    berth__list_init(&heap->orphan_link);
+    heap->number = claim_number(heap);
+    BERTH_CHECK(heap->number != 0, "too many heaps in the child of a fork");
+    heap->mark = BERTH_HEAP_MARK(heap->number, BERTH_ENTRY_KIND(of->mark));
+    made->of_number = of->number;
+    return made;
+}
+
+static void move_slabs(void *context, struct berth__chunk *record) {
+    struct set_aside *to = context;
+    if (berth__load_acquire(&record->use) != BERTH_SLOT_CHUNK) {
+        return;
+    }
+    berth__entry *entries = berth__entry_find(record->at);
+    for (size_t unit = 0; unit < berth__chunk_units(record); unit++) {
+        uint64_t entry = berth__load_relaxed(&entries[unit]);
+        if (entry == 0 || !BERTH_ENTRY_IS_SLAB(entry) || BERTH_ENTRY_HEAP(entry) != to->of_number) {
+            continue;
+        }
+        struct berth__slab *slab = &record->slabs[unit].slab;
+        if (berth__load_relaxed(&slab->heap) != NULL) { /* else it was about to go back */
+            berth__store_relaxed(&slab->heap, &to->heap);
+        }
+        berth__store_relaxed(&entries[unit], BERTH_HEAP_MARK(to->heap.number, 0) | (uint32_t)entry);
+    }
+}
+
+void berth__heap_mend_in_child(struct berth__heap *heap) BERTH_NO_TSA {
+    berth__slots_visit(move_slabs, make_set_aside(heap));
+    init_lists(heap);
+    struct berth__heap_mixed *mixed = berth__load_relaxed(&heap->mixed);
+    for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
+        berth__store_relaxed(&heap->classes[c].free_blocks, 0);
+        if (mixed != NULL) {
+            berth__list_init(&mixed->open[c]);
+        }
+    }
+    berth__store_relaxed(&heap->totals->free_bytes, 0);
 }

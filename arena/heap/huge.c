@@ -657,3 +657,21 @@ int berth__huge_grow(void **block, size_t size, unsigned charge_flags, size_t *m
     *mapped = error == 0 ? bytes - have : 0;
     return error;
 }
+
+/* ---- in the child of a fork that cut off a change ---- */
+
+void berth__huge_mend_in_child(struct berth__arenas *arenas) BERTH_NO_TSA {
+    uint64_t bytes[2] = {0, 0}; /* of blocks, and of mapped files */
+    uint64_t count[2] = {0, 0};
+    struct berth__list *blocks = &arenas->huge_blocks;
+    berth__list_mend(blocks);
+    for (struct berth__list *at = blocks->next; at != blocks; at = at->next) {
+        const struct berth__chunk *first = BERTH_LIST_ENTRY(at, struct berth__chunk, owner_link);
+        bytes[first->huge.file] += mapped_bytes(first);
+        count[first->huge.file]++;
+    }
+    berth__store_relaxed(&arenas->huge_bytes, bytes[false]);
+    berth__store_relaxed(&arenas->huge_count, count[false]);
+    berth__store_relaxed(&arenas->file_bytes, bytes[true]);
+    berth__store_relaxed(&arenas->file_count, count[true]);
+}

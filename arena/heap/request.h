@@ -76,6 +76,8 @@ bool berth__huge_resize(void *block, size_t size);
  * the bytes that were mapped for it. -ENOMEM, or -ENOTSUP if it must be copied; nothing has changed
  * then. */
 int berth__huge_grow(void **block, size_t size, unsigned charge_flags, size_t *mapped);
+/* In the child of a fork that cut off a change of the list of a pool's huge blocks. */
+void berth__huge_mend_in_child(struct berth__arenas *arenas);
 
 /* The arena that serves the calling thread; NULL if there is no memory for one. */
 struct berth__arena *berth__arena_of_thread(struct berth__arenas *arenas);
@@ -116,6 +118,8 @@ void berth__run_caches_flush(struct berth__arenas *arenas);
 void berth__run_caches_trim(struct berth__arenas *arenas);
 void berth__run_caches_read(struct berth__arenas *arenas, struct berth__run_cache_counts *counts);
 void berth__run_caches_free(struct berth__arenas *arenas);
+/* In the child of a fork that cut off a change: those whose locks are nobody's start anew. */
+void berth__run_caches_mend_in_child(struct berth__arenas *arenas);
 void berth__run_caches_visit_locks(struct berth__arenas *arenas,
                                    void (*visit)(struct berth__lock *lock, void *context),
                                    void *context);

@@ -226,3 +226,15 @@ void berth__run_caches_visit_locks(struct berth__arenas *arenas,
         }
     }
 }
+
+/* What such a cache held stays lent for good. */
+void berth__run_caches_mend_in_child(struct berth__arenas *arenas) BERTH_NO_TSA {
+    for (unsigned i = 0; i < BERTH_CPU_CACHES; i++) {
+        struct berth__cpu_cache *cache = berth__load_acquire(&arenas->cpu_caches[i]);
+        if (cache != NULL && berth__lock_is_nobodys(&cache->lock)) {
+            memset((void *)&cache->table, 0, sizeof(cache->table));
+            berth__run_table_init(&cache->table);
+            berth__store_relaxed(&cache->lock.holder, 0);
+        }
+    }
+}

@@ -105,10 +105,6 @@ void berth__samples_note_interval(uint64_t interval) {
     berth__lock_release(&lock);
 }
 
-void berth__samples_init(void) {
-    berth__fork_add_lock(&lock);
-}
-
 /* ---- sites ---- */
 
 static uint64_t hash_of(void *const *places, unsigned depth) {
@@ -345,4 +341,25 @@ void berth__samples_forget(bool (*is_gone)(void *context, const void *block), vo
         }
     }
     berth__lock_release(&lock);
+}
+
+/* ---- fork ---- */
+
+static void end_change_in_child(_Atomic uint64_t *sequence) {
+    uint64_t now = berth__load_relaxed(sequence);
+    berth__store_relaxed(sequence, now + now % 2);
+}
+
+/* Chains are whole at any time. A record that was being changed is as it was found. */
+static void mend_in_child(void) {
+    for (uint32_t i = 0; i < berth__load_relaxed(&root.sample_count); i++) {
+        end_change_in_child(&sample_at(i)->sequence);
+    }
+    for (uint32_t i = 0; i < berth__load_relaxed(&root.site_count); i++) {
+        end_change_in_child(&site_at(i)->sequence);
+    }
+}
+
+void berth__samples_init(void) {
+    berth__fork_add_lock(&lock, mend_in_child);
 }

@@ -93,5 +93,5 @@ void berth__trace_end(void) {
 }
 
 void berth__trace_init(void) {
-    berth__fork_add_lock(&lock);
+    berth__fork_add_lock(&lock, NULL);
 }

@@ -14,12 +14,6 @@
 
 static _Atomic uint32_t total; /* of all pools */
 
-/* In the child of a fork the structures may be as the interrupted call left them, and a heap may be
- * locked for good. */
-static bool may_be_taken(const struct berth__cache *cache) {
-    return !berth__fork_must_detour() && !berth__fork_has_set_aside(cache->heap);
-}
-
 static struct berth__cache *entry_of(struct berth__list *link) {
     return BERTH_LIST_ENTRY(link, struct berth__cache, vacant_link);
 }
@@ -91,7 +85,7 @@ struct berth__cache *berth__vacant_take(struct berth__arenas *arenas,
     }
     berth__lock_acquire(&arenas->lock);
     for (struct berth__list *at = arenas->vacant.next; at != &arenas->vacant; at = at->next) {
-        if (berth__arena_is_near(near, entry_of(at)->arena) && may_be_taken(entry_of(at))) {
+        if (berth__arena_is_near(near, entry_of(at)->arena) && !berth__fork_must_detour()) {
             cache = entry_of(at);
             berth__vacant_take_off_locked(arenas, cache);
             cache->owner = berth__thread_self();
@@ -114,7 +108,8 @@ static struct berth__cache *take_oldest(struct berth__arenas *arenas, uint32_t m
     berth__lock_acquire(&arenas->lock);
     if (!berth__list_empty(&arenas->vacant)) {
         cache = entry_of(arenas->vacant.prev);
-        if ((uint32_t)berth__clock_coarse_ms() - cache->vacant_ms >= ms && may_be_taken(cache)) {
+        if ((uint32_t)berth__clock_coarse_ms() - cache->vacant_ms >= ms &&
+            !berth__fork_must_detour()) {
             berth__vacant_take_off_locked(arenas, cache);
         } else {
             cache = NULL;

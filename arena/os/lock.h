@@ -64,6 +64,10 @@ struct BERTH_CAPABILITY("lock") berth__lock {
  * one. What the lock guards is whole then, whoever else looks at it waits. */
 enum { BERTH_LOCK_FORKED = 1 };
 
+/* A holder that is no thread's number, since those are addresses: of a lock whose holder was cut
+ * off by a fork, and that nobody is to have. */
+enum { BERTH_LOCK_NOBODY = 1 };
+
 /* Unique among live threads, the same after fork for the thread that forked, never 0. */
 BERTH_INLINE uint64_t berth__thread_self(void) {
 #if defined(__x86_64__)
@@ -161,6 +165,10 @@ BERTH_INLINE void berth__lock_release(struct berth__lock *lock) BERTH_RELEASES(*
 
 BERTH_INLINE bool berth__lock_is_mine(const struct berth__lock *lock) {
     return berth__load_relaxed(&lock->holder) == berth__thread_self();
+}
+
+BERTH_INLINE bool berth__lock_is_nobodys(const struct berth__lock *lock) {
+    return berth__load_relaxed(&lock->holder) == BERTH_LOCK_NOBODY;
 }
 
 #endif

@@ -42,7 +42,7 @@ static struct callback callbacks[CALLBACKS_MAX] BERTH_GUARDED_BY(lock);
 static uint64_t last_number BERTH_GUARDED_BY(lock);
 
 void berth__events_register_lock(void) {
-    berth__fork_add_lock(&lock);
+    berth__fork_add_lock(&lock, NULL);
 }
 
 /* The lock is held by who forked, or free. */

@@ -39,7 +39,7 @@ static struct berth__lock limit_lock = {.rank = BERTH_RANK_NAMES};
 static _Atomic uint64_t read_ms; /* coarse clock of the latest reading */
 
 void berth__limit_register_lock(void) {
-    berth__fork_add_lock(&limit_lock);
+    berth__fork_add_lock(&limit_lock, NULL);
 }
 
 /* Without a free descriptor every file looks absent, and the limit as if there were none. */

@@ -110,7 +110,7 @@ static void in_child(void) {
 
 /* In this file, because a static program takes only objects along that something refers to. */
 __attribute__((constructor)) static void at_load(void) {
-    berth__fork_add_lock(&pools_lock);
+    berth__fork_add_lock(&pools_lock, NULL);
     berth__limit_register_lock();
     berth__pressure_register_lock();
     berth__tags_register_lock();

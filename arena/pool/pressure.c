@@ -141,7 +141,7 @@ void berth__pressure_reset_in_child(void) {
 }
 
 void berth__pressure_register_lock(void) {
-    berth__fork_add_lock(&lock);
+    berth__fork_add_lock(&lock, NULL);
 }
 
 void berth__pressure_init(void) {

@@ -23,7 +23,7 @@ static _Atomic uint16_t slots[SLOTS]; /* numbers by hash, then the next free one
 static _Atomic unsigned count;
 
 void berth__tags_register_lock(void) {
-    berth__fork_add_lock(&lock);
+    berth__fork_add_lock(&lock, NULL);
 }
 
 /* FNV-1a. 0: it is no name of a tag. */

@@ -77,53 +77,6 @@ static void while_a_lock_is_held_nothing_is_entered(void **state) {
     }
 }
 
-static struct berth__heap *shared;
-
-static void hold_heaps_until_told(void) {
-    struct berth__heap *own = other.cache->heap;
-    shared = berth__heap_shared(own->arena); /* may make it, which takes other locks */
-    berth__lock_acquire(&own->lock);
-    UNIT_CHECK(shared != own && berth__try_lock(&shared->lock));
-    other.step = 5;
-    while (other.step != 6) {
-        a_moment();
-    }
-    berth__lock_release(&shared->lock);
-    berth__lock_release(&own->lock);
-}
-
-static void go_on_without_the_heaps(void) {
-    go_on_after_the_handler();
-    UNIT_CHECK(in_child(use_everything) == 0); /* does not wait for them, either */
-    UNIT_CHECK(!is_orphan(other.cache->heap));
-    for (unsigned i = 0; i < BERTH_SHARED_HEAPS; i++) {
-        UNIT_CHECK(berth__load_relaxed(&shared->arena->shared[i]) != shared);
-    }
-}
-
-/* Two handlers fork at once, each in a thread that holds what the other needs: one is this, the
- * other thread stands for the other. */
-static void a_heap_that_was_left_out_is_set_aside(void **state) {
-    /* The child would wait for a lock that nobody releases. */
-    (void)state;
-    start_other(hold_heaps_until_told);
-    let_other_work();
-    while (other.step != 5) {
-        a_moment();
-    }
-    run = memset(berth_alloc(berth_pool_default(), RUN), 'r', RUN);
-    large = memset(berth_alloc(berth_pool_default(), LARGE), 'l', LARGE);
-    held = &first_arena()->lock;
-    berth__lock_acquire(held);
-    int result = in_child(go_on_without_the_heaps);
-    berth__lock_release(held);
-    other.step = 6;
-    join_other();
-    assert_int_equal(result, 0);
-    berth_free(run);
-    berth_free(large);
-}
-
 static pid_t forked_in_handler = -1;
 
 static void fork_once(int signal_number) {
@@ -241,7 +194,6 @@ static void signals_wait_until_the_fork_is_over(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(while_a_lock_is_held_nothing_is_entered),
-        cmocka_unit_test(a_heap_that_was_left_out_is_set_aside),
         cmocka_unit_test(a_wait_that_was_forked_in_goes_on_in_the_child),
         cmocka_unit_test(signals_wait_until_the_fork_is_over),
     };
