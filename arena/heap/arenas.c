@@ -156,13 +156,17 @@ struct berth__arena *berth__arenas_admit(struct berth__arenas *arenas, struct be
     return arena;
 }
 
+/* What changes in arenas far away is not even read. */
 static bool may_take_from(const struct berth__arena *here, const struct berth__arena *other,
                           size_t bytes) {
     enum { PLENTY = 4 }; /* a quarter of all it has */
+    if (!berth__arena_is_near(here, other)) {
+        return false;
+    }
     uint64_t all = berth__load_relaxed(&other->chunk_bytes);
     uint64_t free_bytes =
         berth__load_relaxed(&other->free_bytes) + berth__load_relaxed(&other->twin_bytes);
-    return berth__arena_is_near(here, other) && free_bytes >= bytes &&
+    return free_bytes >= bytes &&
            (all <= berth__load_relaxed(&here->chunk_bytes) || free_bytes > all / PLENTY);
 }
 

@@ -9,7 +9,8 @@
 
 #include "heap/arenas.h"
 
-/* Of one arena, or summed over a pool's. Bytes unless named otherwise. What balances at rest:
+/* Of one arena, or summed over a pool's. Bytes unless named otherwise. What balances at rest, over
+ * a pool's, since an arena's heaps may have slabs in chunks of another:
  *   chunk = slab_lent + run_lent + remote + free_slab + slab_tail + free_run */
 struct berth__arena_counts {
     uint64_t chunks, chunk;
