@@ -67,10 +67,34 @@ static void a_member_leaves_from_any_place_and_leaving_twice_is_harmless(void **
     assert_true(berth__list_empty(&list));
 }
 
+static void a_list_whose_change_was_cut_off_can_be_mended(void **state) {
+    /* The child of a fork would follow the links that the change had not come to. */
+    (void)state;
+    struct item items[3] = {{.value = 1}, {.value = 2}, {.value = 3}};
+    struct berth__list list;
+    berth__list_init(&list);
+    berth__list_mend(&list);
+    assert_true(berth__list_empty(&list));
+    berth__list_push_back(&list, &items[0].link);
+    berth__list_push_back(&list, &items[2].link);
+    items[1].link = (struct berth__list){.next = &items[2].link, .prev = &items[0].link};
+    berth__list_mend(&list);
+    assert_int_equal(digits(&list), 13);
+    items[0].link.next = &items[1].link; /* linked in, but for the way back */
+    berth__list_mend(&list);
+    assert_int_equal(digits(&list), 123);
+    items[0].link.next = &items[2].link; /* taken out, likewise */
+    berth__list_mend(&list);
+    assert_int_equal(digits(&list), 13);
+    berth__list_remove(&items[1].link);
+    assert_int_equal(digits(&list), 13);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(members_stand_where_they_were_pushed),
         cmocka_unit_test(a_member_leaves_from_any_place_and_leaving_twice_is_harmless),
+        cmocka_unit_test(a_list_whose_change_was_cut_off_can_be_mended),
     };
     return UNIT_RUN(tests);
 }

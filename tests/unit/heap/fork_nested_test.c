@@ -1,126 +1,14 @@
-/*
- * Forks in handlers of several threads at once: the child of one finds what another, which was
- * stopped under a lock, has half done, and what the other holds is not let go of.
- *
- * Here, the other thread stands for that one: it takes a lock, and does to what the lock guards
- * what would be fatal to whoever relies on it. This thread, which holds another lock as if a
- * handler had interrupted it, forks; its child goes on like one in that handler, and when that has
- * returned.
- */
-#include "heap/forks.h"
+/* Forks in handlers of several threads at once: memory of arenas and heaps that one of them was
+ * changing. */
+#include "heap/nested_forks.h"
 
-#include "chunk/retained.h"
-#include "heap/heap.h"
-#include "heap/read.h"
+#include "heap/arena_inside.h"
 #include "os/pages.h"
 
 static int start(void **state) {
     (void)state;
     use_everything();
     return 0;
-}
-
-/* ---- blocks from before the fork ---- */
-
-enum { SMALLS = 2000, RUNS = 12 };
-static const size_t run_sizes[RUNS] = {5000,  5000,  9000,   17000,  20000, 40000,
-                                       64000, 70000, 100000, 200000, RUN,   LARGE};
-static char *smalls[SMALLS], *runs[RUNS];
-
-static char *make(size_t size) {
-    char *block = berth_alloc(berth_pool_default(), size);
-    UNIT_CHECK(block != NULL);
-    block[0] = block[size - 1] = (char)size;
-    return block;
-}
-
-static void make_blocks(void) {
-    for (unsigned i = 0; i < SMALLS; i++) {
-        smalls[i] = make(SMALL);
-    }
-    for (unsigned i = 0; i < RUNS; i++) {
-        runs[i] = make(run_sizes[i]);
-    }
-}
-
-static void free_blocks(void) {
-    for (unsigned i = 0; i < SMALLS; i++) {
-        UNIT_CHECK(smalls[i][0] == (char)SMALL && smalls[i][SMALL - 1] == (char)SMALL);
-        berth_free(smalls[i]);
-    }
-    for (unsigned i = 0; i < RUNS; i++) {
-        size_t size = run_sizes[i];
-        UNIT_CHECK(runs[i][0] == (char)size && runs[i][size - 1] == (char)size);
-        runs[i] = berth_realloc(NULL, runs[i], i % 2 == 0 ? size / 3 : size + 30000);
-        UNIT_CHECK(runs[i] != NULL && runs[i][0] == (char)size);
-        berth_free(runs[i]);
-    }
-}
-
-static void check_balance(void) {
-    struct berth__arenas_counts counts;
-    berth_thread_flush();
-    berth__arenas_read(berth__default_arenas(), &counts);
-    const struct berth__arena_counts *sum = &counts.sum;
-    UNIT_CHECK(sum->chunk == sum->slab_lent + sum->run_lent + sum->remote + sum->free_slab +
-                                 sum->slab_tail + sum->free_run);
-    UNIT_CHECK(sum->chunk < UINT64_C(1) << 40);
-    for (uint32_t i = 0; i < berth__heap_numbers(); i++) {
-        struct berth__heap *heap = berth__load_relaxed(&berth__heaps[i]);
-        UNIT_CHECK(heap == NULL || berth__lock_is_nobodys(&heap->lock) ||
-                   berth__heap_is_valid(heap));
-    }
-}
-
-/* ---- two threads that fork at once ---- */
-
-static struct berth__lock *theirs, *mine;
-static void (*damage)(void), (*repair)(void);
-
-static void stop_under_the_lock(void) {
-    berth__lock_acquire(theirs);
-    damage();
-    other.step = 5;
-    while (other.step != 6) {
-        a_moment();
-    }
-    repair();
-    berth__lock_release(theirs);
-}
-
-static void go_on_after_the_handler(void) BERTH_NO_TSA {
-    UNIT_CHECK(berth__fork_must_detour());
-    berth_free(berth_alloc(berth_pool_default(), SMALL));
-    berth__lock_release(mine);
-    use_everything();
-    UNIT_CHECK(!berth__fork_must_detour());
-    free_blocks();
-    check_balance();
-    use_everything();
-    make_blocks();
-    UNIT_CHECK(in_child(use_everything) == 0);
-    free_blocks();
-    use_everything();
-    check_balance();
-}
-
-/* What is damaged is chosen by the tests, when the blocks are there. */
-static int fork_beside(void (*stop)(void), void (*go_on)(void)) {
-    start_other(stop);
-    let_other_work();
-    while (other.step != 5) {
-        a_moment();
-    }
-    berth__lock_acquire(mine);
-    int result = in_child(go_on);
-    berth__lock_release(mine);
-    other.step = 6;
-    join_other();
-    free_blocks();
-    return result;
-}
-
-static void nothing(void) {
 }
 
 /* ---- an arena's chunks ---- */
@@ -172,9 +60,11 @@ static void an_arena_that_was_growing_grows(void **state) {
 static struct berth__heap *heap_of_smalls, heap_before;
 static struct berth__slab slab_before;
 
+static char *block_in_slab;
+
 static struct berth__slab *a_slab(void) {
-    struct berth__chunk *chunk = berth__chunk_of(smalls[0]);
-    return &chunk->slabs[(size_t)(smalls[0] - chunk->at) / BERTH_UNIT].slab;
+    struct berth__chunk *chunk = berth__chunk_of(block_in_slab);
+    return &chunk->slabs[(size_t)(block_in_slab - chunk->at) / BERTH_UNIT].slab;
 }
 
 static void damage_heap(void) BERTH_NO_TSA {
@@ -204,6 +94,7 @@ static void what_a_heap_had_is_set_aside(void **state) {
     /* The child's thread would wait for its own heap when the handler has returned. */
     (void)state;
     make_blocks();
+    block_in_slab = smalls[0];
     heap_of_smalls = berth__load_relaxed(&a_slab()->heap);
     theirs = &heap_of_smalls->lock;
     mine = &heap_of_smalls->arena->grow_lock;
@@ -235,148 +126,131 @@ static void a_heap_whose_thread_is_gone_is_adopted(void **state) {
     assert_int_equal(fork_beside(find_heap_of_other, who_waits_for_a_heap_gets_it), 0);
 }
 
-/* ---- lists: a member is linked in one direction ---- */
+/* ---- a chunk's tail, on its way to the kernel ---- */
 
-static struct berth__list *half_linked, *prev_before;
+static berth_pool *pool;
+static struct berth__chunk *cut_chunk;
+static size_t cut_page, cut_bytes;
 
-static void damage_list(void) {
-    prev_before = half_linked->prev;
-    half_linked->prev = (struct berth__list *)(uintptr_t)8;
+static void damage_chunk(void) BERTH_NO_TSA {
+    struct berth__arena *arena = cut_chunk->arena;
+    berth__lock_acquire(&arena->lock);
+    struct berth__page_counts before_cut = berth__arena_counts_of(cut_chunk);
+    cut_bytes = berth__chunk_free_tail(cut_chunk);
+    cut_page = (cut_chunk->committed - cut_bytes) / BERTH_PAGE;
+    berth__chunk_hide(cut_chunk, cut_page, cut_bytes / BERTH_PAGE);
+    berth__arena_settle_locked(arena, cut_chunk, before_cut);
+    berth__lock_release(&arena->lock);
+    UNIT_CHECK(cut_bytes > 0);
+    UNIT_CHECK(berth__pages_decommit(cut_chunk->at + cut_page * BERTH_PAGE, cut_bytes) == 0);
 }
 
-static void repair_list(void) {
-    half_linked->prev = prev_before;
+static void repair_chunk(void) BERTH_NO_TSA {
+    struct berth__arena *arena = cut_chunk->arena;
+    UNIT_CHECK(berth__pages_commit(cut_chunk->at + cut_page * BERTH_PAGE, cut_bytes) == 0);
+    berth__lock_acquire(&arena->lock);
+    struct berth__page_counts before_cut = berth__arena_counts_of(cut_chunk);
+    berth__chunk_show(cut_chunk, cut_page, cut_bytes / BERTH_PAGE, true);
+    berth__arena_settle_locked(arena, cut_chunk, before_cut);
+    berth__lock_release(&arena->lock);
 }
 
-static int fork_beside_half_linked(struct berth__list *link, struct berth__lock *lock) {
-    half_linked = link;
-    theirs = lock;
-    damage = damage_list;
-    repair = repair_list;
-    return fork_beside(stop_under_the_lock, go_on_after_the_handler);
+static void use_the_slot_again(void) {
+    go_on_after_the_handler();
+    UNIT_CHECK(berth_pool_destroy(pool, BERTH_FORCE) == 0);
+    pool = berth_pool_create("next", NULL);
+    for (unsigned i = 0; i < 60; i++) {
+        memset(berth_alloc(pool, 1 << 20), 1, 1 << 20);
+    }
 }
 
-static void lists_of_a_pool_are_mended(void **state) {
-    /* The child would follow a link to where its new member was not entered yet. */
+static void a_slot_whose_tail_was_being_unmapped_can_be_used(void **state) {
+    /* When the pool has ended, who gets the slot next would write where nothing is mapped. */
     (void)state;
-    struct berth__arenas *arenas = berth__default_arenas();
-    struct berth__arena *arena = first_arena();
-    mine = &arena->grow_lock;
     make_blocks();
-    assert_int_equal(fork_beside_half_linked(&berth__tls.cache->link, &arenas->lock), 0);
-    make_blocks();
-    assert_int_equal(fork_beside_half_linked(&arenas->caches, &arenas->lock), 0);
-    make_blocks();
-    assert_int_equal(fork_beside_half_linked(&arena->heaps, &arena->heaps_lock), 0);
-    make_blocks();
-    assert_int_equal(fork_beside_half_linked(&berth__tls.cache->heap->link, &arena->heaps_lock), 0);
-    make_blocks();
-    struct berth__chunk *large = berth__chunk_of(runs[RUNS - 1]);
-    assert_int_equal(fork_beside_half_linked(&large->owner_link, &arenas->huge_lock), 0);
+    pool = berth_pool_create("cut", NULL);
+    cut_chunk = berth__chunk_of(berth_alloc(pool, SMALL));
+    theirs = &cut_chunk->arena->grow_lock;
+    mine = &first_arena()->grow_lock;
+    damage = damage_chunk;
+    repair = repair_chunk;
+    assert_int_equal(fork_beside(stop_under_the_lock, use_the_slot_again), 0);
+    assert_int_equal(berth_pool_destroy(pool, BERTH_FORCE), 0);
 }
 
-/* ---- address space ---- */
+/* ---- a CPU's cache ---- */
 
-static struct berth__chunk *retained_slot;
-
-/* The first, which is used first. */
-static void find_retained(void *context, struct berth__chunk *record) {
+static void note_cpu_lock(struct berth__lock *lock, void *context) {
     (void)context;
-    bool linked = record->link.next != NULL && record->link.next != &record->link;
-    if (retained_slot == NULL && linked && record->committed > 0 &&
-        berth__load_relaxed(&record->use) == BERTH_SLOT_FREE) {
-        retained_slot = record;
-    }
+    theirs = lock;
 }
 
-static void retained_slots_are_mended(void **state) {
-    /* Likewise. */
+static void a_cpus_cache_begins_anew(void **state) {
+    /* Who empties all caches would wait for a thread that is gone. */
     (void)state;
-    berth_free(make(2 * LARGE));
     make_blocks();
-    retained_slot = NULL;
-    berth__slots_visit(find_retained, NULL);
-    assert_non_null(retained_slot);
+    theirs = NULL;
+    berth__run_caches_visit_locks(berth__default_arenas(), note_cpu_lock, NULL);
+    assert_non_null(theirs);
     mine = &first_arena()->grow_lock;
-    assert_int_equal(fork_beside_half_linked(&retained_slot->link, &berth__slots_lock), 0);
+    damage = repair = nothing;
+    assert_int_equal(fork_beside(stop_under_the_lock, go_on_after_the_handler), 0);
 }
 
-static struct berth__chunk *block_with_tail;
-static size_t tail_bytes;
+/* ---- the end of a pool ---- */
 
-static void damage_tail(void) {
-    struct berth__chunk *last = block_with_tail->huge.last;
-    tail_bytes = berth__load_relaxed(&block_with_tail->huge.tail);
-    UNIT_CHECK(berth__pages_decommit(last->at + last->committed - tail_bytes, tail_bytes) == 0);
-    block_with_tail->link.next->prev = block_with_tail->link.prev; /* taken off, by halves */
-    block_with_tail->link.prev->next = block_with_tail->link.next;
+static char *of_pool[SMALLS];
+
+static void stop_under_two_locks(void) {
+    berth__lock_acquire(&heap_of_smalls->lock);
+    damage_heap();
+    stop_under_the_lock();
+    repair_heap();
+    berth__lock_release(&heap_of_smalls->lock);
 }
 
-static void repair_tail(void) {
-    struct berth__chunk *last = block_with_tail->huge.last;
-    UNIT_CHECK(berth__pages_commit(last->at + last->committed - tail_bytes, tail_bytes) == 0);
-    block_with_tail->link.next->prev = &block_with_tail->link;
-    block_with_tail->link.prev->next = &block_with_tail->link;
-}
-
-static void fill_and_go_on(void) {
-    char *block = block_with_tail->at;
-    go_on_after_the_handler();
-    berth_free(block);
-    for (unsigned i = 0; i < 4; i++) { /* finds the slots again */
-        block = make(2 * BERTH_CHUNK);
-        memset(block, 1, 2 * BERTH_CHUNK);
+static void end_the_pool(void) BERTH_NO_TSA {
+    berth__lock_release(mine);
+    UNIT_CHECK(!berth__fork_must_detour());
+    for (unsigned i = 0; i < SMALLS; i++) {
+        UNIT_CHECK(of_pool[i][0] == (char)i);
+        berth_free(of_pool[i]);
     }
-}
-
-static void a_tail_that_was_being_unmapped_can_be_used(void **state) {
-    /* Who gets the slot next would write where nothing is mapped. */
-    (void)state;
-    berth_trim(NULL);
-    berth_free(make(2 * BERTH_CHUNK));
-    char *block = make(2 * BERTH_CHUNK - (1 << 20));
-    block_with_tail = berth__chunk_of(block);
-    make_blocks();
-    assert_true(berth__load_relaxed(&block_with_tail->huge.tail) > 0);
-    theirs = &berth__tails_lock;
-    mine = &first_arena()->grow_lock;
-    damage = damage_tail;
-    repair = repair_tail;
-    int result = fork_beside(stop_under_the_lock, fill_and_go_on);
-    berth_free(block);
-    assert_int_equal(result, 0);
-}
-
-/* ---- metadata ---- */
-
-static void **free_metadata;
-
-static void damage_metadata(void) {
-    *free_metadata = (void *)(uintptr_t)8; /* the next free block */
-}
-
-static void repair_metadata(void) {
-    *free_metadata = NULL;
-}
-
-static void use_metadata_and_go_on(void) {
-    go_on_after_the_handler();
-    for (unsigned i = 0; i < 100; i++) {
-        UNIT_CHECK(berth__meta_alloc(65536) != NULL);
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < SMALLS; i++) {
+            of_pool[i] = berth_alloc(pool, SMALL + i % 100 * 100);
+            UNIT_CHECK(of_pool[i] != NULL);
+            of_pool[i][0] = (char)i;
+        }
+        UNIT_CHECK(berth_pool_reset(pool, BERTH_FORCE) == 0);
     }
+    UNIT_CHECK(berth_pool_destroy(pool, BERTH_FORCE) == 0);
+    UNIT_CHECK(berth__load_relaxed(&berth__chunk_of(block_in_slab)->use) == BERTH_SLOT_FREE);
+    UNIT_CHECK(berth__load_relaxed(berth__entry_find(block_in_slab)) == 0);
+    pool = berth_pool_create("another", NULL);
+    memset(berth_alloc(pool, RUN), 1, RUN);
+    use_everything();
 }
 
-static void free_metadata_begins_anew(void **state) {
-    /* The child would hand out what is half in a list. */
+static void a_pool_with_memory_set_aside_can_end(void **state) {
+    /* Its slots would be lost to all other pools, or entries lead to heaps that are gone. */
     (void)state;
-    free_metadata = berth__meta_alloc(65536);
-    berth__meta_free(free_metadata, 65536);
     make_blocks();
-    theirs = &berth__meta_lock;
+    pool = berth_pool_create("cut", NULL);
+    for (unsigned i = 0; i < SMALLS; i++) {
+        of_pool[i] = berth_alloc(pool, SMALL);
+        of_pool[i][0] = (char)i;
+    }
+    struct berth__chunk *chunk = berth__chunk_of(of_pool[0]);
+    block_in_slab = of_pool[0];
+    heap_of_smalls = berth__load_relaxed(&a_slab()->heap);
+    arena_of_runs = chunk->arena;
+    theirs = &arena_of_runs->lock;
     mine = &first_arena()->grow_lock;
-    damage = damage_metadata;
-    repair = repair_metadata;
-    assert_int_equal(fork_beside(stop_under_the_lock, use_metadata_and_go_on), 0);
+    damage = damage_arena;
+    repair = repair_arena;
+    assert_int_equal(fork_beside(stop_under_two_locks, end_the_pool), 0);
+    assert_int_equal(berth_pool_destroy(pool, BERTH_FORCE), 0);
 }
 
 int main(void) {
@@ -385,10 +259,9 @@ int main(void) {
         cmocka_unit_test(an_arena_that_was_growing_grows),
         cmocka_unit_test(what_a_heap_had_is_set_aside),
         cmocka_unit_test(a_heap_whose_thread_is_gone_is_adopted),
-        cmocka_unit_test(lists_of_a_pool_are_mended),
-        cmocka_unit_test(retained_slots_are_mended),
-        cmocka_unit_test(a_tail_that_was_being_unmapped_can_be_used),
-        cmocka_unit_test(free_metadata_begins_anew),
+        cmocka_unit_test(a_slot_whose_tail_was_being_unmapped_can_be_used),
+        cmocka_unit_test(a_cpus_cache_begins_anew),
+        cmocka_unit_test(a_pool_with_memory_set_aside_can_end),
     };
     return cmocka_run_group_tests(tests, start, NULL) == 0 ? 0 : 1;
 }
