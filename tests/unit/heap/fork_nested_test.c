@@ -1,6 +1,6 @@
 /* Forks in handlers of several threads at once: memory of arenas and heaps that one of them was
  * changing. */
-#include "heap/nested_forks.h"
+#include "heap/nested_damage.h"
 
 #include "heap/arena_inside.h"
 #include "os/pages.h"
@@ -12,26 +12,6 @@ static int start(void **state) {
 }
 
 /* ---- an arena's chunks ---- */
-
-static struct berth__arena *arena_of_runs, before;
-
-static void damage_arena(void) BERTH_NO_TSA {
-    struct berth__arena *arena = arena_of_runs;
-    memcpy((void *)&before, (void *)arena, sizeof(before));
-    memset((void *)&arena->bins, 0xa5, sizeof(arena->bins));
-    memset((void *)&arena->twins, 0xa5, sizeof(arena->twins));
-    memset((void *)arena->buckets, 0xa5, sizeof(arena->buckets));
-    memset((void *)&arena->chunks, 0xa5, sizeof(arena->chunks));
-    memset((void *)&arena->dirty, 0xa5, sizeof(arena->dirty));
-}
-
-static void repair_arena(void) BERTH_NO_TSA {
-    arena_of_runs->bins = before.bins;
-    arena_of_runs->twins = before.twins;
-    memcpy((void *)arena_of_runs->buckets, (void *)before.buckets, sizeof(before.buckets));
-    arena_of_runs->chunks = before.chunks;
-    arena_of_runs->dirty = before.dirty;
-}
 
 static void what_an_arena_had_is_set_aside(void **state) {
     /* The child would use free runs that are half linked. */
@@ -56,39 +36,6 @@ static void an_arena_that_was_growing_grows(void **state) {
 }
 
 /* ---- a heap's slabs ---- */
-
-static struct berth__heap *heap_of_smalls, heap_before;
-static struct berth__slab slab_before;
-
-static char *block_in_slab;
-
-static struct berth__slab *a_slab(void) {
-    struct berth__chunk *chunk = berth__chunk_of(block_in_slab);
-    return &chunk->slabs[(size_t)(block_in_slab - chunk->at) / BERTH_UNIT].slab;
-}
-
-static void damage_heap(void) BERTH_NO_TSA {
-    memcpy((void *)&heap_before, (void *)heap_of_smalls, sizeof(heap_before));
-    memcpy((void *)&slab_before, (void *)a_slab(), sizeof(slab_before));
-    memset((void *)&heap_of_smalls->purge_queue, 0xa5, sizeof(heap_before.purge_queue));
-    for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
-        memset((void *)heap_of_smalls->classes[c].lists, 0xa5,
-               sizeof(heap_before.classes[c].lists));
-    }
-    memset((void *)&a_slab()->link, 0xa5, sizeof(slab_before.link));
-    a_slab()->ready_count = 12345;
-}
-
-static void repair_heap(void) BERTH_NO_TSA {
-    memcpy((void *)&heap_of_smalls->purge_queue, (void *)&heap_before.purge_queue,
-           sizeof(heap_before.purge_queue));
-    for (unsigned c = 0; c < BERTH_SMALL_CLASS_COUNT; c++) {
-        memcpy((void *)heap_of_smalls->classes[c].lists, (void *)heap_before.classes[c].lists,
-               sizeof(heap_before.classes[c].lists));
-    }
-    a_slab()->link = slab_before.link;
-    a_slab()->ready_count = slab_before.ready_count;
-}
 
 static void what_a_heap_had_is_set_aside(void **state) {
     /* The child's thread would wait for its own heap when the handler has returned. */
