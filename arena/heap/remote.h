@@ -35,7 +35,7 @@
 
 enum {
     BERTH_REMOTE_BLOCKS = 128,     /* gathered per thread before they are sent */
-    BERTH_REMOTE_BYTES = 16 << 10, /* likewise, in bytes */
+    BERTH_REMOTE_BYTES = 32 << 10, /* likewise, in bytes */
     BERTH_REMOTE_BYTES_MIN = 1 << 10,
     BERTH_REMOTE_STEP = 512, /* blocks that a slow path takes in */
     BERTH_REMOTE_ALL = INT32_MAX,
