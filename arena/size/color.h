@@ -16,9 +16,10 @@
 
 #include "size/classes.h"
 
-enum { BERTH_COLOR_STEP = 64, BERTH_COLORS = 64 };
+enum { BERTH_COLOR_STEP = 64, BERTH_COLORS = 64, BERTH_COLORS_MIN = 16 };
 
-/* The whole colour of a place, in steps, of which a block takes as many low bits as fit. */
+/* The whole colour of a place, in steps, of which a block takes as many low bits as fit, if that
+ * are BERTH_COLORS_MIN colours: then what is less than so many steps away from it is no block's. */
 BERTH_INLINE unsigned berth__color_of(const void *place) {
     uint64_t scattered = (uint64_t)((uintptr_t)place / 2048) * UINT64_C(0x9E3779B97F4A7C15);
     return BERTH_HARDENED ? 0 : (unsigned)(scattered >> 58);
@@ -27,7 +28,8 @@ BERTH_INLINE unsigned berth__color_of(const void *place) {
 /* Where a block of `size` bytes begins for which there are `bytes` from this place on. */
 BERTH_INLINE void *berth__colored(void *place, size_t bytes, size_t size) {
     size_t steps = (bytes - size) % BERTH_PAGE / BERTH_COLOR_STEP;
-    size_t mask = ((size_t)1 << berth__highest_bit(steps + 1)) - 1;
+    size_t mask =
+        steps + 1 < BERTH_COLORS_MIN ? 0 : ((size_t)1 << berth__highest_bit(steps + 1)) - 1;
     return (char *)place + (berth__color_of(place) & mask) * BERTH_COLOR_STEP;
 }
 
@@ -37,7 +39,7 @@ BERTH_INLINE bool berth__color_is_of(const void *place, size_t bytes) {
     if (steps == 0) {
         return bytes == 0;
     }
-    size_t mask = ((size_t)2 << berth__highest_bit(steps)) - 1;
+    size_t mask = ((size_t)2 << berth__highest_bit(steps | BERTH_COLORS_MIN / 2)) - 1;
     return steps < BERTH_COLORS && bytes % BERTH_COLOR_STEP == 0 &&
            (berth__color_of(place) & mask) == steps;
 }

@@ -39,7 +39,7 @@ static void a_block_that_fills_its_pages_begins_with_them(void **state) {
     (void)state;
     for (size_t i = 0; i < PLACES; i++) {
         assert_int_equal(color(i, 32 << 10, 32 << 10), 0);
-        assert_int_equal(color(i, 32 << 10, (32 << 10) - BERTH_COLOR_STEP + 1), 0);
+        assert_int_equal(color(i, 32 << 10, (32 << 10) - 15 * BERTH_COLOR_STEP + 1), 0);
     }
 }
 
@@ -64,7 +64,18 @@ static void most_other_pointers_into_the_first_page_are_told(void **state) {
             accepted += is_of;
         }
     }
-    assert_true(accepted <= (BERTH_HARDENED ? 0 : 4 * PLACES));
+    assert_true(accepted <= (BERTH_HARDENED ? 0 : 3 * PLACES));
+}
+
+static void of_a_block_with_a_colour_all_pointers_nearby_are_told(void **state) {
+    (void)state;
+    for (size_t i = 0; i < PLACES; i++) {
+        size_t later = color(i, 20 << 10, 19 << 10);
+        for (size_t offset = 1; offset < 16 * BERTH_COLOR_STEP; offset++) {
+            assert_false(berth__color_is_of(place(i), later + offset));
+            assert_false(offset < later && berth__color_is_of(place(i), later - offset));
+        }
+    }
 }
 
 int main(void) {
@@ -73,6 +84,7 @@ int main(void) {
         cmocka_unit_test(a_block_that_fills_its_pages_begins_with_them),
         cmocka_unit_test(blocks_of_one_size_begin_on_many_lines),
         cmocka_unit_test(most_other_pointers_into_the_first_page_are_told),
+        cmocka_unit_test(of_a_block_with_a_colour_all_pointers_nearby_are_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
