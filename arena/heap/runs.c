@@ -106,7 +106,8 @@ void *berth__run_attempt(const struct berth__request *request, unsigned charge_f
         }
     }
     berth__unpoison(block, need.bytes);
-    if ((request->flags & BERTH_REQUEST_MALLOC) != 0 && request->alignment <= BERTH_GRANULE) {
+    if ((request->flags & BERTH_REQUEST_MALLOC) != 0 && request->alignment <= BERTH_GRANULE &&
+        request->size <= BERTH_COLORED_MAX) {
         block = berth__colored(block, need.bytes, request->size);
     }
     if ((request->flags & BERTH_REQUEST_ZERO) != 0 && !zero) {

@@ -16,7 +16,12 @@
 
 #include "size/classes.h"
 
-enum { BERTH_COLOR_STEP = 64, BERTH_COLORS = 64, BERTH_COLORS_MIN = 16 };
+enum {
+    BERTH_COLOR_STEP = 64,
+    BERTH_COLORS = 64,
+    BERTH_COLORS_MIN = 16,
+    BERTH_COLORED_MAX = BERTH_NORMAL_TABLE_MAX, /* of larger blocks there are few */
+};
 
 /* The whole colour of a place, in steps, of which a block takes as many low bits as fit, if that
  * are BERTH_COLORS_MIN colours: then what is less than so many steps away from it is no block's. */
