@@ -40,7 +40,7 @@ def bars(figures, metric, title):
     half = -(-len(rows) // 2)
     for column in range(2):
         x, y = LABELS + column * WIDTH / 2, 58
-        width = WIDTH / 2 - LABELS - 50
+        width = WIDTH / 2 - LABELS - 70
         mine = rows[column * half:(column + 1) * half]
         if not mine:
             continue
