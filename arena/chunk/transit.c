@@ -17,35 +17,26 @@ void berth__transit_end(void) {
     berth__add_acq_rel(&shares[berth__cpu_current() % BERTH_TRANSIT_SHARES].ended, 1); /* X2 */
 }
 
-static uint64_t begun_sum(void) {
-    uint64_t sum = 0;
-    for (unsigned i = 0; i < BERTH_TRANSIT_SHARES; i++) {
-        sum += berth__load_acquire(&shares[i].begun);
-    }
-    return sum;
-}
-
-static uint64_t ended_sum(void) {
-    uint64_t sum = 0;
-    for (unsigned i = 0; i < BERTH_TRANSIT_SHARES; i++) {
-        sum += berth__load_acquire(&shares[i].ended);
-    }
-    return sum;
-}
-
 struct berth__transit berth__transit_look(void) {
-    /* In this order: an end that is not seen is one that was not there. */
-    uint64_t ended = ended_sum();
-    return (struct berth__transit){begun_sum(), ended};
+    struct berth__transit sums = {0, 0};
+    /* In this order: of what is counted as ended, the beginning is counted, too. */
+    for (unsigned i = 0; i < BERTH_TRANSIT_SHARES; i++) {
+        sums.ended += berth__load_acquire(&shares[i].ended);
+    }
+    for (unsigned i = 0; i < BERTH_TRANSIT_SHARES; i++) {
+        sums.begun += berth__load_acquire(&shares[i].begun);
+    }
+    return sums;
 }
 
 bool berth__transit_settled(struct berth__transit before) {
-    uint64_t begun = begun_sum();
+    uint64_t begun = berth__transit_look().begun;
     if (begun == before.begun && before.begun == before.ended) {
         return false;
     }
     uint64_t deadline_ns = berth__clock_ns() + PATIENCE_MS * UINT64_C(1000000);
-    for (unsigned turn = 0; ended_sum() < begun && berth__clock_ns() < deadline_ns; turn++) {
+    for (unsigned turn = 0; berth__transit_look().ended < begun && berth__clock_ns() < deadline_ns;
+         turn++) {
         berth__spin(turn);
     }
     return true;

@@ -68,10 +68,7 @@ BERTH_INLINE void *new_or_throw(size_t size) {
 
 static BERTH_NOINLINE void *new_aligned_or_throw(size_t size, size_t alignment) {
     alignment = berth__max(alignment, BERTH_GRANULE);
-    void *block = berth__door_pop_aligned(alignment, size);
-    if (BERTH_UNLIKELY(block == NULL)) {
-        block = berth__door_serve_from(BERTH_FRAME, size, alignment, 0);
-    }
+    void *block = berth__door_aligned_from(BERTH_FRAME, size, alignment);
     return BERTH_LIKELY(block != NULL) ? block : new_again(size, alignment);
 }
 

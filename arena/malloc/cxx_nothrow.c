@@ -43,7 +43,7 @@ BERTH_INLINE void *new_or_null(const char *name, size_t size, const void *tag) {
 static BERTH_NOINLINE void *new_aligned_or_null(const char *name, size_t size, size_t alignment,
                                                 const void *tag) {
     alignment = berth__max(alignment, BERTH_GRANULE);
-    void *block = berth__door_serve_from(BERTH_FRAME, size, alignment, 0);
+    void *block = berth__door_aligned_from(BERTH_FRAME, size, alignment);
     return BERTH_LIKELY(block != NULL) ? block : ask_runtime_aligned(name, size, alignment, tag);
 }
 

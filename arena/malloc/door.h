@@ -20,20 +20,15 @@ BERTH_NOINLINE void *berth__door_serve_large(size_t size);
 /* Any of these, from a frame, when the thread's cache has no small block for it. */
 void *berth__door_alloc_from(const void *frame, size_t size);
 
+/* A block aligned to a power of two, from a frame; from the thread's cache if that has one. */
+void *berth__door_aligned_from(const void *frame, size_t size, size_t alignment);
+
 /* Asks the handler of operator new and tries again, for as long as there is one; then NULL. */
 void *berth__door_retry(size_t size, size_t alignment);
 
 /* A cached block, or NULL. */
 BERTH_INLINE void *berth__door_pop(size_t size) {
     return BERTH_LIKELY(size <= BERTH_SMALL_MAX) ? berth__cache_pop(berth__tls.cache, size) : NULL;
-}
-
-/* The same, aligned to a power of two. */
-BERTH_INLINE void *berth__door_pop_aligned(size_t alignment, size_t size) {
-    unsigned small_class = berth__class_of_aligned(size, alignment);
-    return small_class < BERTH_SMALL_CLASS_COUNT
-               ? berth__cache_pop(berth__tls.cache, berth__classes[small_class].size)
-               : NULL;
 }
 
 BERTH_INLINE void *berth__door_alloc(size_t size) {

@@ -53,6 +53,18 @@ void *berth__door_alloc_from(const void *frame, size_t size) {
     return block != NULL ? block : berth__door_serve_from(frame, size, BERTH_GRANULE, 0);
 }
 
+void *berth__door_aligned_from(const void *frame, size_t size, size_t alignment) {
+    if (alignment <= BERTH_GRANULE) {
+        void *block = berth__door_pop(size);
+        return BERTH_LIKELY(block != NULL) ? block : berth__door_alloc_from(frame, size);
+    }
+    unsigned small_class = berth__class_of_aligned(size, alignment);
+    void *block = small_class < BERTH_SMALL_CLASS_COUNT
+                      ? berth__cache_pop(berth__tls.cache, berth__classes[small_class].size)
+                      : NULL;
+    return BERTH_LIKELY(block != NULL) ? block : berth__door_serve_from(frame, size, alignment, 0);
+}
+
 void *berth__door_serve_large(size_t size) {
     void *block = pop_large(size);
     return BERTH_LIKELY(block != NULL) ? block : berth__door_serve(size, BERTH_GRANULE, 0);
@@ -119,12 +131,8 @@ BERTH_EXPORT void *reallocarray(void *block, size_t count, size_t size) {
     return realloc(block, bytes);
 }
 
-static void *aligned(size_t alignment, size_t size) {
-    if (alignment <= BERTH_GRANULE) {
-        return berth__door_alloc(size);
-    }
-    void *block = berth__door_pop_aligned(alignment, size);
-    return block != NULL ? block : berth__door_serve(size, alignment, 0);
+BERTH_INLINE void *aligned(size_t alignment, size_t size) {
+    return berth__door_aligned_from(BERTH_FRAME, size, alignment);
 }
 
 BERTH_EXPORT int posix_memalign(void **block, size_t alignment, size_t size) {
@@ -132,13 +140,7 @@ BERTH_EXPORT int posix_memalign(void **block, size_t alignment, size_t size) {
         return EINVAL;
     }
     int saved_errno = errno;
-    void *allocated = alignment <= BERTH_GRANULE ? berth__door_pop(size)
-                                                 : berth__door_pop_aligned(alignment, size);
-    if (allocated == NULL) {
-        allocated = alignment <= BERTH_GRANULE
-                        ? berth__door_alloc_from(BERTH_FRAME, size)
-                        : berth__door_serve_from(BERTH_FRAME, size, alignment, 0);
-    }
+    void *allocated = aligned(alignment, size);
     if (allocated == NULL) {
         return ENOMEM; /* errno says so as well, as with glibc: some programs look there */
     }
