@@ -67,9 +67,10 @@ static struct berth__cpu_cache *cpu_cache(struct berth__arenas *arenas) {
  * return_runs when it has released the lock. */
 static unsigned evict_locked(struct berth__cpu_cache *cache, uint64_t bytes, unsigned count,
                              void **runs) BERTH_REQUIRES(cache->lock) {
+    berth__transit_begin(); /* others look at the table's count without the lock */
     unsigned evicted = berth__run_table_evict(&cache->table, bytes, count, runs, NULL);
-    if (evicted > 0) {
-        berth__transit_begin();
+    if (evicted == 0) {
+        berth__transit_end();
     }
     return evicted;
 }
